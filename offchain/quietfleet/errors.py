@@ -16,3 +16,202 @@ class QuietfleetError(Exception):
 
 class SettingsError(QuietfleetError):
     """The settings cannot be used: correct the file or variable named here."""
+
+
+# session
+
+
+class CardRefused(QuietfleetError):
+    """An identity card is malformed or not signed by its own key."""
+
+
+class HandshakeRefused(QuietfleetError):
+    """A handshake message does not fit: wrong keys, wrong signature or too old."""
+
+
+class MessageRefused(QuietfleetError):
+    """A message is malformed, of an unknown kind or too large."""
+
+
+class NoSession(QuietfleetError):
+    """There is no open session with that worker."""
+
+
+# network
+
+
+class NetworkError(QuietfleetError):
+    """The messaging network cannot do this."""
+
+
+class AddressError(NetworkError):
+    """A network address must read host:port, with a port from 0 to 65535."""
+
+
+class LinkError(NetworkError):
+    """The connection to a peer is lost."""
+
+
+class FrameError(LinkError):
+    """A peer sent bytes that are no frame of the link."""
+
+
+class WireError(NetworkError):
+    """A peer sent a message that breaks the messaging protocol."""
+
+
+class UnsendableError(NetworkError):
+    """No peer would carry this envelope under the rules in force: seal it again."""
+
+
+# chain
+
+
+class ChainError(QuietfleetError):
+    """The chain, or the endpoint that shows it, cannot be used as it is."""
+
+
+class DeploymentError(ChainError):
+    """The deployment file cannot be used: deploy again or name the right file."""
+
+
+class AbiError(ChainError):
+    """The deployment's ABI does not describe what was asked for or received: deployment file and contracts differ."""
+
+
+class ChainUnavailable(ChainError):
+    """The chain's endpoint does not answer: check that it runs and can be reached."""
+
+
+class ChainMismatch(ChainError):
+    """The endpoint serves another chain than the one the contracts stand on: correct the endpoint's address."""
+
+
+class ChainRefused(ChainError):
+    """The endpoint understood the request and refused it."""
+
+    def __init__(self, method: str, message: str, data: bytes = b"") -> None:
+        super().__init__(f"{method}: {message}")
+        self.method = method
+        self.message = message
+        self.data = data
+
+
+class ChainRejected(ChainError):
+    """The contract rejected the transaction; the reason is the contract's own error with its arguments."""
+
+    def __init__(self, error: str, arguments: dict[str, object]) -> None:
+        listed = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        super().__init__(f"{error}({listed})")
+        self.error = error
+        self.arguments = arguments
+
+
+class ChainDisagreement(ChainError):
+    """Two endpoints show different chains: trust neither until they agree again."""
+
+
+class ReplicaGap(ChainError):
+    """Events are missing: the endpoint served an incomplete history, and so did the second reading."""
+
+
+class ConsentInvalid(ChainError):
+    """The device's consent cannot be used: have the device sign again for this owner, kind and contract."""
+
+
+# storage
+
+
+class StorageError(QuietfleetError):
+    """What this worker keeps on disk cannot be read or written."""
+
+
+class ObjectMissing(StorageError):
+    """No object with this hash is stored here."""
+
+
+class ObjectCorrupt(StorageError):
+    """A stored object's bytes no longer match its hash: fetch it again from a peer."""
+
+
+class ErasureDelayed(StorageError):
+    """Erased data may still stand in the write-ahead log because someone is reading: erase again soon."""
+
+
+class AuditBroken(StorageError):
+    """The audit trail was changed after it was written: nothing from this entry on can be trusted."""
+
+
+# monitor
+
+
+class MonitorError(QuietfleetError):
+    """The monitor was given data it cannot judge."""
+
+
+# pipeline
+
+
+class PipelineError(QuietfleetError):
+    """The training pipeline stopped before it had a usable model."""
+
+
+class DataRejected(PipelineError):
+    """Too little clean data is left to train on."""
+
+
+class PackagingError(PipelineError):
+    """The trained model cannot be shipped to devices."""
+
+
+class ModelRejected(PipelineError):
+    """A released model failed verification on this device and was not loaded."""
+
+
+class RegistryError(PipelineError):
+    """The model registry has no such model, version or alias."""
+
+
+# crypto
+
+
+class CryptoError(QuietfleetError):
+    """A key, signature or sealed text is not genuine or not well formed."""
+
+
+class KeystoreError(QuietfleetError):
+    """The key file cannot be used."""
+
+
+# whisper
+
+
+class EnvelopeError(QuietfleetError):
+    """A message from the network is not a well-formed Whisper envelope."""
+
+
+class BloomError(QuietfleetError):
+    """A bloom or topic cannot be used."""
+
+
+class PayloadError(QuietfleetError):
+    """A message's content cannot be read, or cannot be written, in Whisper's payload format."""
+
+
+class PowTargetMissed(QuietfleetError):
+    """The proof of work was stopped before it reached its target; `nonce` is the best one found."""
+
+    def __init__(self, nonce: int, zero_bits: int, wanted_bits: int) -> None:
+        super().__init__(f"{zero_bits} of {wanted_bits} zero bits at nonce {nonce}")
+        self.nonce = nonce
+        self.zero_bits = zero_bits
+        self.wanted_bits = wanted_bits
+
+
+# testbed
+
+
+class TestbedError(QuietfleetError):
+    """A process of the testbed could not be started or reached."""
+
+    __test__ = False  # its name would make pytest collect it

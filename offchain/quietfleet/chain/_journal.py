@@ -1,0 +1,141 @@
+"""The replica's tables: events by place on the chain, a ring of block hashes, and workers as folded so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from quietfleet.chain.events import CONFIGURATION, ChainEvent, decode_event, encode_event
+from quietfleet.chain.fold import State, fold
+from quietfleet.chain.types import Head, WorkerState
+from quietfleet.storage import Database
+
+STEPS: Final = (
+    """
+    CREATE TABLE chain_identity (identity TEXT PRIMARY KEY) STRICT;
+    CREATE TABLE chain_blocks (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, timestamp INTEGER NOT NULL) STRICT;
+    CREATE TABLE chain_events (
+        block INTEGER, log_index INTEGER, timestamp INTEGER NOT NULL, subject TEXT NOT NULL, event BLOB NOT NULL,
+        PRIMARY KEY (block, log_index)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX chain_events_by_subject ON chain_events (subject, block, log_index);
+    CREATE TABLE chain_workers (id TEXT PRIMARY KEY, owner TEXT NOT NULL, kind INTEGER NOT NULL, state BLOB NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE INDEX chain_workers_by_owner ON chain_workers (owner);
+    """,
+)
+
+
+class Located(msgspec.Struct, frozen=True):
+    """An event with its place: block, log index within it, and the block's time in Unix seconds."""
+
+    block: int
+    index: int
+    timestamp: int
+    event: ChainEvent
+
+
+_worker_decoder = msgspec.json.Decoder(WorkerState)
+
+
+class Journal:
+    """Reads and writes the tables; whoever calls holds the transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.migrate("chain", STEPS)
+
+    def claim(self, identity: str) -> None:
+        """Belong to this deployment: what was replicated from any other is thrown away."""
+        with self._database.transaction():
+            if self._database.execute("SELECT 1 FROM chain_identity WHERE identity = ?", (identity,)).fetchone():
+                return
+            for table in ("chain_identity", "chain_blocks", "chain_events", "chain_workers"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - the four names above
+            self._database.execute("INSERT INTO chain_identity VALUES (?)", (identity,))
+
+    def ring(self) -> list[Head]:
+        """Return the remembered blocks, oldest first."""
+        return [Head(*row) for row in self._database.execute("SELECT * FROM chain_blocks ORDER BY number")]
+
+    def head(self) -> Head | None:
+        row = self._database.execute("SELECT * FROM chain_blocks ORDER BY number DESC LIMIT 1").fetchone()
+        return Head(*row) if row else None
+
+    def remember(self, blocks: tuple[Head, ...], depth: int) -> None:
+        """Add blocks to the ring and forget all but the newest `depth`."""
+        for block in blocks:
+            self._database.execute(
+                "INSERT OR REPLACE INTO chain_blocks VALUES (?, ?, ?)", (block.number, block.hash, block.timestamp)
+            )
+        self._database.execute(
+            "DELETE FROM chain_blocks WHERE number < "
+            "(SELECT min(number) FROM (SELECT number FROM chain_blocks ORDER BY number DESC LIMIT ?))",
+            (depth,),
+        )
+
+    def above(self, block: int) -> list[tuple[str, bytes]]:
+        """Return subject and stored form of every event above `block`."""
+        query = "SELECT subject, event FROM chain_events WHERE block > ? ORDER BY block, log_index"
+        return self._database.execute(query, (block,)).fetchall()
+
+    def forget_above(self, block: int) -> None:
+        """Delete every event and remembered block above `block`."""
+        self._database.execute("DELETE FROM chain_events WHERE block > ?", (block,))
+        self._database.execute("DELETE FROM chain_blocks WHERE number > ?", (block,))
+
+    def add(self, located: Located) -> bytes:
+        """Store an event and return its stored form."""
+        stored = encode_event(located.event)
+        self._database.execute(
+            "INSERT INTO chain_events VALUES (?, ?, ?, ?, ?)",
+            (located.block, located.index, located.timestamp, located.event.subject, stored),
+        )
+        return stored
+
+    def events(self, subject: str) -> Iterator[Located]:
+        """Yield a subject's events in chain order."""
+        return self._select(subject, "ORDER BY block, log_index")
+
+    def _select(self, subject: str, order: str) -> Iterator[Located]:
+        query = f"SELECT block, log_index, timestamp, event FROM chain_events WHERE subject = ? {order}"  # noqa: S608
+        for block, index, timestamp, stored in self._database.execute(query, (subject,)):
+            yield Located(block, index, timestamp, decode_event(stored))
+
+    def newest(self, subject: str) -> Iterator[Located]:
+        """Yield a subject's events, newest first."""
+        return self._select(subject, "ORDER BY block DESC, log_index DESC")
+
+    def state(self, subject: str) -> State:
+        """Return a subject's state at the head."""
+        if subject == CONFIGURATION or subject.startswith("channel:"):
+            return self.folded(subject)
+        return self.worker(subject)
+
+    def folded(self, subject: str) -> State:
+        """Compute a subject's state from its events alone."""
+        state: State = None
+        for located in self.events(subject):
+            state = fold(state, located.event, located.timestamp)
+        return state
+
+    def worker(self, worker_id: str) -> WorkerState | None:
+        row = self._database.execute("SELECT state FROM chain_workers WHERE id = ?", (worker_id,)).fetchone()
+        return _worker_decoder.decode(row[0]) if row else None
+
+    def workers(self, owner: str | None, kind: int | None) -> list[WorkerState]:
+        query = "SELECT state FROM chain_workers WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR kind = ?2)"
+        rows = self._database.execute(f"{query} ORDER BY id", (owner, kind))
+        return [_worker_decoder.decode(state) for (state,) in rows]
+
+    def save(self, subject: str, state: State) -> None:
+        """Keep a worker's folded state; everything else is folded when asked for."""
+        if isinstance(state, WorkerState):
+            self._database.execute(
+                "INSERT OR REPLACE INTO chain_workers VALUES (?, ?, ?, ?)",
+                (state.id, state.owner, state.kind, msgspec.json.encode(state)),
+            )
+        elif state is None:
+            self._database.execute("DELETE FROM chain_workers WHERE id = ?", (subject,))

@@ -1,0 +1,143 @@
+"""A contract's ABI as lookup tables: functions by name, events by topic, errors by selector; eth_abi codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError, EncodingError
+
+from quietfleet.crypto import checksum_address, keccak256
+from quietfleet.errors import AbiError
+
+Entry = dict[str, Any]
+
+_ERROR_STRING = {"name": "Error", "inputs": [{"name": "message", "type": "string"}]}
+_PANIC = {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]}
+
+
+def canonical_type(parameter: Entry) -> str:
+    """Spell a parameter's type as signatures do, tuples by their components."""
+    kind: str = parameter["type"]
+    if not kind.startswith("tuple"):
+        return kind
+    return f"({','.join(canonical_type(part) for part in parameter['components'])}){kind[len('tuple') :]}"
+
+
+def signature(entry: Entry) -> str:
+    """Spell a function, event or error: `name(type,…)`."""
+    return f"{entry['name']}({','.join(canonical_type(parameter) for parameter in entry['inputs'])})"
+
+
+def named(parameters: Sequence[Entry], values: Sequence[Any]) -> dict[str, Any]:
+    """Pair decoded values with names, structs as nested dictionaries, addresses checksummed."""
+    return {
+        parameter["name"] or str(place): _shaped(parameter, value)
+        for place, (parameter, value) in enumerate(zip(parameters, values, strict=True))
+    }
+
+
+def _shaped(parameter: Entry, value: Any) -> Any:
+    kind: str = parameter["type"]
+    if kind.endswith("]"):
+        item = {**parameter, "type": kind[: kind.rindex("[")]}
+        return tuple(_shaped(item, each) for each in value)
+    if kind == "tuple":
+        return named(parameter["components"], value)
+    return checksum_address(bytes.fromhex(value[2:])) if kind == "address" else value
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One callable function of a contract."""
+
+    selector: bytes
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
+    signature: str
+
+    def encode(self, arguments: Sequence[Any]) -> bytes:
+        """Return the call data; AbiError if the arguments do not fit."""
+        try:
+            return self.selector + encode([canonical_type(one) for one in self.inputs], arguments)
+        except (EncodingError, ValueError) as error:
+            raise AbiError(f"{self.signature}: {error}") from error
+
+    def decode(self, data: bytes) -> tuple[Any, ...]:
+        """Return the outputs in order, structs as dictionaries; AbiError if `data` is something else."""
+        try:
+            values = decode([canonical_type(one) for one in self.outputs], data)
+        except DecodingError as error:
+            raise AbiError(f"{self.signature} returned {len(data)} bytes: {error}") from error
+        return tuple(_shaped(one, value) for one, value in zip(self.outputs, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class EventDecoder:
+    """One event's layout, its types spelled out once so that decoding a log is two eth_abi calls."""
+
+    name: str
+    indexed: tuple[Entry, ...]
+    plain: tuple[Entry, ...]
+    types: tuple[str, ...]
+
+    def decode(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
+        """Return the arguments by name; AbiError if the log does not have this event's shape."""
+        if len(topics) != len(self.indexed) + 1:
+            raise AbiError(f"{self.name} has {len(topics)} topics")
+        try:
+            keys = [decode([one["type"]], topic)[0] for one, topic in zip(self.indexed, topics[1:], strict=True)]
+            return named(self.indexed, keys) | named(self.plain, decode(self.types, data))
+        except DecodingError as error:
+            raise AbiError(f"{self.name}: {error}") from error
+
+
+class Abi:
+    """The lookup tables of one contract."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        every = tuple(entries)
+        self.events = {_topic(one): _event(one) for one in every if one["type"] == "event"}
+        self._functions: dict[str, Function] = {}
+        for function in (_function(one) for one in every if one["type"] == "function"):
+            self._functions[function.signature] = function
+            self._functions.setdefault(function.signature.partition("(")[0], function)
+        errors = [_ERROR_STRING, _PANIC, *(one for one in every if one["type"] == "error")]
+        self._errors = {keccak256(signature(one).encode())[:4]: one for one in errors}
+
+    def function(self, name: str) -> Function:
+        """Find a function by name, or by whole signature where the name is overloaded."""
+        try:
+            return self._functions[name]
+        except KeyError as error:
+            raise AbiError(f"no function {name}") from error
+
+    def error(self, data: bytes) -> tuple[str, dict[str, Any]]:
+        """Decode revert data into the error's name and arguments; unknown ones keep their hex."""
+        entry = self._errors.get(data[:4])
+        if entry is None:
+            return ("Unknown", {"data": "0x" + data.hex()}) if data else ("NoReason", {})
+        try:
+            values = decode([canonical_type(one) for one in entry["inputs"]], data[4:])
+        except DecodingError:
+            return "Unknown", {"data": "0x" + data.hex()}
+        return entry["name"], named(entry["inputs"], values)
+
+
+def _topic(entry: Entry) -> bytes:
+    return keccak256(signature(entry).encode())
+
+
+def _event(entry: Entry) -> EventDecoder:
+    if entry.get("anonymous"):
+        raise AbiError(f"{entry['name']} is anonymous: its logs cannot be told apart")
+    indexed = tuple(one for one in entry["inputs"] if one["indexed"])
+    plain = tuple(one for one in entry["inputs"] if not one["indexed"])
+    return EventDecoder(entry["name"], indexed, plain, tuple(canonical_type(one) for one in plain))
+
+
+def _function(entry: Entry) -> Function:
+    text = signature(entry)
+    return Function(keccak256(text.encode())[:4], tuple(entry["inputs"]), tuple(entry["outputs"]), text)

@@ -1,0 +1,207 @@
+"""The whole registry, beside the worker: nobody learns which worker interests us, and no look-up needs a request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from quietfleet.chain._journal import Journal, Located
+from quietfleet.chain.events import CONFIGURATION, ConfigurationRotated, Enrolled, channel_subject
+from quietfleet.chain.fold import State, fold
+from quietfleet.chain.types import (
+    Change,
+    Configuration,
+    ConfigurationChanged,
+    ConfigurationsInForce,
+    Head,
+    Kind,
+    Release,
+    ReleaseChanged,
+    WorkerChanged,
+    WorkerState,
+    compatible,
+)
+from quietfleet.storage import Database
+
+Effects = Callable[[Sequence[Change]], None]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What one reading brought: events in chain order and the blocks to remember, the new head last."""
+
+    events: tuple[Located, ...]
+    blocks: tuple[Head, ...]
+
+
+class Replica:
+    """The registry, the configurations and the releases as of `head`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._journal = Journal(database)
+
+    @property
+    def head(self) -> Head | None:
+        """The newest block read; None before the first."""
+        return self._journal.head()
+
+    def is_stale(self, now: float, limit: float) -> bool:
+        """Whether the newest block is older than `limit` seconds, so that a revocation may be unknown here."""
+        head = self.head
+        return head is None or now - head.timestamp > limit
+
+    def worker(self, worker_id: str) -> WorkerState | None:
+        return self._journal.worker(worker_id)
+
+    def workers(self, owner: str | None = None, kind: Kind | None = None) -> list[WorkerState]:
+        """List workers by id, all or those of an owner and a kind."""
+        return self._journal.workers(owner, kind)
+
+    def public_key(self, worker_id: str) -> bytes | None:
+        """Return the 64 bytes x and y of a worker's first messaging key."""
+        for located in self._journal.events(worker_id):
+            return located.event.public_key if isinstance(located.event, Enrolled) else None
+        return None
+
+    def usable(self, worker_id: str, confirmations: int = 0) -> bool:
+        """Whether a worker may be worked with: now, and without a break for the last `confirmations` blocks.
+
+        A revocation therefore acts at once, and a grant only when that many blocks stand on it.
+        """
+        state, head = self.worker(worker_id), self.head
+        if state is None or head is None or not state.usable:
+            return False
+        return confirmations == 0 or self._usable_since(worker_id, head.number - confirmations)
+
+    def can_cooperate(self, a: str, b: str, confirmations: int = 0) -> bool:
+        """Whether two workers may work together: the contract's rule, granted only after `confirmations` blocks."""
+        first, second = self.worker(a), self.worker(b)
+        if a == b or first is None or second is None or not compatible(first.kind, second.kind):
+            return False
+        return self.usable(a, confirmations) and self.usable(b, confirmations)
+
+    def configuration(self) -> tuple[Configuration | None, Configuration | None]:
+        """Return the latest and the previous configuration, like the contract's call of that name."""
+        known = self._configurations()
+        return next(known, None), next(known, None)
+
+    def configuration_at(self, now: float) -> ConfigurationsInForce | None:
+        """Return what is in force at `now` (Unix seconds) and what is tolerated; None before the first activation.
+
+        A configuration is tolerated until its successor's activation plus the successor's grace, as long as that
+        successor itself is in force or tolerated: a rotation without grace ends everything before it.
+        """
+        active = (one for one in self._configurations() if one.active_from <= now)
+        current = next(active, None)
+        if current is None:
+            return None
+        tolerated: list[Configuration] = []
+        successor = current
+        for one in active:
+            if now >= successor.active_from + successor.grace:
+                break
+            tolerated.append(one)
+            successor = one
+        return ConfigurationsInForce(current, tuple(tolerated))
+
+    def releases(self, channel: bytes) -> tuple[Release, ...]:
+        """Return every release of a channel by sequence."""
+        book = self._journal.folded(channel_subject(channel))
+        return book if isinstance(book, tuple) else ()
+
+    def current_release(self, channel: bytes) -> Release | None:
+        """Return a channel's newest release, roll-backs included."""
+        return next(reversed(self.releases(channel)), None)
+
+    def ring(self) -> list[Head]:
+        """Return the remembered blocks, oldest first, for the follower to find a common ancestor."""
+        return self._journal.ring()
+
+    def claim(self, identity: str) -> None:
+        """Belong to the deployment named so; a replica of any other is emptied."""
+        self._journal.claim(identity)
+
+    def advance(self, ancestor: int, batch: Batch, depth: int, effects: Effects | None = None) -> list[Change]:
+        """Forget what stands above block `ancestor`, apply `batch` and return what changed, in one transaction.
+
+        `effects` runs inside the transaction: what it writes to the same database happens with the step or not at
+        all. An event that a reorg only moved to another block is no change. ReplicaGap leaves everything as it was.
+        """
+        with self._database.transaction():
+            changes = _Advance(self._journal, ancestor).apply(batch)
+            self._journal.remember(batch.blocks, depth)
+            if effects is not None:
+                effects(changes)
+        return changes
+
+    def _configurations(self) -> Iterator[Configuration]:
+        """Yield the configurations that count, newest first; one replaced before its time came never counts."""
+        replaced_at = math.inf
+        for located in self._journal.newest(CONFIGURATION):
+            assert isinstance(located.event, ConfigurationRotated)
+            if located.event.configuration.active_from <= replaced_at:
+                yield located.event.configuration
+            replaced_at = located.timestamp
+
+    def _usable_since(self, worker_id: str, block: int) -> bool:
+        state: State = None
+        held = False
+        for located in self._journal.events(worker_id):
+            state = fold(state, located.event, located.timestamp)
+            assert isinstance(state, WorkerState)
+            held = state.usable and (held or located.block <= block)
+        return held
+
+
+class _Advance:
+    """One step: undo, then apply, noting for each subject the states that consumers have to hear of."""
+
+    def __init__(self, journal: Journal, ancestor: int) -> None:
+        self._journal = journal
+        self._changes: list[Change] = []
+        undone = journal.above(ancestor)
+        self._undone = frozenset(undone)
+        self._told: dict[str, State] = {subject: journal.state(subject) for subject, _ in undone}
+        self._states: dict[str, State] = {}
+        journal.forget_above(ancestor)
+        for subject in self._told:
+            self._move(subject, journal.folded(subject))
+
+    def apply(self, batch: Batch) -> list[Change]:
+        for located in batch.events:
+            self._apply(located)
+        for subject, told in tuple(self._told.items()):
+            if told != self._states[subject]:
+                self._tell(subject, batch.blocks[-1].number)
+        return self._changes
+
+    def _apply(self, located: Located) -> None:
+        subject = located.event.subject
+        if subject not in self._states:
+            self._told[subject] = self._states[subject] = self._journal.state(subject)
+        stored = self._journal.add(located)
+        self._move(subject, fold(self._states[subject], located.event, located.timestamp))
+        if (subject, stored) not in self._undone:
+            self._tell(subject, located.block)
+
+    def _move(self, subject: str, state: State) -> None:
+        self._states[subject] = state
+        self._journal.save(subject, state)
+
+    def _tell(self, subject: str, block: int) -> None:
+        self._changes.append(_change(subject, self._told[subject], self._states[subject], block))
+        self._told[subject] = self._states[subject]
+
+
+def _change(subject: str, before: State, after: State, block: int) -> Change:
+    if subject == CONFIGURATION:
+        assert after is None or isinstance(after, Configuration)
+        return ConfigurationChanged(after, block)
+    if subject.startswith("channel:"):
+        assert after is None or isinstance(after, tuple)
+        return ReleaseChanged(bytes.fromhex(subject.removeprefix("channel:")), after[-1] if after else None, block)
+    assert before is None or isinstance(before, WorkerState)
+    assert after is None or isinstance(after, WorkerState)
+    return WorkerChanged(before, after, block)

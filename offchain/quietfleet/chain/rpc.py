@@ -1,0 +1,150 @@
+"""One JSON-RPC endpoint over web3's HTTP provider: headers, logs by explicit range, calls; every answer is checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiohttp import ClientError, ClientTimeout
+from web3 import AsyncHTTPProvider
+from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint
+
+from quietfleet.chain.abi import Abi
+from quietfleet.chain.deployment import ContractRecord, Deployment
+from quietfleet.chain.source import Header, RawLog
+from quietfleet.crypto import checksum_address
+from quietfleet.errors import ChainMismatch, ChainRefused, ChainUnavailable
+
+TIMEOUT: Final = 10.0
+"""Seconds an endpoint may take to answer."""
+
+_UNREACHABLE: Final = (ClientError, TimeoutError, OSError, Web3Exception, ValueError)
+
+
+class ChainClient:
+    """An endpoint of the chain that a deployment stands on; it refuses to work with any other chain."""
+
+    def __init__(self, url: str, deployment: Deployment, timeout: float = TIMEOUT) -> None:
+        self.deployment = deployment
+        self._provider = AsyncHTTPProvider(
+            url, request_kwargs={"timeout": ClientTimeout(total=timeout)}, exception_retry_configuration=None
+        )
+        self._timeout = timeout
+        self._checked = False
+        self._abis: dict[str, Abi] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the endpoint."""
+        await self._provider.disconnect()
+
+    async def request(self, method: str, *parameters: Any) -> Any:
+        """Make one request; the first one after a failure checks the chain id before.
+
+        Raises ChainUnavailable, ChainRefused (the endpoint's own error) or ChainMismatch.
+        """
+        if not self._checked:
+            await self._check_chain()
+        return await self._send(method, parameters)
+
+    async def header(self, number: int | None = None) -> Header | None:
+        """Return block `number`'s header, the newest for None; None if there is no such block."""
+        found = await self.request("eth_getBlockByNumber", "latest" if number is None else hex(number), False)
+        return None if found is None else self._read("header", _header, found)
+
+    async def logs(self, first: int, last: int) -> list[RawLog]:
+        """Return every log of the two contracts in these blocks, both included, whatever worker they are about."""
+        return await self._logs({"fromBlock": hex(first), "toBlock": hex(last)})
+
+    async def logs_in(self, block_hash: bytes) -> list[RawLog]:
+        """Return every log of the two contracts in the block with this hash."""
+        return await self._logs({"blockHash": "0x" + block_hash.hex()})
+
+    async def call(
+        self, contract: ContractRecord, function: str, arguments: Sequence[Any] = (), block: int | None = None
+    ) -> tuple[Any, ...]:
+        """Call a view; structs come back as dictionaries. ChainRefused carries revert data."""
+        known = self.abi(contract).function(function)
+        target = {"to": contract.address, "data": "0x" + known.encode(arguments).hex()}
+        answer = await self.request("eth_call", target, "latest" if block is None else hex(block))
+        return known.decode(self._read("eth_call", _bytes, answer))
+
+    def abi(self, contract: ContractRecord) -> Abi:
+        """Return the contract's lookup tables, made once."""
+        if contract.address not in self._abis:
+            self._abis[contract.address] = Abi(contract.abi)
+        return self._abis[contract.address]
+
+    async def _check_chain(self) -> None:
+        found = self._read("eth_chainId", _integer, await self._send("eth_chainId", ()))
+        if found != self.deployment.chain_id:
+            raise ChainMismatch(f"it serves chain {found}, the contracts stand on {self.deployment.chain_id}")
+        self._checked = True
+
+    async def _send(self, method: str, parameters: Sequence[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._provider.make_request(RPCEndpoint(method), list(parameters))
+        except _UNREACHABLE as error:
+            self._checked = False
+            raise ChainUnavailable(f"{method}: {error or type(error).__name__}") from error
+        if "error" in answer:
+            raise _refusal(method, answer["error"])
+        return answer.get("result")
+
+    async def _logs(self, query: dict[str, Any]) -> list[RawLog]:
+        answer = await self.request("eth_getLogs", {**query, "address": list(self.deployment.addresses)})
+        return [self._read("log", _log, each) for each in self._read("eth_getLogs", list, answer)]
+
+    def _read(self, what: str, reader: Any, answer: Any) -> Any:
+        try:
+            return reader(answer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ChainUnavailable(f"{what}: not an answer: {error!r}") from error
+
+
+def _refusal(method: str, error: Any) -> ChainRefused:
+    if not isinstance(error, dict):
+        return ChainRefused(method, str(error))
+    data = error.get("data")
+    revert = _bytes(data) if isinstance(data, str) and data.startswith("0x") else b""
+    return ChainRefused(method, str(error.get("message", "")), revert)
+
+
+def _integer(text: str) -> int:
+    return int(text, 16)
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text[2:])
+
+
+def _header(found: dict[str, Any]) -> Header:
+    return Header(
+        number=_integer(found["number"]),
+        hash=_bytes(found["hash"]),
+        parent=_bytes(found["parentHash"]),
+        timestamp=_integer(found["timestamp"]),
+        bloom=_integer(found["logsBloom"]),
+    )
+
+
+def _log(found: dict[str, Any]) -> RawLog:
+    return RawLog(
+        address=checksum_address(_bytes(found["address"])),
+        topics=tuple(_bytes(topic) for topic in found["topics"]),
+        data=_bytes(found["data"]),
+        block=_integer(found["blockNumber"]),
+        block_hash=_bytes(found["blockHash"]),
+        index=_integer(found["logIndex"]),
+    )

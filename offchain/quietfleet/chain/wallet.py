@@ -1,0 +1,129 @@
+"""Sends transactions for one account: fees, nonce, waiting, and the contract's own words when it says no."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from quietfleet.chain.deployment import ContractRecord
+from quietfleet.chain.rpc import ChainClient
+from quietfleet.crypto import keccak256
+from quietfleet.errors import ChainRefused, ChainRejected, ChainUnavailable
+
+_RECEIPT_TIMEOUT: Final = 60.0
+_FIRST_LOOK: Final = 0.02
+_LONGEST_LOOK: Final = 1.0
+_GAS_MARGIN: Final = 1.2  # state may move between the estimate and the block
+_KNOWN: Final = ("already known", "already imported")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A transaction that took effect."""
+
+    transaction: bytes
+    block: int
+    gas_used: int
+
+
+class Wallet:
+    """One account; concurrent sends get consecutive nonces."""
+
+    def __init__(self, private_key: bytes, client: ChainClient, receipt_timeout: float = _RECEIPT_TIMEOUT) -> None:
+        self._account: LocalAccount = Account.from_key(private_key)
+        self._client = client
+        self._receipt_timeout = receipt_timeout
+        self._order = asyncio.Lock()
+
+    @property
+    def address(self) -> str:
+        """The account's checksummed address."""
+        return str(self._account.address)
+
+    async def send(
+        self, contract: ContractRecord, function: str, arguments: Sequence[Any] = (), value: int = 0
+    ) -> Receipt:
+        """Call a contract's function (whole signature if overloaded), paying `value` wei; return when it is in a block.
+
+        Raises ChainRejected with the contract's error, ChainUnavailable if the endpoint fails or no block takes it.
+        """
+        known = self._client.abi(contract).function(function)
+        call = {"to": contract.address, "data": "0x" + known.encode(arguments).hex(), "value": value}
+        return await self._send(contract, call)
+
+    async def create(self, bytecode: bytes) -> str:
+        """Deploy contract code, constructor arguments appended, and return the new contract's address."""
+        receipt = await self._receipt(await self._submit({"data": "0x" + bytecode.hex(), "value": 0}))
+        return str(receipt["contractAddress"])
+
+    async def _send(self, contract: ContractRecord, call: dict[str, Any]) -> Receipt:
+        try:
+            found = await self._receipt(await self._submit(call))
+            if int(found["status"], 16) == 0:
+                await self._replay(call, found["blockNumber"])
+        except ChainRefused as refusal:
+            if refusal.data or "revert" in refusal.message:
+                raise ChainRejected(*self._client.abi(contract).error(refusal.data)) from refusal
+            raise
+        return Receipt(
+            bytes.fromhex(found["transactionHash"][2:]), int(found["blockNumber"], 16), int(found["gasUsed"], 16)
+        )
+
+    async def _submit(self, call: dict[str, Any]) -> str:
+        async with self._order:
+            raw = self._account.sign_transaction(await self._filled(call)).raw_transaction
+            return await self._broadcast("0x" + raw.hex())
+
+    async def _filled(self, call: dict[str, Any]) -> dict[str, Any]:
+        estimate = await self._client.request("eth_estimateGas", self._plain(call))
+        nonce = await self._client.request("eth_getTransactionCount", self.address, "pending")
+        block = await self._client.request("eth_getBlockByNumber", "latest", False)
+        tip = int(await self._client.request("eth_maxPriorityFeePerGas"), 16)
+        return call | {
+            "type": 2,
+            "chainId": self._client.deployment.chain_id,
+            "nonce": int(nonce, 16),
+            "gas": int(int(estimate, 16) * _GAS_MARGIN),
+            "maxPriorityFeePerGas": tip,
+            "maxFeePerGas": 2 * int(block["baseFeePerGas"], 16) + tip,
+        }
+
+    async def _broadcast(self, raw: str) -> str:
+        """Send signed bytes, once more if the connection broke: the same bytes are the same transaction."""
+        transaction = "0x" + keccak256(bytes.fromhex(raw[2:])).hex()
+        try:
+            await self._client.request("eth_sendRawTransaction", raw)
+        except ChainUnavailable:
+            await self._again(raw)
+        return transaction
+
+    async def _again(self, raw: str) -> None:
+        try:
+            await self._client.request("eth_sendRawTransaction", raw)
+        except ChainRefused as refusal:
+            if not any(phrase in refusal.message.lower() for phrase in _KNOWN):
+                raise
+
+    async def _receipt(self, transaction: str) -> dict[str, Any]:
+        pause = _FIRST_LOOK
+        try:
+            async with asyncio.timeout(self._receipt_timeout):
+                while (found := await self._client.request("eth_getTransactionReceipt", transaction)) is None:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_LOOK)
+        except TimeoutError as error:
+            raise ChainUnavailable(f"no block took {transaction} within {self._receipt_timeout} s") from error
+        return dict(found)
+
+    async def _replay(self, call: dict[str, Any], block: str) -> None:
+        """Run a reverted transaction again as a call, for its reason."""
+        await self._client.request("eth_call", self._plain(call), block)
+        raise ChainRejected("OutOfGasOrRaced", {"block": int(block, 16)})
+
+    def _plain(self, call: dict[str, Any]) -> dict[str, Any]:
+        return call | {"from": self.address, "value": hex(call["value"])}

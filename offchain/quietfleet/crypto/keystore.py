@@ -1,0 +1,65 @@
+"""Private keys at rest: Ethereum's encrypted key file (version 3), readable by its owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
+
+from quietfleet.crypto._keys import PrivateKey
+from quietfleet.errors import CryptoError, KeystoreError
+
+_SCRYPT_N: Final = 1 << 18  # geth's standard: a second and 256 MB
+_LIGHT_SCRYPT_N: Final = 1 << 12  # geth's light: for demonstrations and small devices
+
+
+def create_keystore(path: Path, private_key: PrivateKey, passphrase: str, *, light: bool = False) -> None:
+    """Write the key encrypted under `passphrase` to a new file of mode 0600; KeystoreError if the path is taken."""
+    work = _LIGHT_SCRYPT_N if light else _SCRYPT_N
+    # eth_keyfile types the password as text but hashes bytes
+    content: dict[str, Any] = create_keyfile_json(
+        private_key.to_bytes(),
+        passphrase.encode(),  # type: ignore[arg-type]
+        kdf="scrypt",
+        iterations=work,
+    )
+    _write_new(path, json.dumps(content).encode())
+
+
+def load_keystore(path: Path, passphrase: str) -> PrivateKey:
+    """Read a key back; KeystoreError if others may read the file, it is no key file, or the passphrase is wrong."""
+    content = _read_private(path)
+    try:
+        secret = decode_keyfile_json(json.loads(content), passphrase.encode())  # type: ignore[arg-type]
+        return PrivateKey.from_bytes(secret)
+    except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError, CryptoError) as error:
+        if str(error) == "MAC mismatch":
+            raise KeystoreError(f"{path}: the passphrase is wrong") from None
+        raise KeystoreError(f"{path}: this is not an Ethereum key file") from error
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeystoreError(f"{path}: a file is already there, and a key is never overwritten") from None
+    except OSError as error:
+        raise KeystoreError(f"{path}: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise KeystoreError(f"{path}: others may read this file; make it yours alone with chmod 600")
+            return file.read()
+    except OSError as error:
+        raise KeystoreError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,115 @@
+"""One deal between a seeker and a provider.
+
+Theory of operation: the oracle proposes the same terms to both sides. Each answers with Accept and its card, or
+declines, or stays silent until the deadline. Only the second Accept releases the two cards, both at once. What has no
+row in the table changes nothing: a decline after the introduction, or a second card from the same side.
+
+            ACCEPT                ACCEPT
+  PROPOSED ───────→ HALF_ACCEPTED ───────→ INTRODUCED
+      └────── BREAK ──────┴──────→ FAILED
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum, auto
+from typing import Final
+
+import msgspec
+
+from quietfleet.dispatch.messages import Offer, Seek, Terms
+
+ANSWER_WITHIN: Final = 30.0  # seconds for both sides to accept
+
+
+class Side(StrEnum):
+    """Who asked, and who serves."""
+
+    SEEKER = "seeker"
+    PROVIDER = "provider"
+
+    @property
+    def other(self) -> Side:
+        return Side.PROVIDER if self is Side.SEEKER else Side.SEEKER
+
+
+class DealState(StrEnum):
+    """How far a deal has come."""
+
+    PROPOSED = "proposed"
+    HALF_ACCEPTED = "half-accepted"
+    INTRODUCED = "introduced"
+    FAILED = "failed"
+
+
+class DealEvent(Enum):
+    """What can happen to a deal."""
+
+    ACCEPT = auto()
+    BREAK = auto()
+
+
+TRANSITIONS: Final[dict[tuple[DealState, DealEvent], DealState]] = {
+    (DealState.PROPOSED, DealEvent.ACCEPT): DealState.HALF_ACCEPTED,
+    (DealState.PROPOSED, DealEvent.BREAK): DealState.FAILED,
+    (DealState.HALF_ACCEPTED, DealEvent.ACCEPT): DealState.INTRODUCED,
+    (DealState.HALF_ACCEPTED, DealEvent.BREAK): DealState.FAILED,
+}
+
+
+class Deal(msgspec.Struct, frozen=True):
+    """A deal as the oracle keeps it; `cards` holds what each side left, `deadline` is Unix seconds."""
+
+    deal_id: str
+    workers: dict[Side, str]
+    offer_id: str
+    seek_id: str
+    terms: Terms
+    deadline: float
+    state: DealState = DealState.PROPOSED
+    cards: dict[Side, bytes] = {}
+
+    def side_of(self, worker: str) -> Side | None:
+        """Return the side this worker is on, or None for a stranger."""
+        return next((side for side, name in self.workers.items() if name == worker), None)
+
+    def accept(self, side: Side, card: bytes) -> Deal:
+        """Take a side's card; a side that left one already changes nothing."""
+        state = TRANSITIONS.get((self.state, DealEvent.ACCEPT))
+        if state is None or side in self.cards:
+            return self
+        return msgspec.structs.replace(self, state=state, cards={**self.cards, side: card})
+
+    def fail(self) -> Deal:
+        """Break the deal and drop its cards; one already introduced stays as it is."""
+        state = TRANSITIONS.get((self.state, DealEvent.BREAK))
+        return self if state is None else msgspec.structs.replace(self, state=state, cards={})
+
+
+class ListedOffer(msgspec.Struct, frozen=True):
+    """An offer in the oracle's book; `since` is when it was opened or last proposed, and makes the turns."""
+
+    worker: str
+    offer: Offer
+    open: bool
+    since: float
+
+    def renewed_by(self, offer: Offer) -> bool:
+        """Tell a renewal, which lasts longer, from a repeat; an id names one service for its life."""
+        return offer.expires > self.offer.expires and offer.capability.name == self.offer.capability.name
+
+
+class QueuedSeek(msgspec.Struct, frozen=True):
+    """A seek in the oracle's book, with the providers that fell through for it (`late`) or were declined."""
+
+    worker: str
+    seek: Seek
+    since: float
+    deal_id: str | None = None
+    late: tuple[str, ...] = ()
+    declined: tuple[str, ...] = ()
+
+    def waiting_again(self, provider: str, *, declined: bool) -> QueuedSeek:
+        """Return this seek back in the queue: the provider comes last for it, or never if the deal was declined."""
+        late, refused = {*self.late}, {*self.declined}
+        (refused if declined else late).add(provider)
+        return msgspec.structs.replace(self, deal_id=None, late=tuple(sorted(late)), declined=tuple(sorted(refused)))

@@ -1,0 +1,184 @@
+"""What workers and the Dispatch Oracle say to each other (paper IV.C).
+
+Ids are 32 hex digits that their maker draws at random, so that none derives from an identity. Times are Unix seconds.
+Limits stand in the types: a decoder refuses what exceeds them before the oracle sees it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Value = str | float
+Attributes = Annotated[dict[Name, Value], Meta(max_length=32)]
+Card = Annotated[bytes, Meta(max_length=16_384)]
+Sentence = Annotated[str, Meta(max_length=256)]
+
+
+class Reason(StrEnum):
+    """Why a seek was refused or a deal failed.
+
+    A failed deal has one reason for every cause: a more exact one could be matched with a public event on chain and so
+    name a counterpart that has not agreed to be known.
+    """
+
+    NO_OFFER = "no worker offers this capability"
+    NO_FIT = "no offer of this capability meets the version and constraints and may serve this worker"
+    BUSY = "every worker that could serve is busy, or declined or was declined"
+    EXPIRED = "the seek had expired when it arrived"
+    QUOTA = "too many seeks of this worker are open"
+    NO_ANSWER = "the proposal was not answered in time"
+    FELL_THROUGH = "the other side is not available"
+    UNKNOWN = "no such deal is open"
+
+
+class Capability(msgspec.Struct, frozen=True):
+    """A service by name and version, with the schemas that its requests and replies follow."""
+
+    name: Name
+    version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    request_schema: Name
+    reply_schema: Name
+
+
+class Equals(msgspec.Struct, frozen=True, tag="equals"):
+    """The attribute has exactly this value."""
+
+    attribute: Name
+    value: Value
+
+    def holds(self, attributes: dict[str, Value]) -> bool:
+        return attributes.get(self.attribute) == self.value
+
+
+class Between(msgspec.Struct, frozen=True, tag="between"):
+    """The attribute is a number within these inclusive bounds."""
+
+    attribute: Name
+    low: float = float("-inf")
+    high: float = float("inf")
+
+    def holds(self, attributes: dict[str, Value]) -> bool:
+        value = attributes.get(self.attribute)
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class OneOf(msgspec.Struct, frozen=True, tag="one-of"):
+    """The attribute is one of these words: an allowed set of regions, for instance."""
+
+    attribute: Name
+    values: Annotated[tuple[Name, ...], Meta(max_length=64)]
+
+    def holds(self, attributes: dict[str, Value]) -> bool:
+        return attributes.get(self.attribute) in self.values
+
+
+Constraint = Equals | Between | OneOf
+
+
+class Offer(msgspec.Struct, frozen=True, tag="dispatch.offer/1"):
+    """A provider lists a service; the same id with a later expiry renews it and opens it again."""
+
+    offer_id: Id
+    capability: Capability
+    attributes: Attributes
+    capacity: Annotated[int, Meta(ge=1, le=10_000)]
+    expires: float
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag="dispatch.withdraw/1"):
+    """A provider takes its offer back; pairings already introduced are left alone."""
+
+    offer_id: Id
+
+
+class OfferState(msgspec.Struct, frozen=True, tag="dispatch.offer-state/1"):
+    """The oracle tells a provider whether its offer takes part in matching."""
+
+    offer_id: Id
+    open: bool
+
+
+class Seek(msgspec.Struct, frozen=True, tag="dispatch.seek/1"):
+    """A worker asks to be paired; `expires` is how long it will wait in the queue."""
+
+    seek_id: Id
+    capability: Name
+    min_version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    constraints: Annotated[tuple[Constraint, ...], Meta(max_length=16)]
+    expires: float
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="dispatch.refusal/1"):
+    """The oracle closes a seek and says why."""
+
+    seek_id: Id
+    reason: Sentence
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """All that either side learns before both accept: the service, the attributes asked about, how long it holds."""
+
+    capability: Capability
+    attributes: Attributes
+    expires: float
+
+
+class Proposal(msgspec.Struct, frozen=True, tag="dispatch.proposal/1"):
+    """The oracle proposes the same terms to both sides under an id drawn for this deal alone."""
+
+    deal_id: Id
+    terms: Terms
+    initiator: bool
+
+
+class Accept(msgspec.Struct, frozen=True, tag="dispatch.accept/1"):
+    """A side agrees and leaves its identity card, opaque here, for the other side."""
+
+    deal_id: Id
+    card: Card
+
+
+class Decline(msgspec.Struct, frozen=True, tag="dispatch.decline/1"):
+    """A side disagrees; its reason stays with the oracle."""
+
+    deal_id: Id
+    reason: Sentence
+
+
+class Introduction(msgspec.Struct, frozen=True, tag="dispatch.introduction/1"):
+    """Both accepted: the other side's card; the initiator, who sought, opens the session."""
+
+    deal_id: Id
+    card: Card
+    initiator: bool
+
+
+class DealFailed(msgspec.Struct, frozen=True, tag="dispatch.deal-failed/1"):
+    """The deal will not be concluded; a seek behind it is back in the queue."""
+
+    deal_id: Id
+    reason: Sentence
+
+
+class Release(msgspec.Struct, frozen=True, tag="dispatch.release/1"):
+    """The session of a deal has ended; its place at the provider is free."""
+
+    deal_id: Id
+
+
+FromWorker = Offer | Withdraw | Seek | Accept | Decline | Release
+FromOracle = OfferState | Refusal | Proposal | Introduction | DealFailed
+Message = FromWorker | FromOracle
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message and the worker it goes to."""
+
+    worker_id: str
+    message: FromOracle

@@ -1,0 +1,123 @@
+"""Configuration versions as this worker lives them: own keys, the epoch key, and when each must be gone."""
+
+from __future__ import annotations
+
+import msgspec
+
+from quietfleet.chain.types import Configuration
+from quietfleet.crypto import PrivateKey, derive, keccak256
+from quietfleet.crypto.hpke import HpkePrivateKey
+from quietfleet.errors import HandshakeRefused
+from quietfleet.session._card import EpochSecrets, decode_card, draw_secrets, encode_card
+from quietfleet.session._vault import Random, Vault
+from quietfleet.storage import Database
+
+
+class _Epoch(msgspec.Struct, array_like=True):
+    hpke: bytes
+    card: bytes
+    epoch_key: bytes = b""
+
+
+def epoch_commitment(epoch_key: bytes) -> bytes:
+    """The 32 bytes the chain shows of an epoch key; the key is random, so the commitment tells nothing."""
+    return keccak256(b"quietfleet epoch key" + epoch_key)
+
+
+class Epochs:
+    """This worker's keys per configuration version.
+
+    A version is live while it is in force, announced, or within the grace of its successor; afterwards its keys are
+    erased and nothing sealed under them opens again.
+    """
+
+    def __init__(self, database: Database, identity: PrivateKey, random: Random) -> None:
+        self._identity = identity
+        self._random = random
+        self._vault = Vault(database, "session_epochs", identity.to_bytes(), random)
+        self.latest: Configuration | None = None
+        self.previous: Configuration | None = None
+        self._secrets: dict[int, EpochSecrets] = {}
+        self._keys: dict[int, bytes] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read what is stored: at start, after a rolled-back transaction, or when keys were prepared beside us."""
+        self._secrets, self._keys = {}, {}
+        for row_id, row in self._vault.all(_Epoch):
+            version = int.from_bytes(row_id, "big")
+            self._secrets[version] = EpochSecrets(HpkePrivateKey.from_bytes(row.hpke), decode_card(row.card))
+            if row.epoch_key:
+                self._keys[version] = row.epoch_key
+
+    def adopt(self, latest: Configuration | None, previous: Configuration | None) -> None:
+        """Take note of the chain's configuration; draw own keys for a version seen for the first time."""
+        self.latest, self.previous = latest, previous
+        for version in self.live(0.0):
+            if version not in self._secrets:
+                self.load()
+            if version not in self._secrets:
+                self.prepare(version)
+
+    def prepare(self, version: int, epoch_key: bytes = b"") -> EpochSecrets:
+        """Draw and store keys for `version` ahead of its announcement; an oracle also brings the epoch key."""
+        secrets = draw_secrets(self._identity, version, self._random)
+        self._store(version, secrets, epoch_key)
+        return secrets
+
+    def secrets(self, version: int) -> EpochSecrets | None:
+        """Return our keys for `version`, if it is live."""
+        return self._secrets.get(version)
+
+    def all_secrets(self) -> list[EpochSecrets]:
+        """Every version's keys we hold, newest first."""
+        return [self._secrets[version] for version in sorted(self._secrets, reverse=True)]
+
+    def epoch_key(self, version: int) -> bytes | None:
+        """Return the epoch key of `version`, if we hold it."""
+        return self._keys.get(version)
+
+    def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
+        """Store an epoch key; raises `HandshakeRefused` when it is not the one the chain committed to."""
+        if epoch_commitment(key) != configuration.epoch_key_commitment:
+            raise HandshakeRefused("the epoch key does not match its commitment on chain")
+        secrets = self._secrets.get(configuration.version)
+        if secrets is not None:
+            self._store(configuration.version, secrets, key)
+
+    def in_force(self, now: float) -> Configuration | None:
+        """The configuration senders use at `now`."""
+        if self.latest is None or now >= self.latest.active_from or self.previous is None:
+            return self.latest
+        return self.previous
+
+    def live(self, now: float) -> list[int]:
+        """Versions whose keys may exist at `now`, newest first."""
+        if self.latest is None:
+            return []
+        tolerated = self.previous is not None and now < self.latest.active_from + self.latest.grace
+        return [self.latest.version] + ([self.previous.version] if tolerated and self.previous else [])
+
+    def retire(self, now: float) -> list[int]:
+        """Erase every version that is no longer live; return those that were."""
+        if self.latest is None:
+            return []
+        live = self.live(now)
+        gone = [version for version in self._secrets if version not in live and version < self.latest.version]
+        for version in gone:
+            self._vault.delete(version.to_bytes(4, "big"))
+            self._secrets.pop(version)
+            self._keys.pop(version, None)
+        return gone
+
+    def _store(self, version: int, secrets: EpochSecrets, epoch_key: bytes) -> None:
+        row = _Epoch(secrets.hpke.to_bytes(), encode_card(secrets.card), epoch_key)
+        self._vault.put(version.to_bytes(4, "big"), row)
+        self._secrets[version] = secrets
+        if epoch_key:
+            self._keys[version] = epoch_key
+
+
+def generation_root(root: bytes, version: int, epoch_key: bytes) -> bytes:
+    """The next root of a session: the old one with the epoch key mixed in (empty for sessions that fetch it)."""
+    return derive(root, "epoch", version.to_bytes(4, "big"), epoch_key)

@@ -1,0 +1,150 @@
+"""One SQLite file a worker: durable before anything is sent, erased for real, private to its user.
+
+Each component brings its own list of migration steps; how far it came is kept in the table `schema`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from quietfleet.errors import ErasureDelayed, StorageError
+
+_BUSY_MILLISECONDS: Final = 5_000
+_WRITER_PRAGMAS: Final = (
+    "journal_mode=WAL",  # observers read while the worker writes
+    "synchronous=FULL",  # what was journalled survives a power cut, so it may be sent
+    "secure_delete=ON",  # erased rows are overwritten, not only unlinked
+    "foreign_keys=ON",
+    f"busy_timeout={_BUSY_MILLISECONDS}",
+)
+
+
+class Database:
+    """A worker's own database, used from one thread; open it once and hand it around."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._depth = 0
+        _create_private(self.path)
+        self._connection = sqlite3.connect(self.path, isolation_level=None)
+        for pragma in _WRITER_PRAGMAS:
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT"
+        )
+
+    @classmethod
+    def observe(cls, path: Path | str) -> Observer:
+        """Open an existing database for reading only, as a dashboard does beside a running worker."""
+        return Observer(path)
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement; outside of `transaction()` it is durable when this returns."""
+        return self._connection.execute(sql, parameters)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Make everything inside happen or not happen; a nested one undoes only itself."""
+        name = f"level{self._depth}"
+        self._connection.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield self
+        except BaseException:
+            self._undo(name)
+            raise
+        self._keep(name)
+
+    def migrate(self, component: str, steps: Sequence[str]) -> None:
+        """Bring a component's tables to `len(steps)`, running only the steps not run before, each atomically."""
+        done = self._version(component)
+        if done > len(steps):
+            raise StorageError(f"{component} is at version {done}, newer than this program's {len(steps)}")
+        for version, step in enumerate(steps[done:], start=done + 1):
+            self._step(component, version, step)
+
+    def truncate_log(self) -> None:
+        """Empty the write-ahead log, so that no erased byte survives in it; `ErasureDelayed` while a reader blocks."""
+        busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise ErasureDelayed(str(self.path))
+
+    def close(self) -> None:
+        """Release the file; a writer's log is folded in."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _version(self, component: str) -> int:
+        row = self.execute("SELECT version FROM schema WHERE component = ?", (component,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _step(self, component: str, version: int, step: str) -> None:
+        with self.transaction():
+            for statement in _statements(step):
+                self.execute(statement)
+            self.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", (component, version))
+
+    def _undo(self, name: str) -> None:
+        self._depth -= 1
+        if not self._connection.in_transaction:  # SQLite gave up by itself: disk full, I/O error
+            return
+        if self._depth:
+            self._connection.execute(f"ROLLBACK TO {name}")
+            self._connection.execute(f"RELEASE {name}")
+        else:
+            self._connection.execute("ROLLBACK")
+
+    def _keep(self, name: str) -> None:
+        self._depth -= 1
+        if self._depth:
+            self._connection.execute(f"RELEASE {name}")
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._connection.execute("ROLLBACK")
+            raise
+
+
+class Observer(Database):
+    """Somebody's database, for reading only; every statement that would write raises `sqlite3.OperationalError`."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._depth = 0
+        if not self.path.is_file():
+            raise StorageError(f"{path} does not exist")
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        self._connection = sqlite3.connect(address, uri=True, isolation_level=None)
+        self._connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+
+
+def _create_private(path: Path) -> None:
+    """Create the file readable by its user alone before SQLite does; log files inherit the mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    path.chmod(0o600)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a step at its semicolons, minding triggers and strings: `executescript` would commit halfway."""
+    pending = ""
+    for part in script.split(";"):
+        pending += part + ";"
+        if sqlite3.complete_statement(pending):
+            if pending.strip(" \n;"):
+                yield pending
+            pending = ""

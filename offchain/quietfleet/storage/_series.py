@@ -1,0 +1,134 @@
+"""Readings kept for a retention window and then erased for real (paper section V.A.2).
+
+Every day has its own table. Under `secure_delete` dropping a table zeroes whole pages, while deleting single rows
+may leave copies in the unused space of a page SQLite once rebalanced; so rows are erased by dropping their table,
+after what stays has moved to a new one.
+"""
+# ruff: noqa: S608 -- table names are made of our own day numbers, values are always bound
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from quietfleet.errors import StorageError
+from quietfleet.storage._database import Database
+from quietfleet.storage._sealed import SealedColumn
+
+_DAY: Final = 86_400
+_LAST_TIME: Final = 253_402_300_800.0  # year 10000: later times are broken clocks, not readings
+_SCHEMA: Final = ("CREATE TABLE series_day (day INTEGER PRIMARY KEY) STRICT",)
+
+
+class TimeSeries:
+    """Readings per device and time; `sealed` encrypts their values at rest."""
+
+    def __init__(self, database: Database, retention_seconds: float, *, sealed: SealedColumn | None = None) -> None:
+        self._database = database
+        self._retention = retention_seconds
+        self._sealed = sealed
+        database.migrate("series", _SCHEMA)
+
+    def append(self, device: str, time: float, values: Mapping[str, float]) -> bool:
+        """Keep a reading; False when this device already has one for this time (the first one stays)."""
+        if not 0 <= time < _LAST_TIME:
+            raise StorageError(f"no reading can be from {time}")
+        body = self._encode(device, time, values)
+        with self._database.transaction():
+            table = self._open_day(int(time // _DAY))
+            cursor = self._database.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)", (device, time, body))
+        return cursor.rowcount == 1
+
+    def window(self, device: str, since: float, until: float) -> list[tuple[float, dict[str, float]]]:
+        """Read a device's readings with `since <= time < until`, oldest first."""
+        found: list[tuple[float, dict[str, float]]] = []
+        for day in self._days(since, until):
+            rows = self._database.execute(
+                f"SELECT time, body FROM {_table(day)} WHERE device = ? AND time >= ? AND time < ? ORDER BY time",
+                (device, since, until),
+            )
+            found += [(time, self._decode(device, time, body)) for time, body in rows]
+        return found
+
+    def devices(self) -> list[str]:
+        """Every device with a reading still kept, sorted."""
+        names: set[str] = set()
+        for day in self._days(-math.inf, math.inf):
+            names.update(name for (name,) in self._database.execute(f"SELECT DISTINCT device FROM {_table(day)}"))
+        return sorted(names)
+
+    def erase(self, now: float) -> int:
+        """Erase what is older than the retention, from file and log; return how many readings went.
+
+        Raises `ErasureDelayed` when a reader kept the log from being emptied; calling again finishes the work.
+        """
+        cutoff = now - self._retention
+        with self._database.transaction():
+            erased = sum(self._erase_day(day, cutoff) for day in self._days(-math.inf, cutoff))
+        self._database.truncate_log()
+        return erased
+
+    def forget(self, device: str) -> int:
+        """Erase everything of one device, as its owner may ask; return how many readings went."""
+        with self._database.transaction():
+            erased = sum(self._rewrite(day, "device <> ?", device) for day in self._days(-math.inf, math.inf))
+        self._database.truncate_log()
+        return erased
+
+    def _open_day(self, day: int) -> str:
+        if self._database.execute("INSERT OR IGNORE INTO series_day VALUES (?)", (day,)).rowcount:
+            self._create(_table(day))
+        return _table(day)
+
+    def _days(self, since: float, until: float) -> list[int]:
+        rows = self._database.execute(
+            "SELECT day FROM series_day WHERE day > ? AND day * 86400 < ? ORDER BY day", (since / _DAY - 1, until)
+        )
+        return [int(day) for (day,) in rows]
+
+    def _create(self, table: str) -> None:
+        self._database.execute(
+            f"CREATE TABLE {table} (device TEXT, time REAL, body BLOB NOT NULL, PRIMARY KEY (device, time))"
+            " STRICT, WITHOUT ROWID"
+        )
+
+    def _erase_day(self, day: int, cutoff: float) -> int:
+        if (day + 1) * _DAY > cutoff:
+            return self._rewrite(day, "time >= ?", cutoff)
+        count = self._count(f"{_table(day)}")
+        self._database.execute(f"DROP TABLE {_table(day)}")
+        self._database.execute("DELETE FROM series_day WHERE day = ?", (day,))
+        return count
+
+    def _rewrite(self, day: int, kept: str, bound: str | float) -> int:
+        """Move the rows to keep to a fresh table and drop the old one; return how many rows went."""
+        table = _table(day)
+        gone = self._count(f"{table} WHERE NOT ({kept})", bound)
+        if gone:
+            self._create("series_kept")
+            self._database.execute(f"INSERT INTO series_kept SELECT * FROM {table} WHERE {kept}", (bound,))
+            self._database.execute(f"DROP TABLE {table}")
+            self._database.execute(f"ALTER TABLE series_kept RENAME TO {table}")
+        return gone
+
+    def _count(self, rows: str, *bounds: str | float) -> int:
+        return int(self._database.execute(f"SELECT count(*) FROM {rows}", bounds).fetchone()[0])
+
+    def _encode(self, device: str, time: float, values: Mapping[str, float]) -> bytes:
+        body = json.dumps(dict(values), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        return self._sealed.seal(body, row=_row(device, time)) if self._sealed else body
+
+    def _decode(self, device: str, time: float, body: bytes) -> dict[str, float]:
+        plain = self._sealed.open(body, row=_row(device, time)) if self._sealed else body
+        values: dict[str, float] = json.loads(plain)
+        return values
+
+
+def _table(day: int) -> str:
+    return f"series_{day}"
+
+
+def _row(device: str, time: float) -> bytes:
+    return f"{device}@{time!r}".encode()

@@ -1,0 +1,108 @@
+"""Compiles and deploys the contracts without Ape, for fleets and tests that start and end in one process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from eth_abi.abi import encode
+
+from quietfleet.chain.abi import canonical_type
+from quietfleet.chain.deployment import ContractRecord, Deployment
+from quietfleet.chain.rpc import ChainClient
+from quietfleet.chain.wallet import Wallet
+from quietfleet.errors import TestbedError
+
+ROOT: Final = Path(__file__).parents[3]
+"""The repository: contracts and compiler are not part of the installed package."""
+
+_SOURCES: Final = {"Service": "contracts/Service.sol", "ModelReleases": "contracts/releases/ModelReleases.sol"}
+_SETTINGS: Final = {
+    "evmVersion": "cancun",
+    "optimizer": {"enabled": True, "runs": 200},
+    "remappings": ["@openzeppelin/contracts=node_modules/@openzeppelin/contracts"],
+    "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A compiled contract."""
+
+    abi: tuple[dict[str, Any], ...]
+    bytecode: bytes
+
+    def with_arguments(self, *arguments: Any) -> bytes:
+        """Return the creation code with these constructor arguments."""
+        inputs = next(entry["inputs"] for entry in self.abi if entry["type"] == "constructor")
+        return self.bytecode + encode([canonical_type(one) for one in inputs], arguments)
+
+
+def compile_contracts(cache: Path) -> dict[str, Artifact]:
+    """Compile the two contracts, or take them from `cache` (a folder) if the sources are as they were."""
+    kept = cache / f"contracts-{_fingerprint()}.json"
+    if not kept.exists():
+        output = _compile()
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(".part")
+        unfinished.write_text(json.dumps(output))
+        unfinished.rename(kept)
+    output = json.loads(kept.read_text())
+    return {name: _artifact(output["contracts"][source][name]) for name, source in _SOURCES.items()}
+
+
+async def deploy(
+    url: str, chain_id: int, artifacts: dict[str, Artifact], owner_key: bytes, *, fee: int = 0, publisher: str = ""
+) -> Deployment:
+    """Deploy both contracts, owned by the account of `owner_key`, which publishes too unless another one is named."""
+    blank = ContractRecord("0x" + 40 * "0", (), 0)
+    async with ChainClient(url, Deployment(chain_id, blank, blank)) as client:
+        wallet = Wallet(owner_key, client)
+        service = await _create(client, wallet, artifacts["Service"], (wallet.address, fee))
+        releases = await _create(
+            client, wallet, artifacts["ModelReleases"], (wallet.address, publisher or wallet.address)
+        )
+    return Deployment(chain_id, service, releases)
+
+
+async def _create(client: ChainClient, wallet: Wallet, artifact: Artifact, arguments: Sequence[Any]) -> ContractRecord:
+    address = await wallet.create(artifact.with_arguments(*arguments))
+    head = await client.header()
+    assert head is not None
+    return ContractRecord(address, artifact.abi, head.number)
+
+
+def _compile() -> dict[str, Any]:
+    sources = {source: {"content": (ROOT / source).read_text()} for source in _SOURCES.values()}
+    job = {"language": "Solidity", "sources": sources, "settings": _SETTINGS}
+    done = subprocess.run(  # noqa: S603 - our own compiler and sources
+        [str(ROOT / "tools" / "solc"), "--base-path", ".", "--include-path", "node_modules", "--standard-json"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise TestbedError(f"the compiler ended with {done.returncode}: {done.stderr[-500:]}")
+    output: dict[str, Any] = json.loads(done.stdout)
+    errors = [one["formattedMessage"] for one in output.get("errors", ()) if one["severity"] == "error"]
+    if errors:
+        raise TestbedError("\n".join(errors))
+    return output
+
+
+def _artifact(compiled: dict[str, Any]) -> Artifact:
+    return Artifact(tuple(compiled["abi"]), bytes.fromhex(compiled["evm"]["bytecode"]["object"]))
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(json.dumps(_SETTINGS).encode())
+    for path in sorted((ROOT / "contracts").rglob("*.sol")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

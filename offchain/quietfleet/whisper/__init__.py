@@ -1,0 +1,77 @@
+"""Whisper v6 without I/O: envelopes, their content, their proof of work, and what a relay does with them."""
+
+from quietfleet.whisper._envelope import (
+    HEADER_SIZE,
+    TOPIC_SIZE,
+    Envelope,
+    decode_envelope,
+    encode_bundle,
+    split_bundle,
+)
+from quietfleet.whisper.bloom import (
+    BLOOM_SIZE,
+    FULL_BLOOM,
+    TOPIC_ENTROPY,
+    admits,
+    aggregate,
+    draw_bloom,
+    geth_topic_bloom,
+    matches,
+    read_bloom,
+    topic_bloom,
+    topic_within,
+)
+from quietfleet.whisper.payload import (
+    MAX_PAYLOAD,
+    Opened,
+    open_asymmetric,
+    open_symmetric,
+    password_key,
+    room,
+    seal_asymmetric,
+    seal_symmetric,
+)
+from quietfleet.whisper.pool import Added, Pool
+from quietfleet.whisper.pow import legacy_pow_of, mine, pow_of, target_bits
+from quietfleet.whisper.rules import CLOCK_SKEW, DropReason, Rules, judge, pow_at
+from quietfleet.whisper.urgency import urgency
+
+__all__ = [
+    "BLOOM_SIZE",
+    "CLOCK_SKEW",
+    "FULL_BLOOM",
+    "HEADER_SIZE",
+    "MAX_PAYLOAD",
+    "TOPIC_ENTROPY",
+    "TOPIC_SIZE",
+    "Added",
+    "DropReason",
+    "Envelope",
+    "Opened",
+    "Pool",
+    "Rules",
+    "admits",
+    "aggregate",
+    "decode_envelope",
+    "draw_bloom",
+    "encode_bundle",
+    "geth_topic_bloom",
+    "judge",
+    "legacy_pow_of",
+    "matches",
+    "mine",
+    "open_asymmetric",
+    "open_symmetric",
+    "password_key",
+    "pow_at",
+    "pow_of",
+    "read_bloom",
+    "room",
+    "seal_asymmetric",
+    "seal_symmetric",
+    "split_bundle",
+    "target_bits",
+    "topic_bloom",
+    "topic_within",
+    "urgency",
+]
