@@ -60,6 +60,10 @@ class WireError(NetworkError):
     """A peer sent a message that breaks the messaging protocol."""
 
 
+class ExpelledError(NetworkError):
+    """A peer was disconnected because it kept sending garbage."""
+
+
 class UnsendableError(NetworkError):
     """No peer would carry this envelope under the rules in force: seal it again."""
 
@@ -215,3 +219,30 @@ class TestbedError(QuietfleetError):
     """A process of the testbed could not be started or reached."""
 
     __test__ = False  # its name would make pytest collect it
+
+
+# console
+
+
+class BookError(QuietfleetError):
+    """The address book cannot be read: correct the file or name another in QUIETFLEET_BOOK."""
+
+
+class UnknownWorkerName(QuietfleetError):
+    """No worker goes by this name or id: names come from the address book, ids from the registry."""
+
+
+class NoSigner(QuietfleetError):
+    """None of the accounts at hand may sign this: import or name the right account."""
+
+
+class EpochError(QuietfleetError):
+    """The epoch cannot be rotated to: ask the oracle for the next one."""
+
+
+class ParametersError(QuietfleetError):
+    """The deployment's parameters cannot be used; nothing was sent."""
+
+
+class DeploymentExists(QuietfleetError):
+    """A deployment of this chain is on record already: pass --replace to put a new one in its place."""

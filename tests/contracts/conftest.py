@@ -81,4 +81,3 @@ def pending_worker(service, rich_device, device_owner):
     """The id of a device that enrolled itself and waits for its owner."""
     service.enrolSelf(*Device.of(rich_device).point, Kind.SENSOR, device_owner, sender=rich_device, value=FEE)
     return rich_device.address
-

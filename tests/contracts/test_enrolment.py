@@ -132,9 +132,7 @@ def test_enrol__signature_of_odd_length__reverts(length, service, device, device
 def test_enrol_self__naming_an_owner__is_pending(service, rich_device, device_owner):
     x, y = Device.of(rich_device).point
     tx = service.enrolSelf(x, y, Kind.RELAY, device_owner, sender=rich_device, value=FEE)
-    expected = service.Enrolled(
-        id=rich_device, owner=device_owner, kind=Kind.RELAY, pending=True, x=x, y=y, sequence=1
-    )
+    expected = service.Enrolled(id=rich_device, owner=device_owner, kind=Kind.RELAY, pending=True, x=x, y=y, sequence=1)
     assert tx.events == [expected]
     assert service.worker(rich_device).flags == Flag.PENDING
 

@@ -61,9 +61,7 @@ def test_set_active__a_batch__equals_single_calls(service, enrol_worker, device_
     assert [flags(service, id_) for id_ in batch] == [Flag(0)] * 3
 
 
-def test_set_active__a_batch_with_another_owners_worker__changes_none(
-    service, enrol_worker, device_owner, other_owner
-):
+def test_set_active__a_batch_with_another_owners_worker__changes_none(service, enrol_worker, device_owner, other_owner):
     mine, other = enrol_worker(), enrol_worker(owner=other_owner)
     with ape.reverts(service.NotWorkerOwner, id=other, caller=device_owner):
         service.setActive([mine, other], False, sender=device_owner)

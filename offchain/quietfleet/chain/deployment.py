@@ -63,6 +63,17 @@ def load_deployment(path: Path) -> Deployment:
     return Deployment(file.chain_id, _record(path, file, "Service"), _record(path, file, "ModelReleases"))
 
 
+def save_deployment(path: Path, deployment: Deployment) -> None:
+    """Write a new deployment file; DeploymentError if there is one already: what it names may still be in use."""
+    contracts = {"Service": deployment.service, "ModelReleases": deployment.releases}
+    content = msgspec.json.encode({"chain_id": deployment.chain_id, "contracts": contracts})
+    try:
+        with path.open("xb") as file:
+            file.write(msgspec.json.format(content, indent=2))
+    except OSError as error:
+        raise DeploymentError(f"{path}: {error.strerror}") from error
+
+
 def _record(path: Path, file: _File, name: str) -> ContractRecord:
     contract = file.contracts.get(name)
     if contract is None:

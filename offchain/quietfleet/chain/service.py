@@ -19,8 +19,9 @@ NOBODY: Final = "0x" + 40 * "0"
 
 
 class Rotation(msgspec.Struct, frozen=True):
-    """The input of a rotation; `active_from` in Unix seconds, 0 for the block that takes it; a fleet may do without
-    a gateway, whose address and card digest are then both zero.
+    """The input of a rotation; `active_from` in Unix seconds, 0 for the block that takes it.
+
+    A fleet may do without a gateway, whose address and card digest are then both zero.
     """
 
     oracle: str

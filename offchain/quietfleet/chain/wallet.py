@@ -12,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 
 from quietfleet.chain.deployment import ContractRecord
 from quietfleet.chain.rpc import ChainClient
-from quietfleet.crypto import keccak256
+from quietfleet.crypto import checksum_address, keccak256
 from quietfleet.errors import ChainRefused, ChainRejected, ChainUnavailable
 
 _RECEIPT_TIMEOUT: Final = 60.0
@@ -59,7 +59,7 @@ class Wallet:
     async def create(self, bytecode: bytes) -> str:
         """Deploy contract code, constructor arguments appended, and return the new contract's address."""
         receipt = await self._receipt(await self._submit({"data": "0x" + bytecode.hex(), "value": 0}))
-        return str(receipt["contractAddress"])
+        return checksum_address(bytes.fromhex(receipt["contractAddress"][2:]))
 
     async def _send(self, contract: ContractRecord, call: dict[str, Any]) -> Receipt:
         try:
@@ -123,7 +123,7 @@ class Wallet:
     async def _replay(self, call: dict[str, Any], block: str) -> None:
         """Run a reverted transaction again as a call, for its reason."""
         await self._client.request("eth_call", self._plain(call), block)
-        raise ChainRejected("OutOfGasOrRaced", {"block": int(block, 16)})
+        raise ChainRejected("NoReason", {"block": int(block, 16)})  # out of gas, or the state moved within the block
 
     def _plain(self, call: dict[str, Any]) -> dict[str, Any]:
         return call | {"from": self.address, "value": hex(call["value"])}

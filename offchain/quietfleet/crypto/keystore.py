@@ -49,10 +49,14 @@ def _write_new(path: Path, content: bytes) -> None:
         raise KeystoreError(f"{path}: a file is already there, and a key is never overwritten") from None
     except OSError as error:
         raise KeystoreError(f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        path.unlink()  # half a key file would only be in the way
+        raise KeystoreError(f"{path}: {error.strerror}") from error
 
 
 def _read_private(path: Path) -> bytes:

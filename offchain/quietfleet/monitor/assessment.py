@@ -32,12 +32,16 @@ def assess(
     """
     recent = {device: [row for row in rows if row[0] >= now - window] for device, rows in readings.items()}
     outages = site_outages(recent, since=now - window, until=now, period=period)
-    company = peers.drift(recent, now=now, period=period) if peers else {}
+    findings = {
+        device: inspect(rows, now=now, rules=rules, period=period, outages=outages) for device, rows in recent.items()
+    }
+    sound = {device: rows for device, rows in recent.items() if not findings[device]}
+    company = peers.drift(sound, now=now, period=period) if peers else {}
     evidence = {
         device: DeviceEvidence(
-            raw=baseline.drift(_full_channels(rows, baseline, _FILLED * window / period - len(outages))),
+            raw=baseline.drift(_full_channels(rows, baseline, _FILLED * window / period)),
             peer=company.get(device),
-            findings=inspect(rows, now=now, rules=rules, period=period, outages=outages),
+            findings=findings[device],
         )
         for device, rows in recent.items()
     }

@@ -126,8 +126,9 @@ def drift_pct(window: npt.ArrayLike, reference: FeatureBaseline) -> float:
 def fleet_drift(windows: npt.NDArray[np.floating[Any]], baseline: Baseline, features: tuple[str, ...]) -> Array:
     """Drift in percent of a whole fleet at once.
 
-    Takes windows [devices, features, samples] without NaN and returns [devices, features]. Reads the windows' quantiles at the sketch's levels, which is off by a few hundredths of sigma at most, and
-    recomputes exactly what lies near a limit.
+    Takes windows [devices, features, samples] without NaN and returns [devices, features]. Reads the windows'
+    quantiles at the sketch's levels, off by a few hundredths of sigma at most, and recomputes exactly what lies
+    near a limit.
     """
     ordered = np.sort(windows, axis=-1)
     picked = ordered[..., np.floor(_LEVELS * ordered.shape[-1]).astype(int)]

@@ -87,7 +87,7 @@ def _judge_sound(device: DeviceEvidence, shared: tuple[str, ...], *, verified: b
         return _verdict(device, Verdict.RETRAIN, common, "peers share the drift")
     if not drifted:
         return _verdict(device, Verdict.FINE, (), "no drift")
-    if device.peer and not any(band(device.raw[channel]) is Band.ANOMALOUS for channel in drifted):
+    if _vouched(device, drifted):
         return _verdict(
             device, Verdict.FINE, drifted, "drift not shared, but within the device's distance to its peers"
         )
@@ -114,6 +114,12 @@ def _faulty(device: DeviceEvidence) -> bool:
 
 def _apart(device: DeviceEvidence) -> tuple[str, ...]:
     return tuple(channel for channel, drift in (device.peer or {}).items() if drift.exceeded)
+
+
+def _vouched(device: DeviceEvidence, drifted: tuple[str, ...]) -> bool:
+    """Whether peers were compared in every drifted channel, and none went so far that peers alone cannot excuse it."""
+    compared = device.peer or {}
+    return all(channel in compared and band(device.raw[channel]) is Band.DRIFTED for channel in drifted)
 
 
 def _drifted(device: DeviceEvidence) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class Network(Protocol):
         ...
 
     async def publish(self, envelope: Envelope) -> None:
-        """Hand over an envelope, to be sent as soon as there is a peer; raise UnsendableError if peers would drop it."""
+        """Hand over an envelope, to go as soon as there is a peer; raise UnsendableError if peers would drop it."""
         ...
 
     def envelopes(self) -> AsyncIterator[Envelope]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ _NOW: Final = FEATURES.index(TARGET)
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Errors in °C on the held-out days; `error_quantiles` are of |error| at `LEVELS`; skill 1 is perfect, 0 no gain."""
+    """Errors in °C on held-out days; `error_quantiles` are of |error| at `LEVELS`; skill 1 is perfect and 0 nothing."""
 
     n: int
     rmse: float
@@ -35,10 +35,7 @@ class Evaluation:
 
     def to_plain(self) -> dict[str, Any]:
         """Return the report as plain values for manifests and audit trails."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in self._fields()}
-
-    def _fields(self) -> list[tuple[str, Any]]:
-        return [(name, getattr(self, name)) for name in self.__slots__]
+        return {**asdict(self), "error_quantiles": list(self.error_quantiles)}
 
 
 def evaluate(predict: Predictor, held_out: Samples, *, champion: Predictor | None = None) -> Evaluation:

@@ -43,7 +43,7 @@ class Dataset:
         return int(self.time.size)
 
     def of_device(self, index: int) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
-        """Times and columns of one device, in order of time."""
+        """Return times and columns of one device, in order of time."""
         mine = self.device == index
         return self.time[mine], {name: column[mine] for name, column in self.columns.items()}
 
@@ -55,9 +55,7 @@ def ingest(readings: Iterable[Reading], *, rules: Mapping[str, ChannelRules] = D
     runs, repeated and contradicting readings.
     """
     rejected: Counter[str] = Counter()
-    clean = {
-        device: _clean(rows, rules, rejected) for device, rows in sorted(_by_device(readings).items())
-    }
+    clean = {device: _clean(rows, rules, rejected) for device, rows in sorted(_by_device(readings).items())}
     devices = tuple(device for device, points in clean.items() if points)
     points = sorted((time, index, values) for index, name in enumerate(devices) for time, values in clean[name])
     if len(points) < MINIMUM_ROWS:

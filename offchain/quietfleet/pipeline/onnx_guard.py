@@ -13,10 +13,12 @@ from typing import Final
 from quietfleet.errors import ModelRejected
 
 MAXIMUM_BYTES: Final = 64 * 1024
-ALLOWED: Final = frozenset({("ai.onnx.ml", "Scaler"), ("ai.onnx.ml", "LinearRegressor"), ("", "Cast"), ("", "Identity")})
-_DEFAULT_DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+ALLOWED: Final = frozenset(
+    {("ai.onnx.ml", "Scaler"), ("ai.onnx.ml", "LinearRegressor"), ("", "Cast"), ("", "Identity")}
+)
+_DOMAINS: Final = frozenset({"", "ai.onnx.ml"})
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _OPSET_DOMAIN: Final = 1
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
@@ -38,7 +40,7 @@ def guard(artifact: bytes) -> frozenset[tuple[str, str]]:
         if field in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
             raise ModelRejected("functions and training graphs are not allowed")
         if field == _MODEL_OPSET:
-            _guard_domain(_text(value, _OPSET_DOMAIN))
+            _guard_domain(_text(_nested(value), _OPSET_DOMAIN))
         if field == _MODEL_GRAPH:
             operators |= _guard_graph(_nested(value))
     if not operators:
@@ -59,7 +61,7 @@ def _guard_graph(graph: bytes) -> set[tuple[str, str]]:
 
 
 def _guard_node(node: bytes) -> tuple[str, str]:
-    operator = (_text(node, _NODE_DOMAIN).removeprefix("ai.onnx") if _text(node, _NODE_DOMAIN) == "ai.onnx" else _text(node, _NODE_DOMAIN), _text(node, _NODE_OP))
+    operator = (_text(node, _NODE_DOMAIN), _text(node, _NODE_OP))
     if operator not in ALLOWED:
         raise ModelRejected(f"operator {'.'.join(operator)} is not allowed")
     for field, value in _fields(node):
@@ -74,5 +76,56 @@ def _guard_tensor(tensor: bytes) -> None:
 
 
 def _guard_domain(domain: str) -> None:
-    if domain not in _DEFAULT_DOMAINS:
+    if domain not in _DOMAINS:
         raise ModelRejected(f"operator domain {domain} is not allowed")
+
+
+def _text(message: bytes, wanted: int) -> str:
+    """Read a string field; the last one counts, as in every protocol-buffer reader."""
+    found = b""
+    for field, value in _fields(message):
+        if field == wanted:
+            found = _nested(value)
+    return found.decode("utf-8", errors="replace")
+
+
+def _nested(value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        raise ModelRejected("not an ONNX file: a number stands where a message belongs")
+    return value
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Walk a message's fields: number, and bytes or integer."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        if key & 7 == _VARINT:
+            number, at = _varint(message, at)
+            yield key >> 3, number
+        else:
+            size, at = _size(message, at, key & 7)
+            if at + size > len(message):
+                raise ModelRejected("not an ONNX file: it ends early")
+            yield key >> 3, message[at : at + size]
+            at += size
+
+
+def _size(message: bytes, at: int, wire_type: int) -> tuple[int, int]:
+    if wire_type == _DELIMITED:
+        return _varint(message, at)
+    if wire_type in (_FIXED64, _FIXED32):
+        return (8 if wire_type == _FIXED64 else 4), at
+    raise ModelRejected("not an ONNX file: unknown wire type")
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            break
+        value |= (message[at] & 0x7F) << shift
+        at += 1
+        if message[at - 1] < 0x80:  # noqa: PLR2004 -- the continuation bit
+            return value, at
+    raise ModelRejected("not an ONNX file: a number without end")

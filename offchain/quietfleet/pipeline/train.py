@@ -12,6 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from quietfleet.errors import DataRejected
 from quietfleet.pipeline.features import HORIZON_HOURS, PERIOD, feature_table
@@ -65,7 +70,9 @@ def split(everything: Samples) -> tuple[Samples, Samples]:
     """Cut off the last fifth in time for evaluation, leaving a gap so that no training target lies inside it."""
     start = int(np.searchsorted(everything.times, np.quantile(everything.times, 1 - HELD_OUT)))
     gap = everything.times[start] - HORIZON_HOURS * PERIOD
-    return everything.between(0, int(np.searchsorted(everything.times, gap))), everything.between(start, len(everything))
+    return everything.between(0, int(np.searchsorted(everything.times, gap))), everything.between(
+        start, len(everything)
+    )
 
 
 def train(learning: Samples, *, seed: int, progress: Progress | None = None) -> Trained:
@@ -73,12 +80,6 @@ def train(learning: Samples, *, seed: int, progress: Progress | None = None) -> 
 
     Ridge needs no randomness of its own; `seed` fixes whatever solver scikit-learn picks.
     """
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
-
     tell = progress or _silent
     tell("search", 0.0)
     search = GridSearchCV(

@@ -151,6 +151,10 @@ class Messenger:
         usable = (s for s in self.table.with_peer(peer) if (s.initiator or s.confirmed) and self._version(s, now) is not None)
         return next(usable, None)
 
+    def has_session(self, peer: str, version: int) -> bool:
+        """Tell whether a session with `peer` that began under `version` is open."""
+        return any(s.version == version and (s.initiator or s.confirmed) for s in self.table.with_peer(peer))
+
     def sever(self, peer: str, reason: str) -> list[Event]:
         """End everything with `peer` at once: keys erased, messages dropped, later ones ignored and counted."""
         for hello_id in [h for h, attempt in self._attempts.items() if attempt.peer.worker == peer]:
@@ -173,7 +177,7 @@ class Messenger:
 
     # messages
 
-    def request(self, peer: str, body: msgspec.Struct, expects: Sequence[type], within: float, context: str = "") -> bytes:
+    def request(self, peer: str, body: msgspec.Struct, expects: Sequence[type[msgspec.Struct]], within: float, context: str = "") -> bytes:
         """Ask `peer` something that one of `expects` may answer within so many seconds; returns the message id."""
         return self._send(peer, body, Mode.REQUEST, within, expects, context)
 
@@ -236,7 +240,7 @@ class Messenger:
         return self._registry.can_cooperate(self.id, peer)
 
     def _send(
-        self, peer: str, body: msgspec.Struct, mode: Mode, within: float, expects: Sequence[type], context: str, via: bytes = b""
+        self, peer: str, body: msgspec.Struct, mode: Mode, within: float, expects: Sequence[type[msgspec.Struct]], context: str, via: bytes = b""
     ) -> bytes:
         now = self._clock.now()
         packet = Packet(self._random(16), None, mode, now + within, encode(body))

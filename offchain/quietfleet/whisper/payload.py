@@ -110,7 +110,7 @@ def read_plaintext(plaintext: bytes) -> Opened:
     if signed:
         end -= SIGNATURE_SIZE
     begin = 1 + (plaintext[0] & _SIZE_MASK)
-    if begin > end:
+    if begin > len(plaintext):
         raise PayloadError("cut short")
     stop = begin + int.from_bytes(plaintext[1:begin], "little")
     if stop > end:

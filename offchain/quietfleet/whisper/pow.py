@@ -53,7 +53,7 @@ def mine(
     *,
     start: int = 0,
     max_iterations: int = _NONCES,
-    cancelled: Callable[[], bool] = bool,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Envelope:
     """Return the envelope with the first nonce from `start` whose proof of work is at least `target`.
 

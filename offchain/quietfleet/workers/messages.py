@@ -7,7 +7,9 @@ import msgspec
 from quietfleet import dispatch
 from quietfleet.session import Codec
 
-Rows = list[tuple[float, dict[str, float | None]]]  # (data time in Unix seconds, value by field; None where missing)
+DEAL = "deal:"  # a session between introduced workers has this purpose, followed by the deal's id
+
+Rows = list[tuple[float, dict[str, float]]]  # (data time in Unix seconds, value by field; absent where missing)
 
 
 class Readings(msgspec.Struct, frozen=True, tag="readings/1"):

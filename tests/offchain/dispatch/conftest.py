@@ -1,91 +1,13 @@
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from dispatch_kit import Oracle, counting
 
-from quietfleet.dispatch import Capability, Dispatcher, DispatchStore, Offer, Outgoing, Proposal, Seek
+from quietfleet.dispatch import Dispatcher, DispatchStore
 from quietfleet.storage import Database
-
-READINGS = Capability("readings", 2, "reading/1", "advice/1")
-START = 1_000.0
-
-
-def counting() -> Callable[[int], bytes]:
-    """Unrepeating bytes in place of randomness, so that a failing test fails again."""
-    numbers = itertools.count(1)
-    return lambda size: next(numbers).to_bytes(size, "big")
-
-
-def id_of(name: str) -> str:
-    return name.encode().hex().ljust(32, "0")
-
-
-class Oracle:
-    """A dispatcher with a clock and a record of what it said to whom."""
-
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self.dispatcher = dispatcher
-        self.now = START
-
-    def hear(self, worker: str, message: Any) -> list[tuple[str, Any]]:
-        return _pairs(self.dispatcher.handle(worker, message, self.now))
-
-    def wait(self, seconds: float) -> list[tuple[str, Any]]:
-        self.now += seconds
-        return _pairs(self.dispatcher.tick(self.now))
-
-    def forget(self, worker: str) -> list[tuple[str, Any]]:
-        return _pairs(self.dispatcher.forget(worker, self.now))
-
-    def offer(self, worker: str, **changes: Any) -> list[tuple[str, Any]]:
-        return self.hear(worker, make_offer(worker, **changes))
-
-    def seek(self, worker: str, **changes: Any) -> list[tuple[str, Any]]:
-        return self.hear(worker, make_seek(worker, **changes))
-
-    def deal(self, seeker: str = "sensor", provider: str = "processor", **offer: Any) -> Proposal:
-        """Bring two workers to a proposal."""
-        self.offer(provider, **offer)
-        return proposal_in(self.seek(seeker))
-
-
-def _pairs(outgoing: list[Outgoing]) -> list[tuple[str, Any]]:
-    return [(said.worker_id, said.message) for said in outgoing]
-
-
-def make_offer(worker: str, **changes: Any) -> Offer:
-    fields: dict[str, Any] = {
-        "offer_id": id_of(worker),
-        "capability": READINGS,
-        "attributes": {"region": "north", "price": 3.0, "site": "mill"},
-        "capacity": 1,
-        "expires": START + 10_000,
-    }
-    return Offer(**{**fields, **changes})
-
-
-def make_seek(worker: str, **changes: Any) -> Seek:
-    fields: dict[str, Any] = {
-        "seek_id": id_of(worker),
-        "capability": "readings",
-        "min_version": 1,
-        "constraints": (),
-        "expires": START + 600,
-    }
-    return Seek(**{**fields, **changes})
-
-
-def proposal_in(said: list[tuple[str, Any]]) -> Proposal:
-    return next(message for _, message in said if isinstance(message, Proposal))
-
-
-def told(said: list[tuple[str, Any]], kind: type) -> list[str]:
-    """The workers that were told this kind of message, in order."""
-    return [worker for worker, message in said if isinstance(message, kind)]
 
 
 @pytest.fixture

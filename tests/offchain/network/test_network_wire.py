@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from quietfleet.errors import WireError
 from quietfleet.network.wire import MAX_MESSAGE, Status, bundles, decode_pow, encode_pow, iter_list, string
+from quietfleet.whisper import Envelope, encode_bundle
 
 GETH_STATUS = bytes.fromhex("cc06883fc999999999999a8080")  # what go-ethereum 1.9.7 sends with its default settings
 
@@ -22,7 +23,7 @@ def test_encode__defaults__equals_geth_status():
 
 def test_decode__all_fields_and_more__ignores_the_unknown_rest():
     payload = rlp.encode([6, 0, b"\x0f" * 64, 1, b"later", b"fields"])
-    assert Status.decode(payload) == Status(0.0, b"\x0f" * 64, light=True)
+    assert Status.decode(payload) == Status(0.0, b"\x0f" * 64)
 
 
 def test_decode__version_alone__means_no_requirement_and_all_topics():
@@ -65,11 +66,16 @@ def test_decode_pow__a_list__raises_wire_error():
 
 
 def test_bundles__more_than_fits__keeps_every_message_within_the_limit():
-    items = [rlp.encode([bytes([n]) * 300_000]) for n in range(1, 9)]
-    payloads = list(bundles(items))
+    envelopes = [Envelope(2_000_000_000, 60, b"tppc", bytes(300_000), nonce) for nonce in range(8)]
+    payloads = [encode_bundle(batch) for batch in bundles(envelopes)]
     assert all(len(payload) <= MAX_MESSAGE for payload in payloads)
-    assert [item for payload in payloads for item in iter_list(payload)] == items
+    assert [item for payload in payloads for item in iter_list(payload)] == [each.encode() for each in envelopes]
     assert len(payloads) == 3
+
+
+def test_bundles__one_envelope_above_the_limit__goes_alone():
+    envelopes = [Envelope(2_000_000_000, 60, b"tppc", bytes(size), 0) for size in (10, 2 * MAX_MESSAGE, 20)]
+    assert list(bundles(envelopes)) == [[each] for each in envelopes]
 
 
 def test_bundles__nothing__makes_no_message():

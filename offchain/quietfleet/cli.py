@@ -1,0 +1,175 @@
+"""The `quietfleet` command: keys, consents and epochs prepared offline, workers run, their status shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from quietfleet import __version__
+from quietfleet.clock import SystemClock
+from quietfleet.crypto import PrivateKey
+from quietfleet.crypto.keystore import create_keystore, load_keystore
+from quietfleet.errors import QuietfleetError
+from quietfleet.settings import Settings, load_settings, passphrase
+
+SETTINGS = click.option(
+    "--settings",
+    "-s",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("worker.toml"),
+    show_default=True,
+    help="The worker's TOML file; QUIETFLEET_<SECTION>_<KEY> overrides a value.",
+)
+
+
+class _Sentence(click.ClickException):
+    """One sentence for the operator, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"quietfleet: {self.message}", err=True, file=file)
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QuietfleetError as error:
+            raise _Sentence(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error; logs go to stderr.")
+def main(log_level: str) -> None:
+    """Run and inspect the workers of a Quietfleet.
+
+    \b
+    A device's way into a fleet:
+      quietfleet keygen porch.json                  its key, in a keystore (0600)
+      quietfleet consent porch.json --owner 0x…     its signed consent, for its owner
+      ape run enrol --consent consent.json          the owner enrols it and pays the fee
+      quietfleet sensor -s porch.toml               it works
+
+    The passphrase comes from QUIETFLEET_PASSPHRASE or the file in QUIETFLEET_PASSPHRASE_FILE.
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+
+
+@main.command()
+@click.argument("keystore", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--light", is_flag=True, help="Cheaper key derivation, for tests and demos.")
+def keygen(keystore: Path, *, light: bool) -> None:
+    """Draw a new messaging key into KEYSTORE and print the worker id it gives."""
+    key = PrivateKey.generate(secrets.token_bytes)
+    create_keystore(keystore, key, passphrase(os.environ), light=light)
+    click.echo(key.public.id)
+
+
+@main.command()
+@click.argument("keystore", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--deployment", type=click.Path(path_type=Path, dir_okay=False), required=True, help="deployments/<chain-id>.json")
+@click.option("--owner", required=True, help="The address that will own this worker.")
+@click.option("--kind", type=click.Choice(["sensor", "processor", "gateway", "relay", "oracle"]), required=True)
+@click.option("--valid", default=3600, show_default=True, help="Seconds the consent may be used.")
+def consent(keystore: Path, deployment: Path, owner: str, kind: str, valid: int) -> None:
+    """Sign the worker's consent to be enrolled by OWNER; prints JSON for `ape run enrol`."""
+    from quietfleet.chain.consent import Consent  # noqa: PLC0415 - each command loads only what it needs
+    from quietfleet.chain.deployment import load_deployment  # noqa: PLC0415
+    from quietfleet.chain.types import Kind  # noqa: PLC0415
+
+    place = load_deployment(deployment)
+    key = load_keystore(keystore, passphrase(os.environ))
+    until = int(time.time()) + valid
+    signed = Consent.sign(key, place.chain_id, place.service.address, owner=owner, kind=Kind[kind.upper()], deadline=until)
+    click.echo(signed.to_json().decode())
+
+
+@main.command("prepare-epoch")
+@SETTINGS
+@click.option("--version", "version", type=int, required=True, help="The configuration version to prepare: the current one plus 1.")
+@click.option("--epoch-key", is_flag=True, help="Also draw the epoch key: for the oracle.")
+def prepare_epoch(settings: Path, version: int, *, epoch_key: bool) -> None:
+    """Draw this oracle's or gateway's keys for a coming configuration; prints the public part as JSON.
+
+    The secrets stay in the worker's own database, also while it runs; what is printed goes into `ape run rotate`.
+    """
+    from quietfleet.workers.epoch import prepare_epoch as prepare  # noqa: PLC0415
+
+    chosen, key = _load(settings)
+    click.echo(msgspec.json.encode(prepare(chosen, key, version, epoch_key=epoch_key)).decode())
+
+
+@main.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
+    """Show the workers whose folders are given (or found below this one)."""
+    found = [path for folder in folders or (Path(),) for path in sorted(folder.rglob("status.json"))]
+    states = [json.loads(path.read_text()) for path in found]
+    if as_json:
+        click.echo(json.dumps(states, indent=1))
+        return
+    if not states:
+        raise _Sentence("no worker has written its status below here; name the workers' folders.")
+    table = Table("worker", "id", "running", "peers", "block", "configuration", "sessions", "release")
+    for state in states:
+        table.add_row(
+            state["name"], state["id"][:10] + "…", "yes" if state["running"] else "no", str(state["peers"]), str(state["block"]),
+            str(state["configuration"]), str(len(state.get("sessions", []))), str(state.get("release", "")),
+        )
+    Console().print(table)
+
+
+@main.command()
+@SETTINGS
+def relay(settings: Path) -> None:
+    """Run a relay: it carries everyone's envelopes and works with nobody."""
+    from quietfleet.workers.relay import Relay  # noqa: PLC0415
+
+    chosen, key = _load(settings)
+    _run(lambda: Relay(chosen, key, SystemClock()))
+
+
+def _agent_command(name: str, help_text: str) -> None:
+    @main.command(name, help=help_text)
+    @SETTINGS
+    def command(settings: Path) -> None:
+        from quietfleet.workers.start import make_worker  # noqa: PLC0415
+
+        chosen, key = _load(settings)
+        _run(lambda: make_worker(name, chosen, key, SystemClock(), passphrase(os.environ)))
+
+
+_agent_command("oracle", "Run the Dispatch Oracle: brokers anonymous deals, hands out epoch keys.")
+_agent_command("gateway", "Run a gateway (T3): trains models and anchors releases on chain.")
+_agent_command("processor", "Run a processor (T2): answers sensors, watches for drift.")
+_agent_command("sensor", "Run a sensor (T1): sends readings, takes recommendations.")
+
+
+def _load(path: Path) -> tuple[Settings, PrivateKey]:
+    settings = load_settings(path, os.environ)
+    return settings, load_keystore(settings.path(settings.worker.keystore), passphrase(os.environ))
+
+
+def _run(make: Callable[[], Any]) -> None:
+    async def work() -> None:
+        await make().run()
+
+    asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main()

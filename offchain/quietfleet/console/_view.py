@@ -1,0 +1,57 @@
+"""Tables for people, in the console and in the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+_WIDTH = 160  # wide enough for two addresses in one row, whatever the terminal
+
+
+class View:
+    """A table that also prints as one with plain `print` and in the console."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __rich__(self) -> Table:
+        return self.table
+
+    def __repr__(self) -> str:
+        console = Console(width=_WIDTH)
+        with console.capture() as captured:
+            console.print(self.table)
+        return captured.get().rstrip()
+
+
+def listing(facts: Mapping[str, object]) -> View:
+    """Show facts, one a line."""
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), str(value))
+    return View(table)
+
+
+def sheet(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> View:
+    """Show rows under their columns."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    return View(table)
+
+
+class Absent:
+    """Stands where a fleet would: says one sentence, whatever verb is called."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def __repr__(self) -> str:
+        return self._sentence
+
+    def __getattr__(self, verb: str) -> Callable[..., Absent]:
+        if verb.startswith("_"):  # what Python and the console look for in any object
+            raise AttributeError(verb)
+        return lambda *_arguments, **_options: self

@@ -1,0 +1,110 @@
+"""The pipeline in one call, and the decision whether its result should go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from quietfleet.pipeline.evaluate import Evaluation, Predictor, evaluate
+from quietfleet.pipeline.ingest import Dataset, Reading, ingest
+from quietfleet.pipeline.package import Package, package
+from quietfleet.pipeline.train import Progress, samples, split, train
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A packaged model with its evaluation; `report` is plain, for the audit trail and the dashboard."""
+
+    package: Package
+    evaluation: Evaluation
+    report: dict[str, Any]
+
+    @property
+    def manifest(self) -> bytes:
+        """Canonical JSON, what devices verify."""
+        return self.package.manifest
+
+    @property
+    def artifact(self) -> bytes:
+        """ONNX bytes."""
+        return self.package.artifact
+
+    @property
+    def manifest_hash(self) -> bytes:
+        """Keccak-256 of the manifest, what goes on chain."""
+        return self.package.manifest_hash
+
+
+@dataclass(frozen=True, slots=True)
+class RedeployRule:
+    """Limits in °C, and by which share a candidate must beat the champion."""
+
+    degrade_above: float = 1.2
+    accept_below: float = 2.5
+    margin: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to deploy, and the sentence that says why."""
+
+    deploy: bool
+    reason: str
+
+
+def run_pipeline(
+    readings: Iterable[Reading],
+    *,
+    seed: int,
+    now: float,
+    champion: Predictor | None = None,
+    parent: int | None = None,
+    progress: Progress | None = None,
+) -> Candidate:
+    """Ingest, train, evaluate and package; raises a `PipelineError` naming the step that failed.
+
+    `champion` forecasts with the model in production (such as `Model.predict_many`), `parent` is its release
+    sequence; `progress` hears of every step.
+    """
+    tell = progress or (lambda _stage, _share: None)
+    tell("ingest", 0.0)
+    dataset = ingest(readings)
+    learning, held_out = split(samples(dataset))
+    tell("train", 0.2)
+    trained = train(learning, seed=seed, progress=progress)
+    tell("evaluate", 0.7)
+    evaluation = evaluate(trained.model.predict, held_out, champion=champion)
+    tell("package", 0.8)
+    packaged = package(trained, evaluation, held_out, dataset, created_at=now, parent=parent)
+    tell("done", 1.0)
+    return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged))
+
+
+def decide(candidate_rmse: float, champion_rmse: float | None, *, rule: RedeployRule = RedeployRule()) -> Decision:
+    """Redeploy when the champion got bad, the candidate is good, and clearly better on the same days.
+
+    Our reading of the paper's "when the RMSE is below a set threshold a new deployment is triggered". Without a
+    champion being good is enough.
+    """
+    if not candidate_rmse < rule.accept_below:
+        return Decision(deploy=False, reason=f"candidate RMSE {candidate_rmse:.3f} is not below {rule.accept_below}")
+    if champion_rmse is None:
+        return Decision(deploy=True, reason="there is no champion yet")
+    if not champion_rmse > rule.degrade_above:
+        return Decision(deploy=False, reason=f"champion RMSE {champion_rmse:.3f} is still within {rule.degrade_above}")
+    if not candidate_rmse < champion_rmse * (1 - rule.margin):
+        return Decision(
+            deploy=False, reason=f"candidate {candidate_rmse:.3f} does not beat {champion_rmse:.3f} clearly"
+        )
+    return Decision(deploy=True, reason=f"candidate {candidate_rmse:.3f} replaces champion {champion_rmse:.3f}")
+
+
+def _report(dataset: Dataset, evaluation: Evaluation, packaged: Package) -> dict[str, Any]:
+    return {
+        "dataset": dataset.id,
+        "lineage": dict(dataset.lineage),
+        "metrics": evaluation.to_plain(),
+        "manifest_hash": "0x" + packaged.manifest_hash.hex(),
+        "artifact_bytes": len(packaged.artifact),
+    }

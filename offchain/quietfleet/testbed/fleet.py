@@ -1,0 +1,247 @@
+"""A whole fleet of real processes in one folder: keys drawn, settings written, workers enrolled, started, killed, observed."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from quietfleet.chain.consent import Consent
+from quietfleet.chain.deployment import load_deployment
+from quietfleet.chain.rpc import ChainClient
+from quietfleet.chain.service import ServiceContract
+from quietfleet.chain.types import Kind
+from quietfleet.chain.wallet import Wallet
+from quietfleet.crypto import PrivateKey
+from quietfleet.crypto.keystore import create_keystore
+from quietfleet.errors import TestbedError
+from quietfleet.settings import Settings, load_settings
+from quietfleet.storage import AuditEntry, AuditLog, Database
+from quietfleet.testbed.anvil import MNEMONIC, free_port, key_of
+from quietfleet.testbed.weather import load_weather
+from quietfleet.workers.epoch import PreparedEpoch, prepare_epoch
+
+LOOK: Final = 0.1  # seconds between two looks at the workers' journals
+STOP_WITHIN: Final = 10.0
+CONSENT_FOR: Final = 3600
+SITE: Final = "new-york"
+
+
+@dataclass(slots=True)
+class Member:
+    """One worker of the fleet: `owner` is the index of its owner's account in the mnemonic."""
+
+    name: str
+    kind: Kind
+    owner: int
+    folder: Path
+    key: PrivateKey
+    program: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started: int = 0
+
+    @property
+    def id(self) -> str:
+        """The worker id."""
+        return self.key.public.id
+
+    @property
+    def settings(self) -> Settings:
+        """The settings this worker runs under."""
+        return load_settings(self.folder / "worker.toml", {})
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and self.process.poll() is None
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Workers in `folder`, on the chain at `rpc`, under the contracts of `deployment`."""
+
+    folder: Path
+    rpc: str
+    deployment: Path
+    members: dict[str, Member] = field(default_factory=dict)
+    passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+
+    def add(self, name: str, kind: Kind, *, owner: int, program: Iterable[str] = (), **sections: dict[str, Any]) -> Member:
+        """Give a worker its folder, its keystore and its settings."""
+        place = self.folder / name
+        place.mkdir(parents=True, mode=0o700)
+        key = PrivateKey.generate(secrets.token_bytes)
+        create_keystore(place / "keystore.json", key, self.passphrase, light=True)
+        chain = {"rpc": self.rpc, "deployment": str(self.deployment.resolve()), **sections.pop("chain", {})}
+        document = {"worker": {"name": name}, "chain": chain, **sections}
+        (place / "worker.toml").write_text(_toml(document))
+        member = self.members[name] = Member(name, kind, owner, place, key, tuple(program))
+        return member
+
+    def add_relays(self, count: int) -> list[str]:
+        """Add relays that dial one another in a ring; return their addresses."""
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
+        for index, address in enumerate(addresses):
+            beside = [addresses[(index + 1) % count]] if count > 1 else []
+            self.add(f"relay-{index + 1}", Kind.RELAY, owner=0, network={"listen": address, "peers": beside})
+        return addresses
+
+    async def enrol(self, names: Iterable[str] | None = None) -> None:
+        """Enrol workers on chain: each device signs its consent, its owner pays the fee and submits."""
+        place = load_deployment(self.deployment)
+        until = int(time.time()) + CONSENT_FOR
+        async with ChainClient(self.rpc, place) as client:
+            by_owner: dict[int, list[Member]] = {}
+            for member in self._chosen(names):
+                by_owner.setdefault(member.owner, []).append(member)
+
+            async def owner_enrols(index: int, devices: list[Member]) -> None:
+                wallet = Wallet(key_of(MNEMONIC, index), client)
+                service = ServiceContract(client, wallet)
+                for device in devices:
+                    consent = Consent.sign(
+                        device.key, chain_id=place.chain_id, contract=place.service.address, owner=wallet.address,
+                        kind=device.kind, deadline=until,
+                    )
+                    await service.enrol(consent)
+
+            await asyncio.gather(*(owner_enrols(index, devices) for index, devices in by_owner.items()))
+
+    def prepare_epoch(self, version: int) -> dict[str, Any]:
+        """Have oracle and gateway draw their keys for `version`; return what `ape run rotate --epoch` reads."""
+        prepared: dict[str, PreparedEpoch] = {}
+        for name in ("oracle", "gateway"):
+            member = self.members[name]
+            prepared[name] = prepare_epoch(member.settings, member.key, version, epoch_key=name == "oracle")
+        return {
+            "version": version,
+            "oracle": prepared["oracle"].worker,
+            "gateway": prepared["gateway"].worker,
+            "epoch_key_commitment": prepared["oracle"].epoch_key_commitment,
+            "oracle_card_digest": prepared["oracle"].card_digest,
+            "gateway_card_digest": prepared["gateway"].card_digest,
+        }
+
+    def start(self, *names: str) -> None:
+        """Start workers as processes of their own; all of them, if none is named."""
+        for member in self._chosen(names or None):
+            program = member.program or ("quietfleet.cli", "--log-level", "info", member.kind.name.lower())
+            with (member.folder / "worker.log").open("ab") as output:
+                member.process = subprocess.Popen(  # noqa: S603 - our own modules
+                    [sys.executable, "-m", *program, "--settings", str(member.folder / "worker.toml")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, "QUIETFLEET_PASSPHRASE": self.passphrase, "OMP_NUM_THREADS": "1"},
+                    start_new_session=True,
+                )
+            member.started += 1
+
+    def kill(self, name: str) -> None:
+        """Kill a worker as a power cut would."""
+        member = self.members[name]
+        if member.process is not None:
+            member.process.send_signal(signal.SIGKILL)
+            member.process.wait()
+
+    def stop(self) -> None:
+        """Ask every worker to stop; kill those that do not."""
+        running = [member for member in self.members.values() if member.running]
+        for member in running:
+            _process(member).send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN
+        for member in running:
+            try:
+                _process(member).wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.kill(member.name)
+
+    def check_running(self) -> None:
+        """Raise `TestbedError` when a worker that was started is gone, with the end of its log."""
+        for member in self.members.values():
+            if member.started and not member.running and _process(member).returncode != -signal.SIGKILL:
+                tail = (member.folder / "worker.log").read_text(errors="replace")[-2000:]
+                raise TestbedError(f"{member.name} ended by itself\n{tail}")
+
+    # observation
+
+    def journal(self, name: str, kind: str | None = None, after: int = 0) -> list[AuditEntry]:
+        """Read a worker's audit trail beside it."""
+        path = self.members[name].folder / "state" / "worker.db"
+        if not path.exists():
+            return []
+        with Database.observe(path) as database:
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'").fetchone() is None:
+                return []
+            return list(AuditLog(database, create=False).entries(after=after, kind=kind))
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Read what a worker last said of itself."""
+        path = self.members[name].folder / "state" / "status.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def metric(self, name: str, line: str) -> float:
+        """Read one number of a worker's metrics, by its name with labels as written there."""
+        path = self.members[name].folder / "state" / "metrics.prom"
+        found = [text.rsplit(" ", 1)[1] for text in path.read_text().splitlines() if text.rsplit(" ", 1)[0] == line]
+        return float(found[0]) if found else 0.0
+
+    async def until(self, what: str, holds: Callable[[], bool], within: float) -> None:
+        """Wait until something holds; `TestbedError` when it does not in time, or when a worker dies meanwhile."""
+        deadline = time.monotonic() + within
+        while not holds():
+            self.check_running()
+            if time.monotonic() > deadline:
+                raise TestbedError(f"waited {within:.0f} s in vain: {what}")
+            await asyncio.sleep(LOOK)
+
+    def _chosen(self, names: Iterable[str] | None) -> list[Member]:
+        return [self.members[name] for name in (self.members if names is None else names)]
+
+
+def write_readings(path: Path, station: str, since: float, until: float) -> None:
+    """Write one station's recording as the CSV a sensor replays."""
+    _write_csv(path, ((at, fields) for at, fields in load_weather()[station] if since <= at < until), {})
+
+
+def write_history(path: Path, since: float, until: float) -> None:
+    """Write every station's recording as the CSV a gateway trains its first model on."""
+    rows = [(at, fields, name) for name, readings in load_weather().items() for at, fields in readings if since <= at < until]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["device", "time", *_fields(fields for _, fields, _ in rows)])
+        writer.writeheader()
+        writer.writerows({"device": name, "time": at, **fields} for at, fields, name in rows)
+
+
+def _write_csv(path: Path, readings: Iterable[tuple[float, dict[str, float]]], extra: dict[str, str]) -> None:
+    rows = list(readings)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*extra, "time", *_fields(fields for _, fields in rows)])
+        writer.writeheader()
+        writer.writerows({**extra, "time": at, **fields} for at, fields in rows)
+
+
+def _fields(rows: Iterable[dict[str, float]]) -> list[str]:
+    return sorted({name for fields in rows for name in fields})
+
+
+def _process(member: Member) -> subprocess.Popen[bytes]:
+    assert member.process is not None
+    return member.process
+
+
+def _toml(document: dict[str, dict[str, Any]]) -> str:
+    lines: list[str] = []
+    for section, values in document.items():
+        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), ""]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The workers: one short file each on one shared runtime."""

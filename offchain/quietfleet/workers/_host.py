@@ -1,0 +1,203 @@
+"""What every worker is made of below sessions: its state on disk, its view of the chain, its place in the network.
+
+A host starts, follows the chain, keeps the network's rules in step with the configuration, shows its status, and stops
+cleanly on SIGTERM or SIGINT. Whatever state a crash leaves is a committed one: every change is a transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random as randomness
+import secrets
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from quietfleet.chain.deployment import load_deployment
+from quietfleet.chain.follower import Follower
+from quietfleet.chain.replica import Replica
+from quietfleet.chain.rpc import ChainClient
+from quietfleet.chain.types import Change, Configuration, ConfigurationChanged
+from quietfleet.chain.watch import Watch
+from quietfleet.clock import Clock
+from quietfleet.crypto import PrivateKey
+from quietfleet.metrics import Metrics
+from quietfleet.network import EmbeddedNode
+from quietfleet.settings import Settings
+from quietfleet.storage import AuditLog, Database
+from quietfleet.whisper import Rules
+
+BEAT = 0.2  # seconds between two looks at the clock
+STATUS_EVERY = 1.0
+
+log = logging.getLogger("quietfleet")
+
+
+class Registry:
+    """The replica as workers consult it: closed when the newest block is too old to be trusted."""
+
+    def __init__(self, replica: Replica, clock: Clock, max_age: float, confirmations: int) -> None:
+        self._replica = replica
+        self._clock = clock
+        self._max_age = max_age
+        self._confirmations = confirmations
+
+    @property
+    def stale(self) -> bool:
+        """Whether the newest block known is older than the limit."""
+        return self._replica.is_stale(self._clock.now(), self._max_age)
+
+    def can_cooperate(self, a: str, b: str) -> bool:
+        """Tell whether the chain lets these two work together now; no, when we cannot know."""
+        return not self.stale and self._replica.can_cooperate(a, b, self._confirmations)
+
+    def usable(self, worker: str) -> bool:
+        """Tell whether the chain lets this worker work at all now; no, when we cannot know."""
+        return not self.stale and self._replica.usable(worker, self._confirmations)
+
+
+class Host:
+    """One worker process; subclasses react to changes, envelopes and beats."""
+
+    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock) -> None:
+        self.settings = settings
+        self.identity = identity
+        self.id = identity.public.id
+        self.clock = clock
+        self.random = secrets.token_bytes
+        self.folder = settings.path(settings.worker.state)
+        self.database = Database(self.folder / "worker.db")
+        self.audit = AuditLog(self.database)
+        self.metrics = Metrics()
+        self.deployment = load_deployment(settings.path(settings.chain.deployment))
+        self.replica = Replica(self.database)
+        self.registry = Registry(self.replica, clock, settings.chain.max_age, settings.chain.confirmations)
+        self.node = EmbeddedNode(
+            listen=settings.network.listen or None,
+            peers=settings.network.peers,
+            rules=Rules(),
+            metrics=self.metrics,
+            clock=clock,
+            rng=randomness.SystemRandom(),
+        )
+        self._stop = asyncio.Event()
+        self._status_due = 0.0
+
+    def note(self, kind: str, **detail: Any) -> None:
+        """Enter something that happened into the audit trail."""
+        self.audit.append(kind, detail, self.clock.now())
+        log.info("%s %s", kind, json.dumps(detail, default=str))
+
+    async def run(self) -> None:
+        """Work until a signal says stop."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        self.note("started", worker=self.id, pid=os.getpid())
+        self._apply_rules()
+        tasks = [asyncio.create_task(part) for part in self.parts()]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            await self.node.stop()
+            self._write_status(running=False)
+            self.database.close()
+
+    def parts(self) -> list[Any]:
+        """The coroutines that make up this worker."""
+        return [self._follow(), self._beat()]
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        """React to the chain; runs inside the transaction that moves the cursor."""
+        if any(isinstance(change, ConfigurationChanged) for change in changes):
+            self._apply_rules()
+
+    def on_beat(self) -> None:
+        """React to time passing."""
+
+    async def after(self) -> None:
+        """Do what must wait for a commit."""
+
+    def status(self) -> dict[str, Any]:
+        """What `quietfleet status` shows."""
+        head, configuration = self.replica.head, self.replica.configuration()[0]
+        return {
+            "name": self.settings.worker.name,
+            "id": self.id,
+            "pid": os.getpid(),
+            "peers": self.node.peers,
+            "block": head.number if head else None,
+            "stale": self.registry.stale,
+            "configuration": configuration.version if configuration else None,
+        }
+
+    async def _follow(self) -> None:
+        async with ChainClient(self.settings.chain.rpc, self.deployment) as client:
+            follower = Follower(client, self.replica, self.deployment, effects=self.on_changes)
+            async for _ in Watch(follower, self.settings.chain.poll):
+                await self.after()
+
+    async def _beat(self) -> None:
+        await self.node.start()
+        while True:
+            await self.guarded(self.on_beat)
+            self._show()
+            await asyncio.sleep(BEAT)
+
+    async def guarded(self, step: Callable[[], None]) -> None:
+        """Run one step in a transaction; what fails is rolled back, counted, and does not stop the worker."""
+        try:
+            with self.database.transaction():
+                step()
+        except Exception:
+            log.exception("a step failed and was rolled back")
+            self.metrics.count("steps_failed")
+            self.recover()
+            return
+        await self.after()
+
+    def recover(self) -> None:
+        """Bring memory back in line with the database after a rollback."""
+
+    def _apply_rules(self) -> None:
+        rules = rules_of(*self.replica.configuration())
+        if rules is not None:
+            self.node.set_rules(rules)
+
+    def _show(self) -> None:
+        if self.clock.now() >= self._status_due:
+            self._status_due = self.clock.now() + STATUS_EVERY
+            self._write_status(running=True)
+
+    def _write_status(self, *, running: bool) -> None:
+        with contextlib.suppress(OSError):
+            self.metrics.write(self.folder / "metrics.prom")
+            write_private(self.folder / "status.json", json.dumps({**self.status(), "running": running}, indent=1))
+
+
+def rules_of(latest: Configuration | None, previous: Configuration | None) -> Rules | None:
+    """The network's rules under a configuration, its predecessor's tolerated through the grace."""
+    if latest is None:
+        return None
+    older = Rules(previous.min_pow, previous.max_ttl, previous.max_size) if previous else None
+    until = float(latest.active_from + latest.grace)
+    return Rules(latest.min_pow, latest.max_ttl, latest.max_size, previous=older, previous_until=until)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file whole, readable by its user alone."""
+    scratch = path.with_suffix(".tmp")
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    scratch.replace(path)

@@ -1,0 +1,89 @@
+"""Membership in an epoch: a session with the oracle, the epoch key, and the cards of oracle and gateway.
+
+Each configuration version goes through the same steps, ahead of its activation where there is time:
+card of the oracle seen → session with the oracle → epoch key asked for and granted → member.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quietfleet.chain.types import Configuration
+from quietfleet.session import ORACLE, Card, Event, Expired, Received
+from quietfleet.workers.messages import EpochKeyGrant, EpochKeyRequest
+
+if TYPE_CHECKING:
+    from quietfleet.workers._runtime import Runtime
+
+CONTEXT = "epoch key"
+ASK_WITHIN = 10.0
+
+
+class Membership:
+    """Keeps one worker a member of every live configuration version."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._cards: dict[bytes, Card] = {}
+        self._asked: set[int] = set()
+
+    def card_seen(self, card: Card) -> None:
+        """Remember a service card that matches the chain."""
+        self._cards[card.digest] = card
+
+    def gateway_card(self) -> Card | None:
+        """The gateway's card under the configuration in force, once seen."""
+        configuration = self._runtime.messenger.epochs.in_force(self._runtime.clock.now())
+        return self._cards.get(configuration.gateway_card_digest) if configuration else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether we hold the epoch key of the configuration in force and reach its oracle."""
+        messenger = self._runtime.messenger
+        configuration = messenger.epochs.in_force(self._runtime.clock.now())
+        return (
+            configuration is not None
+            and messenger.epochs.epoch_key(configuration.version) is not None
+            and messenger.session(configuration.oracle) is not None
+        )
+
+    def tick(self) -> None:
+        """Take the next step for every live version that is not complete yet."""
+        runtime = self._runtime
+        if not runtime.registry.usable(runtime.id):
+            self._asked.clear()
+            return
+        for configuration in (runtime.messenger.epochs.latest, runtime.messenger.epochs.previous):
+            if configuration is None or configuration.oracle == runtime.id:
+                continue
+            if configuration.version in runtime.messenger.epochs.live(runtime.clock.now()):
+                self._step(configuration)
+
+    def on_event(self, event: Event) -> bool:
+        """Take what concerns membership; tell whether it did."""
+        if isinstance(event, Received) and isinstance(event.body, EpochKeyGrant):
+            self._granted(event.body)
+            return True
+        if isinstance(event, Expired) and event.context == CONTEXT:
+            self._asked.clear()
+            return True
+        return False
+
+    def _step(self, configuration: Configuration) -> None:
+        messenger = self._runtime.messenger
+        if not messenger.has_session(configuration.oracle, configuration.version):
+            self._asked.discard(configuration.version)
+            card = self._cards.get(configuration.oracle_card_digest)
+            if card is not None:
+                messenger.connect(card, ORACLE)
+        elif messenger.epochs.epoch_key(configuration.version) is None and configuration.version not in self._asked:
+            self._asked.add(configuration.version)
+            request = EpochKeyRequest(configuration.version)
+            messenger.request(configuration.oracle, request, (EpochKeyGrant,), ASK_WITHIN, CONTEXT)
+
+    def _granted(self, grant: EpochKeyGrant) -> None:
+        messenger = self._runtime.messenger
+        for configuration in (messenger.epochs.latest, messenger.epochs.previous):
+            if configuration is not None and configuration.version == grant.version:
+                self._runtime.feed(messenger.set_epoch_key(configuration, grant.key))
+                self._runtime.note("epoch-key", version=grant.version)

@@ -1,0 +1,189 @@
+"""The shared runtime of every worker that talks: sessions above a host, membership in the epoch, one agent's reactions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
+from quietfleet.clock import Clock
+from quietfleet.crypto import PrivateKey
+from quietfleet.errors import PowTargetMissed, UnsendableError
+from quietfleet.session import CardSeen, Event, Ignored, Messenger, Transmission, VersionRetired
+from quietfleet.settings import Settings
+from quietfleet.whisper import Envelope, mine
+from quietfleet.workers._host import Host, log
+from quietfleet.workers._membership import Membership
+from quietfleet.workers.messages import make_codec
+
+ANNOUNCE_EVERY = 3.0
+NONCES = 1 << 40  # room for the random start of mining
+WORK_LIMIT = 1 << 24  # hashes after which mining gives up; a configuration that needs more is a mistake
+
+
+class Agent(Protocol):
+    """What one kind of worker does: its reactions, each run inside a transaction, each safe to run twice."""
+
+    def admit(self, peer: str, purpose: str) -> bool:
+        """Decide whether a worker that calls may open a session."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """React to the session layer."""
+        ...
+
+    def on_change(self, change: Change) -> None:
+        """React to the chain."""
+        ...
+
+    def on_tick(self) -> None:
+        """React to time passing."""
+        ...
+
+    async def after(self) -> None:
+        """Start what must wait for a commit."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Add to `quietfleet status`."""
+        ...
+
+
+class Runtime(Host):
+    """A worker with sessions."""
+
+    agent: Agent
+
+    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock) -> None:
+        super().__init__(settings, identity, clock)
+        domain = self.deployment.chain_id.to_bytes(32, "big") + bytes.fromhex(self.deployment.service.address[2:])
+        self.messenger = self.make_messenger(domain)
+        self.membership = Membership(self)
+        self._announce_due = 0.0
+        self._sending = asyncio.Lock()
+
+    def make_messenger(self, domain: bytes) -> Messenger:
+        """Build the session layer; fault injection overrides this."""
+        return Messenger(
+            self.identity,
+            self.database,
+            make_codec(),
+            self.registry,
+            self.metrics,
+            self.clock,
+            self.random,
+            domain,
+            lambda peer, purpose: self.agent.admit(peer, purpose),
+        )
+
+    @property
+    def oracle(self) -> str | None:
+        """The oracle of the configuration in force."""
+        configuration = self.messenger.epochs.in_force(self.clock.now())
+        return configuration.oracle if configuration else None
+
+    def parts(self) -> list[Any]:
+        self._reconcile()
+        return [*super().parts(), self._hear()]
+
+    def feed(self, events: list[Event]) -> None:
+        """Hand events to the membership and the agent."""
+        for event in events:
+            if isinstance(event, VersionRetired):
+                self.note("epoch-retired", version=event.version)
+            if isinstance(event, CardSeen):
+                self.membership.card_seen(event.card)
+            elif isinstance(event, Ignored):
+                self.metrics.count("envelopes_from_severed")
+            elif not self.membership.on_event(event):
+                self.agent.on_event(event)
+
+    def sever(self, peer: str, reason: str) -> None:
+        """End every session with a peer and tell the agent."""
+        events = self.messenger.sever(peer, reason)
+        if events:
+            self.note("severed", peer=peer, reason=reason)
+        self.feed(events)
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        super().on_changes(changes)
+        for change in changes:
+            if isinstance(change, ConfigurationChanged):
+                self.adopt()
+            if isinstance(change, WorkerChanged) and change.lost:
+                self._lost(change.id)
+            self.agent.on_change(change)
+
+    def adopt(self) -> None:
+        """Follow the configuration the replica has."""
+        latest, previous = self.replica.configuration()
+        if latest is not None and (self.messenger.epochs.latest is None or latest.version != self.messenger.epochs.latest.version):
+            self.note("configuration", version=latest.version, active_from=latest.active_from)
+        self.feed(self.messenger.adopt(latest, previous))
+
+    def on_beat(self) -> None:
+        now = self.clock.now()
+        if now >= self._announce_due:
+            self._announce_due = now + ANNOUNCE_EVERY
+            self.messenger.announce()
+        self.feed(self.messenger.tick())
+        self.membership.tick()
+        self.agent.on_tick()
+
+    async def after(self) -> None:
+        """Send what is due, each message mined to the configuration's proof of work."""
+        async with self._sending:
+            for transmission in self.messenger.transmissions():
+                await self._publish(transmission)
+        await self.agent.after()
+
+    def recover(self) -> None:
+        self.messenger.reload()
+
+    def status(self) -> dict[str, Any]:
+        sessions = [
+            {"peer": s.peer, "purpose": s.purpose.split(":")[0], "generations": sorted(s.generations)}
+            for s in self.messenger.table.sessions.values()
+        ]
+        return {**super().status(), "sessions": sessions, **self.agent.status()}
+
+    async def _hear(self) -> None:
+        async for envelope in self.node.envelopes():
+            await self.guarded(lambda heard=envelope: self._receive(heard))  # type: ignore[misc]
+
+    def _receive(self, envelope: Envelope) -> None:
+        self.feed(self.messenger.receive(envelope.topic, envelope.data))
+
+    async def _publish(self, transmission: Transmission) -> None:
+        configuration = self.messenger.epochs.latest
+        if configuration is None:
+            return
+        previous = self.messenger.epochs.previous
+        work = max(configuration.min_pow, previous.min_pow if previous else 0.0)
+        ttl = min(self.settings.network.ttl, configuration.max_ttl)
+        try:
+            envelope = await asyncio.to_thread(
+                mine, int(self.clock.now()) + ttl, ttl, transmission.topic, transmission.data, work,
+                start=secrets.randbelow(NONCES), max_iterations=WORK_LIMIT,
+            )
+            await self.node.publish(envelope)
+        except (PowTargetMissed, UnsendableError) as error:
+            self.metrics.count("envelopes_unsent")
+            log.warning("an envelope was not sent: %s", error)
+
+    def _lost(self, worker: str) -> None:
+        if worker != self.id:
+            self.sever(worker, "switched off on chain")
+            return
+        self.note("switched-off", worker=self.id)
+        for peer in {session.peer for session in self.messenger.table.sessions.values()}:
+            self.sever(peer, "we were switched off on chain")
+
+    def _reconcile(self) -> None:
+        """At start: follow the configuration, and end sessions the chain no longer allows."""
+        self.adopt()
+        for peer in {session.peer for session in self.messenger.table.sessions.values()}:
+            if not self.replica.can_cooperate(self.id, peer):
+                self.sever(peer, "switched off on chain while we were down")

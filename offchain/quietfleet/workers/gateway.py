@@ -1,0 +1,246 @@
+"""The gateway (T3): takes veiled readings, judges drift across processors, trains, registers, anchors releases."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from quietfleet.chain.rpc import ChainClient
+from quietfleet.chain.service import ReleasesContract
+from quietfleet.chain.types import Change, ReleaseChanged
+from quietfleet.chain.wallet import Wallet
+from quietfleet.crypto import PrivateKey, derive, keccak256
+from quietfleet.errors import ChainError, PipelineError
+from quietfleet.monitor import FleetVerdict, assess
+from quietfleet.pipeline.registry import Registry
+from quietfleet.pipeline.runtime import Model, load_model
+from quietfleet.session import GATEWAY, Event, Opened, Received
+from quietfleet.storage import ObjectStore, SealedColumn, TimeSeries
+from quietfleet.workers._history import read_history
+from quietfleet.workers._host import log
+from quietfleet.workers._runtime import Runtime
+from quietfleet.workers._state import State
+from quietfleet.workers.messages import (
+    DriftReport,
+    DriftVerdict,
+    FetchRelease,
+    NoSuchRelease,
+    ReleaseBundle,
+    Stored,
+    Upload,
+)
+
+if TYPE_CHECKING:
+    from quietfleet.pipeline.run import Candidate
+
+HOUR = 3600.0
+MONTH = 30 * 24 * HOUR
+
+
+class Gateway:
+    """The gateway's reactions; training and publishing run beside them, their results come back through the chain."""
+
+    def __init__(self, runtime: Runtime, publisher: PrivateKey) -> None:
+        self._runtime = runtime
+        self._section = runtime.settings.gateway
+        self._publisher = publisher
+        self._state = State(runtime.database)
+        secret = runtime.identity.to_bytes()
+        self._veil = derive(secret, "pseudonyms")
+        sealed = SealedColumn(derive(secret, "storage", b"month"), "series.body", random=runtime.random)
+        self._month = TimeSeries(runtime.database, MONTH, sealed=sealed)
+        self._registry = Registry(runtime.database, ObjectStore(runtime.folder / "objects"))
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._model: Model | None = None
+        self._wanted = False
+
+    def admit(self, _peer: str, purpose: str) -> bool:
+        """The chain has said already that it is a processor or a gateway."""
+        return purpose == GATEWAY
+
+    def on_event(self, event: Event) -> None:
+        match event:
+            case Received(body=Upload()):
+                self._store(event, event.body)
+            case Received(body=FetchRelease()):
+                self._serve(event, event.body)
+            case Received(body=DriftReport()):
+                self._judge(event, event.body)
+            case Opened(purpose="gateway"):
+                self._runtime.note("session-open", peer=event.peer)
+
+    def on_change(self, change: Change) -> None:
+        if isinstance(change, ReleaseChanged) and change.channel == self._channel and change.release:
+            self._anchored(change.release.sequence, change.release.manifest_hash)
+
+    def on_tick(self) -> None:
+        """Nothing here waits for time alone."""
+
+    async def after(self) -> None:
+        """Start the job that is due: the first model, a retrain, or a publication a crash left behind."""
+        if self._jobs or not self._runtime.registry.usable(self._runtime.id):
+            return
+        if self._state.get("to publish") is not None:
+            self._start(self._publish())
+        elif self._wanted or self._runtime.replica.current_release(self._channel) is None:
+            self._start(self._train())
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "release": self._state.get("release", 0),
+            "devices": len(self._month.devices()),
+            "training": bool(self._jobs),
+        }
+
+    @property
+    def _channel(self) -> bytes:
+        return keccak256(self._section.channel.encode())
+
+    # data
+
+    def _store(self, event: Received, upload: Upload) -> None:
+        device = self._veiled(event.peer, upload.device)
+        new = sum(self._month.append(device, at, fields) for at, fields in upload.rows)
+        self._state.set(f"site:{device}", upload.site)
+        self._runtime.messenger.reply(event, Stored(new))
+        self._runtime.metrics.count("readings_stored", new)
+
+    def _veiled(self, processor: str, pseudonym: str) -> str:
+        """The second veil: whatever reaches a pipeline names neither device nor processor."""
+        return hmac.digest(self._veil, f"{processor}/{pseudonym}".encode(), "sha256")[:12].hex()
+
+    def _readings(self, site: str) -> dict[str, list[tuple[float, dict[str, float]]]]:
+        devices = [device for device in self._month.devices() if self._state.get(f"site:{device}") == site]
+        return {device: self._month.window(device, 0, float("inf")) for device in devices}
+
+    # drift
+
+    def _judge(self, event: Received, report: DriftReport) -> None:
+        """Hold a processor's report against every processor's devices of that place: who shares the drift decides."""
+        current = self._state.get("release", 0)
+        model = self._champion()
+        if model is None or report.release != current or not report.drift:
+            self._runtime.messenger.reply(event, DriftVerdict("outdated", {}))
+            return
+        pseudonym = next(iter(report.drift))
+        site = self._state.get(f"site:{self._veiled(event.peer, pseudonym)}", "")
+        readings = self._readings(site)
+        ends = sorted((rows[-1][0] for rows in readings.values() if rows), reverse=True)
+        now = ends[min(1, len(ends) - 1)] + HOUR if ends else 0.0
+        verdict = assess(readings, model.baseline, now=now)
+        self._runtime.messenger.reply(event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict)))
+        if verdict.retrain and not self._wanted:
+            self._wanted = True
+            self._runtime.note(
+                "drift-shared", channels=list(verdict.shared), at=now, quarantined=sorted(verdict.quarantined),
+                percent=max(found.drift_pct for found in verdict.devices.values()),
+            )
+
+    def _named(self, processor: str, report: DriftReport, verdict: FleetVerdict) -> dict[str, str]:
+        found = ((name, verdict.devices.get(self._veiled(processor, name))) for name in report.drift)
+        return {name: device.verdict.value for name, device in found if device}
+
+    # models
+
+    def _champion(self) -> Model | None:
+        sequence = self._state.get("release", 0)
+        version = self._state.get(f"release:{sequence}")
+        if version is None:
+            return None
+        if self._model is None:
+            kept = self._registry.get(self._section.channel, version)
+            self._model = load_model(kept.manifest, kept.artifact, keccak256(kept.manifest))
+        return self._model
+
+    async def _train(self) -> None:
+        champion = self._champion()
+        parent: int = self._state.get("release", 0)
+        rows = self._training_rows()
+        self._runtime.note("training", rows=len(rows), parent=parent)
+        try:
+            candidate = await asyncio.to_thread(_run, rows, self._section.seed, self._runtime.clock.now(), champion, parent)
+        except PipelineError as error:
+            self._wanted = False
+            self._runtime.note("training-failed", reason=str(error))
+            return
+        self._wanted = False
+        self._consider(candidate)
+
+    def _training_rows(self) -> list[tuple[str, float, dict[str, float]]]:
+        """The month's veiled readings; before there are any, the history the operator brought."""
+        kept = [(device, at, fields) for device in self._month.devices() for at, fields in self._month.window(device, 0, float("inf"))]
+        if kept or self._runtime.replica.current_release(self._channel) is not None:
+            return kept
+        return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
+
+    def _consider(self, candidate: Candidate) -> None:
+        """Register a candidate, and mark it for publication when it beats the champion."""
+        from quietfleet.pipeline.run import decide  # noqa: PLC0415 - scikit-learn is loaded by now, and only here
+
+        evaluation = candidate.evaluation
+        decision = decide(evaluation.rmse, evaluation.champion_rmse)
+        now = self._runtime.clock.now()
+        with self._runtime.database.transaction():
+            version = self._registry.register(self._section.channel, candidate.manifest, candidate.artifact, at=now)
+            self._registry.point(self._section.channel, "challenger", version, who=self._runtime.id, at=now, why="trained")
+            self._state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
+            if decision.deploy:
+                self._state.set("to publish", version)
+            self._runtime.note(
+                "trained", version=version, rmse=round(evaluation.rmse, 3), deploy=decision.deploy, reason=decision.reason,
+                champion_rmse=evaluation.champion_rmse, dataset=candidate.report.get("dataset"),
+            )
+
+    async def _publish(self) -> None:
+        """Anchor the waiting candidate on chain; that it stands there is what makes it current, also for us."""
+        version: int = self._state.get("to publish")
+        manifest = self._registry.get(self._section.channel, version).manifest
+        async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
+            releases = ReleasesContract(client, Wallet(self._publisher.to_bytes(), client))
+            receipt = await releases.publish(self._channel, keccak256(manifest))
+        self._runtime.note("published", version=version, block=receipt.block, transaction=receipt.transaction)
+
+    def _anchored(self, sequence: int, manifest_hash: bytes) -> None:
+        """The chain names a release: find it in the registry and make it champion."""
+        known = self._state.get(f"manifest:{manifest_hash.hex()}")
+        if known is None:
+            self._runtime.note("release-unknown", sequence=sequence)
+            return
+        self._state.set(f"release:{sequence}", known)
+        self._state.set("release", sequence)
+        self._model = None
+        if self._state.get("to publish") == known:
+            self._state.set("to publish", None)
+        now = self._runtime.clock.now()
+        self._registry.point(self._section.channel, "champion", known, who=self._runtime.id, at=now, why=f"release {sequence} on chain")
+        self._runtime.note("anchored", sequence=sequence, version=known, manifest=manifest_hash.hex())
+
+    def _serve(self, event: Received, request: FetchRelease) -> None:
+        version = self._state.get(f"release:{request.sequence}")
+        if version is None or request.channel != self._section.channel:
+            self._runtime.messenger.reply(event, NoSuchRelease(request.sequence))
+            return
+        kept = self._registry.get(self._section.channel, version)
+        self._runtime.messenger.reply(event, ReleaseBundle(request.sequence, kept.manifest, kept.artifact))
+
+    def _start(self, job: Any) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(self._guard(job))
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    async def _guard(self, job: Any) -> None:
+        try:
+            await job
+        except ChainError as error:
+            log.warning("publishing waits: %s", error)
+            await asyncio.sleep(2.0)
+
+
+def _run(
+    rows: list[tuple[str, float, dict[str, float]]], seed: int, now: float, champion: Model | None, parent: int
+) -> Candidate:
+    from quietfleet.pipeline.run import run_pipeline  # noqa: PLC0415 - scikit-learn takes seconds to load: never in the loop
+
+    predict = champion.predict_many if champion else None
+    return run_pipeline(rows, seed=seed, now=now, champion=predict, parent=parent or None)

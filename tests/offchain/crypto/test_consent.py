@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
+
+from quietfleet.crypto import PrivateKey, recover
+from quietfleet.crypto.consent import consent_digest
+
+CONTRACT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+OWNER = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+TERMS: dict[str, Any] = {
+    "chain_id": 31337,
+    "contract": CONTRACT,
+    "owner": OWNER,
+    "kind": 1,
+    "deadline": 1_800_000_000,
+}
+
+
+def _typed(chain_id: int, contract: str, owner: str, kind: int, deadline: int) -> Any:
+    return encode_typed_data(
+        {"name": "Quietfleet", "version": "1", "chainId": chain_id, "verifyingContract": contract},
+        {
+            "Enrol": [
+                {"name": "owner", "type": "address"},
+                {"name": "kind", "type": "uint8"},
+                {"name": "deadline", "type": "uint256"},
+            ]
+        },
+        {"owner": owner, "kind": kind, "deadline": deadline},
+    )
+
+
+@pytest.mark.parametrize("change", [{}, {"chain_id": 1}, {"kind": 5}, {"deadline": 2**256 - 1}, {"owner": CONTRACT}])
+def test_consent_digest__any_terms__signs_as_eth_account_does(device: PrivateKey, change: dict[str, Any]) -> None:
+    terms = TERMS | change
+    signed = Account.sign_message(_typed(**terms), device.to_bytes())
+    assert recover(consent_digest(**terms), bytes(signed.signature)) == device.public
+
+
+@pytest.mark.parametrize(
+    "change", [{"chain_id": 1}, {"contract": OWNER}, {"owner": CONTRACT}, {"kind": 2}, {"deadline": 1_800_000_001}]
+)
+def test_consent_digest__any_term_changed__differs(change: dict[str, Any]) -> None:
+    assert consent_digest(**(TERMS | change)) != consent_digest(**TERMS)

@@ -1,0 +1,259 @@
+"""Random workers against the oracle, watched by a plain model that sees every message."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from dispatch_kit import READINGS, START, counting, id_of
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from quietfleet.dispatch import (
+    ANSWER_WITHIN,
+    REMEMBER,
+    Accept,
+    DealFailed,
+    Decline,
+    Dispatcher,
+    DispatchStore,
+    Equals,
+    Introduction,
+    Offer,
+    Proposal,
+    Reason,
+    Refusal,
+    Release,
+    Seek,
+    Withdraw,
+)
+from quietfleet.dispatch._match import choose
+from quietfleet.storage import Database
+
+WORKERS = [f"worker-{number}-id" for number in range(5)]
+REGIONS = ["north", "south"]
+workers = st.sampled_from(WORKERS)
+picks = st.integers(0, 10_000)
+
+
+@dataclass
+class Seen:
+    """A deal as an observer of all messages knows it."""
+
+    terms_end: float
+    deadline: float
+    sides: dict[bool, str] = field(default_factory=dict)  # by initiator
+    cards: dict[str, bytes] = field(default_factory=dict)
+    state: str = "open"
+    introduced_at: float = 0.0
+
+
+class Fleet(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.database = Database(Path(self.folder.name) / "oracle.db")
+        self.database.execute("PRAGMA synchronous=OFF")
+        random = counting()
+        self.store = DispatchStore(self.database, b"k" * 32, random)
+        self.dispatcher = Dispatcher(self.store, random, lambda *_: True)
+        self.now = START
+        self.deals: dict[str, Seen] = {}
+        self.offers: dict[str, Offer] = {}
+        self.live: set[tuple[str, str]] = set()
+        self.sent: list[tuple[str, Any]] = []
+        self.serial = 0
+
+    def teardown(self) -> None:
+        for _ in range(3):  # deals lapse, then the seeks behind them
+            self.pass_time(1_000)
+        assert self.live == set()
+        self.database.close()
+        self.folder.cleanup()
+
+    # rules
+
+    @rule(worker=workers, region=st.sampled_from(REGIONS), capacity=st.integers(1, 2), lasts=st.sampled_from([40, 200]))
+    def offer(self, worker: str, region: str, capacity: int, lasts: int) -> None:
+        self.say(worker, Offer(id_of(worker), READINGS, {"region": region}, capacity, self.now + lasts))
+
+    @rule(worker=workers)
+    def withdraw(self, worker: str) -> None:
+        self.say(worker, Withdraw(id_of(worker)))
+
+    @rule(worker=workers, regions=st.sampled_from([*REGIONS, None]), lasts=st.sampled_from([20, 300]))
+    def seek(self, worker: str, regions: str | None, lasts: int) -> None:
+        self.serial += 1
+        constraints = (Equals("region", regions),) if regions else ()
+        self.say(worker, Seek(f"{self.serial:032x}", "readings", 0, constraints, self.now + lasts))
+
+    @precondition(lambda self: self.deals)
+    @rule(pick=picks, initiator=st.booleans())
+    def accept(self, pick: int, initiator: bool) -> None:
+        deal_id, worker = self.pick(pick, initiator)
+        self.serial += 1
+        self.say(worker, Accept(deal_id, f"card-{self.serial:06}".encode()))
+
+    @precondition(lambda self: self.deals)
+    @rule(pick=picks, initiator=st.booleans())
+    def decline(self, pick: int, initiator: bool) -> None:
+        deal_id, worker = self.pick(pick, initiator)
+        self.say(worker, Decline(deal_id, "no"))
+
+    @precondition(lambda self: self.deals)
+    @rule(pick=picks, initiator=st.booleans())
+    def release(self, pick: int, initiator: bool) -> None:
+        deal_id, worker = self.pick(pick, initiator)
+        self.say(worker, Release(deal_id))
+
+    @precondition(lambda self: self.deals)
+    @rule(pick=picks, worker=workers)
+    def meddle(self, pick: int, worker: str) -> None:
+        deal_id, _ = self.pick(pick, initiator=True)
+        if worker not in self.deals[deal_id].sides.values():
+            self.say(worker, Accept(deal_id, b"card-of-a-meddler"))
+            self.say(worker, Decline(deal_id, "meddling"))
+
+    @precondition(lambda self: self.sent)
+    @rule(pick=picks)
+    def repeat(self, pick: int) -> None:
+        self.say(*self.sent[pick % len(self.sent)])
+
+    @rule(seconds=st.sampled_from([1, 15, 31, 130]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.lapse()
+        self.observe(self.dispatcher.tick(self.now))
+
+    @rule(worker=workers)
+    def forget(self, worker: str) -> None:
+        for deal in self.deals.values():
+            provider_gone = deal.sides[False] == worker
+            remembered = self.now < deal.introduced_at + REMEMBER
+            if worker in deal.sides.values() and (deal.state == "open" or provider_gone or remembered):
+                deal.state = "over"
+        self.live = {(name, seek) for name, seek in self.live if name != worker}
+        self.offers.pop(worker, None)
+        self.observe(self.dispatcher.forget(worker, self.now))
+
+    # the model
+
+    def pick(self, number: int, initiator: bool) -> tuple[str, str]:
+        deal_id = sorted(self.deals)[-1 - number % min(len(self.deals), 4)]
+        return deal_id, self.deals[deal_id].sides[initiator]
+
+    def say(self, worker: str, message: Any) -> None:
+        self.sent.append((worker, message))
+        self.expect(worker, message)
+        self.observe(self.dispatcher.handle(worker, message, self.now))
+
+    def lapse(self) -> None:
+        for deal in self.deals.values():
+            if self.now >= (deal.deadline if deal.state == "open" else deal.terms_end):
+                deal.state = "over"
+        self.offers = {worker: offer for worker, offer in self.offers.items() if offer.expires > self.now}
+
+    def expect(self, worker: str, message: Any) -> None:
+        match message:
+            case Offer():
+                known = self.offers.get(worker)
+                if message.expires > max(self.now, known.expires if known else 0):
+                    self.offers[worker] = message
+            case Withdraw():
+                self.offers.pop(worker, None)
+                self.end(lambda deal: deal.state == "open" and deal.sides[False] == worker)
+            case Seek() if not self.remembered(worker, message.seek_id):
+                self.live.add((worker, message.seek_id))
+            case Accept(deal_id, card) if worker in self.deals[deal_id].sides.values():
+                if self.deals[deal_id].state == "open":
+                    self.deals[deal_id].cards.setdefault(worker, card)
+            case Decline(deal_id) if worker in self.deals[deal_id].sides.values():
+                self.end(lambda deal: deal is self.deals[deal_id] and deal.state == "open")
+            case Release(deal_id):
+                self.end(lambda deal: deal is self.deals[deal_id] and deal.state == "introduced")
+
+    def remembered(self, worker: str, seek_id: str) -> bool:
+        deal = self.store.deal_of_seek(worker, seek_id)
+        return deal is not None and self.deals[deal.deal_id].state == "introduced"
+
+    def end(self, condition: Any) -> None:
+        for deal in self.deals.values():
+            if condition(deal):
+                deal.state = "over"
+
+    def observe(self, outgoing: list[Any]) -> None:
+        for said in outgoing:
+            self.check_silence(said.worker_id, said.message)
+            match said.message:
+                case Proposal():
+                    self.proposed(said.worker_id, said.message)
+                case Introduction():
+                    self.introduced(said.worker_id, said.message)
+                case DealFailed(deal_id, Reason.FELL_THROUGH):
+                    assert self.deals[deal_id].state == "over"
+                case Refusal(seek_id):
+                    self.live.discard((said.worker_id, seek_id))
+        for deal in self.deals.values():
+            assert set(deal.sides) == {True, False}
+            self.check_capacity(deal)
+
+    def proposed(self, worker: str, message: Proposal) -> None:
+        fresh = Seen(message.terms.expires, self.now + ANSWER_WITHIN)
+        deal = self.deals.setdefault(message.deal_id, fresh)
+        assert deal.sides.setdefault(message.initiator, worker) == worker
+        assert deal.state == "open"
+        assert worker not in deal.cards
+
+    def introduced(self, worker: str, message: Introduction) -> None:
+        deal = self.deals[message.deal_id]
+        other = deal.sides[not message.initiator]
+        assert deal.sides[message.initiator] == worker != other
+        assert set(deal.cards) == {worker, other}, "introduced before both accepted"
+        assert message.card == deal.cards[other]
+        assert deal.state in ("open", "introduced"), "concluded twice"
+        if deal.state == "open":
+            deal.state, deal.introduced_at = "introduced", self.now
+        if message.initiator:
+            stored = self.store.deal(message.deal_id)
+            assert stored is not None
+            self.live.discard((worker, stored.seek_id))
+
+    def check_silence(self, worker: str, message: Any) -> None:
+        """Only an introduction carries anything of another worker's, and then nothing but its card."""
+        words = msgspec.msgpack.encode(message)
+        assert not any(name.encode() in words or id_of(name).encode() in words for name in WORKERS if name != worker)
+        if not isinstance(message, Introduction):
+            assert b"card-" not in words
+
+    def check_capacity(self, deal: Seen) -> None:
+        if deal.state == "open" and not deal.cards and self.now + ANSWER_WITHIN == deal.deadline:
+            provider = deal.sides[False]
+            taken = sum(d.sides[False] == provider and d.state != "over" for d in self.deals.values())
+            assert taken <= self.offers[provider].capacity
+
+    # invariants
+
+    @invariant()
+    def every_live_seek__is_in_the_book(self) -> None:
+        for worker, seek_id in self.live:
+            assert self.store.seek(worker, seek_id) is not None
+
+    @invariant()
+    def no_seek_waits__while_a_place_for_it_is_free(self) -> None:
+        candidates = self.store.spare_offers("readings", self.now + ANSWER_WITHIN)
+        for queued in self.store.queue("readings"):
+            assert choose(queued, candidates, lambda *_: True) is None
+
+
+Fleet.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestFleet = Fleet.TestCase

@@ -1,0 +1,476 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from dispatch_kit import READINGS, START, Oracle, counting, id_of, make_offer, make_seek, proposal_in, told
+
+from quietfleet.dispatch import (
+    ANSWER_WITHIN,
+    MAX_OFFERS,
+    MAX_SEEKS,
+    REMEMBER,
+    Accept,
+    Between,
+    Constraint,
+    DealFailed,
+    Decline,
+    Dispatcher,
+    DispatchStore,
+    Equals,
+    Introduction,
+    OfferState,
+    OneOf,
+    Proposal,
+    Reason,
+    Refusal,
+    Release,
+    Terms,
+    Withdraw,
+)
+from quietfleet.storage import Database
+
+# introductions
+
+
+def test_accept__both_sides__introduces_each_to_the_other(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    assert oracle.hear("sensor", Accept(deal, b"card of sensor")) == []
+    assert oracle.hear("processor", Accept(deal, b"card of processor")) == [
+        ("sensor", Introduction(deal, b"card of processor", initiator=True)),
+        ("processor", Introduction(deal, b"card of sensor", initiator=False)),
+    ]
+
+
+def test_accept__one_side_twice__introduces_nobody(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("sensor", Accept(deal, b"first"))
+    assert oracle.hear("sensor", Accept(deal, b"second")) == []
+    said = oracle.hear("processor", Accept(deal, b"p"))
+    assert ("processor", Introduction(deal, b"first", initiator=False)) in said
+
+
+def test_accept__stranger__learns_only_that_no_such_deal_is_open(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("sensor", Accept(deal, b"s"))
+    assert oracle.hear("stranger", Accept(deal, b"x")) == [("stranger", DealFailed(deal, Reason.UNKNOWN))]
+    unknown = id_of("none")
+    assert oracle.hear("stranger", Accept(unknown, b"x")) == [("stranger", DealFailed(unknown, Reason.UNKNOWN))]
+
+
+def test_accept__repeated_after_the_introduction__brings_it_again_until_forgotten(oracle: Oracle) -> None:
+    deal = introduce(oracle)
+    again = [("sensor", Introduction(deal, b"card of processor", initiator=True))]
+    assert oracle.hear("sensor", Accept(deal, b"other card")) == again
+    assert oracle.seek("sensor") == again
+    oracle.wait(REMEMBER)
+    assert oracle.hear("sensor", Accept(deal, b"s")) == [("sensor", DealFailed(deal, Reason.UNKNOWN))]
+
+
+def test_decline__after_the_introduction__changes_nothing(oracle: Oracle) -> None:
+    deal = introduce(oracle)
+    assert oracle.hear("sensor", Decline(deal, "too late")) == []
+    assert told(oracle.hear("processor", Accept(deal, b"p")), Introduction) == ["processor"]
+
+
+# what a proposal tells
+
+
+def test_propose__same_terms_to_both__shows_only_what_was_asked_about(oracle: Oracle) -> None:
+    oracle.offer("processor")
+    said = oracle.seek("sensor", constraints=(Equals("region", "north"),))
+    terms = Terms(READINGS, {"region": "north"}, START + 10_000)
+    deal = proposal_in(said).deal_id
+    assert said == [("sensor", Proposal(deal, terms, initiator=True)), ("processor", Proposal(deal, terms, initiator=False))]
+
+
+def test_propose__to_either__names_neither_worker_nor_offer_nor_seek(oracle: Oracle) -> None:
+    oracle.offer("processor", offer_id="ab" * 16)
+    said = msgspec.json.encode([message for _, message in oracle.seek("sensor", seek_id="cd" * 16)])
+    assert not any(word in said for word in (b"sensor", b"processor", b"ab" * 16, b"cd" * 16))
+
+
+# constraints
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [Equals("region", "north"), Between("price", 3.0, 3.0), Between("price"), OneOf("region", ("south", "north"))],
+)
+def test_seek__constraint_holds__proposes(oracle: Oracle, constraint: Constraint) -> None:
+    oracle.offer("processor")
+    assert told(oracle.seek("sensor", constraints=(constraint,)), Proposal) == ["sensor", "processor"]
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Equals("region", "south"),
+        Equals("colour", "red"),
+        Between("price", 3.1),
+        Between("price", high=2.9),
+        Between("region"),
+        Between("colour"),
+        OneOf("region", ("south",)),
+        OneOf("colour", ("red",)),
+    ],
+)
+def test_seek__constraint_fails__waits_and_is_told_why(oracle: Oracle, constraint: Constraint) -> None:
+    oracle.offer("processor")
+    assert oracle.seek("sensor", constraints=(constraint,)) == []
+    assert oracle.wait(600) == [("sensor", Refusal(id_of("sensor"), Reason.NO_FIT))]
+
+
+def test_seek__attribute_is_not_a_number__fits_no_bounds(oracle: Oracle) -> None:
+    oracle.offer("processor", attributes={"price": float("nan")})
+    assert oracle.seek("sensor", constraints=(Between("price"),)) == []
+
+
+def test_seek__version_too_old__waits(oracle: Oracle) -> None:
+    oracle.offer("processor")
+    assert oracle.seek("sensor", min_version=3) == []
+
+
+def test_seek__registry_keeps_them_apart__waits(oracle: Oracle, strangers: set[tuple[str, str]]) -> None:
+    strangers.add(("sensor", "processor"))
+    oracle.offer("processor")
+    assert oracle.seek("sensor") == []
+    assert oracle.wait(600) == [("sensor", Refusal(id_of("sensor"), Reason.NO_FIT))]
+
+
+def test_seek__own_offer__is_not_proposed(oracle: Oracle) -> None:
+    oracle.offer("gateway")
+    assert oracle.seek("gateway") == []
+
+
+# the queue
+
+
+def test_seek__nobody_offers__waits_for_an_offer(oracle: Oracle) -> None:
+    assert oracle.seek("sensor") == []
+    assert told(oracle.offer("processor"), Proposal) == ["sensor", "processor"]
+
+
+def test_offer__several_wait__serves_the_longest_waiting_first(oracle: Oracle) -> None:
+    for worker in ("zoe", "ann", "eve"):
+        oracle.seek(worker)
+        oracle.now += 1
+    assert told(oracle.offer("processor", capacity=2), Proposal) == ["zoe", "processor", "ann", "processor"]
+
+
+@pytest.mark.parametrize(("provider", "reason"), [(None, Reason.NO_OFFER), ("processor", Reason.BUSY)])
+def test_tick__seek_expires__refuses_with_the_reason(oracle: Oracle, provider: str | None, reason: Reason) -> None:
+    if provider:
+        introduce(oracle, provider=provider)
+    oracle.seek("late")
+    assert oracle.wait(599) == []
+    assert ("late", Refusal(id_of("late"), reason)) in oracle.wait(1)
+
+
+@pytest.mark.parametrize("expires", [START, float("nan")])
+def test_seek__already_expired__is_refused(oracle: Oracle, expires: float) -> None:
+    assert oracle.seek("sensor", expires=expires) == [("sensor", Refusal(id_of("sensor"), Reason.EXPIRED))]
+
+
+def test_seek__repeated__is_one_seek(oracle: Oracle) -> None:
+    oracle.seek("sensor")
+    assert oracle.seek("sensor") == []
+    assert told(oracle.offer("processor", capacity=2), Proposal) == ["sensor", "processor"]
+    assert told(oracle.seek("sensor"), Proposal) == ["sensor"]
+    assert oracle.dispatcher.counts["proposals"] == 1
+
+
+def test_seek__repeated_after_accepting__says_nothing(oracle: Oracle) -> None:
+    oracle.hear("sensor", Accept(oracle.deal().deal_id, b"s"))
+    assert oracle.seek("sensor") == []
+
+
+# fairness and capacity
+
+
+def test_seek__unequal_loads__takes_the_least_loaded_for_its_capacity(oracle: Oracle) -> None:
+    oracle.offer("small", capacity=1)
+    oracle.offer("large", capacity=4)
+    served = [told(oracle.seek(f"s{number}"), Proposal)[1] for number in range(5)]
+    assert sorted(served) == ["large"] * 4 + ["small"]
+    assert set(served[:2]) == {"large", "small"}
+
+
+def test_seek__equal_loads__takes_turns(oracle: Oracle) -> None:
+    for worker in ("a", "b", "c"):
+        oracle.offer(worker, capacity=9)
+        oracle.now += 1
+    assert [told(oracle.seek(f"s{number}"), Proposal)[1] for number in range(3)] == ["a", "b", "c"]
+
+
+def test_seek__all_equal__is_decided_by_a_lot_that_the_seek_draws(oracle: Oracle) -> None:
+    for worker in ("a", "b"):
+        oracle.offer(worker, capacity=1000)
+    first = set()
+    for number in range(12):
+        said = oracle.seek(f"s{number}")
+        first.add(told(said, Proposal)[1])
+        oracle.hear(f"s{number}", Decline(proposal_in(said).deal_id, "no"))
+        oracle.forget(f"s{number}")
+    assert first == {"a", "b"}
+
+
+def test_seek__capacity_used_by_a_pairing__waits_for_release(oracle: Oracle) -> None:
+    deal = introduce(oracle)
+    assert oracle.seek("second") == []
+    oracle.wait(REMEMBER)
+    assert oracle.seek("third") == []
+    assert told(oracle.hear("processor", Release(deal)), Proposal) == ["second", "processor"]
+    assert oracle.hear("processor", Release(deal)) == []
+
+
+def test_release__deal_not_concluded__frees_nothing(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.seek("second")
+    assert oracle.hear("processor", Release(deal)) == []
+
+
+def test_tick__terms_end__frees_the_place(oracle: Oracle) -> None:
+    introduce(oracle, expires=START + 200)
+    oracle.offer("processor", expires=START + 5_000)
+    assert oracle.seek("second") == []
+    assert told(oracle.wait(200), Proposal) == ["second", "processor"]
+
+
+def test_withdraw_and_offer_again__pairing_lasts__still_counts_it(oracle: Oracle) -> None:
+    introduce(oracle)
+    oracle.hear("processor", Withdraw(id_of("processor")))
+    oracle.offer("processor")
+    assert oracle.seek("second") == []
+
+
+# failures
+
+
+def test_decline__by_the_provider__fails_for_the_seeker_and_is_not_proposed_again(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    assert oracle.hear("processor", Decline(deal, "secret reason")) == [
+        ("sensor", DealFailed(deal, Reason.FELL_THROUGH))
+    ]
+    assert told(oracle.offer("other"), Proposal) == ["sensor", "other"]
+
+
+def test_decline__by_the_seeker__frees_the_provider_for_others(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    assert oracle.hear("sensor", Decline(deal, "no")) == [("processor", DealFailed(deal, Reason.FELL_THROUGH))]
+    assert told(oracle.seek("second"), Proposal) == ["second", "processor"]
+
+
+def test_decline__by_a_stranger__changes_nothing(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    assert oracle.hear("stranger", Decline(deal, "no")) == []
+    assert told(oracle.seek("sensor"), Proposal) == ["sensor"]
+
+
+def test_tick__provider_silent__suspends_its_offer_and_requeues_the_seek(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("sensor", Accept(deal, b"s"))
+    assert oracle.wait(ANSWER_WITHIN) == [
+        ("sensor", DealFailed(deal, Reason.FELL_THROUGH)),
+        ("processor", OfferState(id_of("processor"), open=False)),
+    ]
+    assert oracle.offer("processor") == [("processor", OfferState(id_of("processor"), open=False))]  # a mere repeat
+    said = oracle.offer("processor", expires=START + 20_000)
+    assert told(said, Proposal) == ["sensor", "processor"]
+
+
+def test_offer__after_silence__comes_last_for_that_seek(oracle: Oracle) -> None:
+    oracle.hear("sensor", Accept(oracle.deal(capacity=10).deal_id, b"s"))
+    oracle.wait(ANSWER_WITHIN)
+    oracle.hear("busy", make_offer("busy", capacity=2, capability=READINGS))
+    deal = proposal_in(oracle.seek("sensor")).deal_id
+    oracle.hear("busy", Accept(deal, b"b"))
+    assert told(oracle.hear("sensor", Accept(deal, b"s")), Introduction) == ["sensor", "busy"]
+
+
+def test_tick__seeker_silent__refuses_it_and_keeps_the_offer(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("processor", Accept(deal, b"p"))
+    assert oracle.wait(ANSWER_WITHIN) == [
+        ("processor", DealFailed(deal, Reason.FELL_THROUGH)),
+        ("sensor", Refusal(id_of("sensor"), Reason.NO_ANSWER)),
+    ]
+    assert told(oracle.seek("second"), Proposal) == ["second", "processor"]
+
+
+def test_tick__both_silent__costs_both_their_place(oracle: Oracle) -> None:
+    oracle.deal()
+    assert oracle.wait(ANSWER_WITHIN) == [
+        ("processor", OfferState(id_of("processor"), open=False)),
+        ("sensor", Refusal(id_of("sensor"), Reason.NO_ANSWER)),
+    ]
+
+
+def test_accept__after_the_deadline_before_a_tick__is_too_late(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("sensor", Accept(deal, b"s"))
+    oracle.now += ANSWER_WITHIN
+    assert told(oracle.hear("processor", Accept(deal, b"p")), Introduction) == []
+
+
+def test_withdraw__deal_open__fails_it_and_requeues_the_seek(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("processor", Accept(deal, b"p"))
+    assert oracle.hear("processor", Withdraw(id_of("processor"))) == [
+        ("processor", OfferState(id_of("processor"), open=False)),
+        ("sensor", DealFailed(deal, Reason.FELL_THROUGH)),
+    ]
+    assert told(oracle.offer("other"), Proposal) == ["sensor", "other"]
+
+
+def test_withdraw__another_workers_offer_id__leaves_it_alone(oracle: Oracle) -> None:
+    oracle.offer("processor")
+    oracle.hear("stranger", Withdraw(id_of("processor")))
+    assert told(oracle.seek("sensor"), Proposal) == ["sensor", "processor"]
+
+
+# offers
+
+
+def test_tick__offer_expires__lapses_and_says_so(oracle: Oracle) -> None:
+    oracle.offer("processor", expires=START + 100)
+    assert oracle.wait(99) == []
+    assert oracle.wait(1) == [("processor", OfferState(id_of("processor"), open=False))]
+    assert oracle.seek("sensor") == []
+
+
+def test_seek__offer_about_to_lapse__is_not_proposed(oracle: Oracle) -> None:
+    oracle.offer("processor", expires=START + ANSWER_WITHIN)
+    assert oracle.seek("sensor") == []
+
+
+@pytest.mark.parametrize("expires", [START, float("nan")])
+def test_offer__already_expired__is_not_listed(oracle: Oracle, expires: float) -> None:
+    assert oracle.offer("processor", expires=expires) == [("processor", OfferState(id_of("processor"), open=False))]
+
+
+def test_offer__repeated__says_again_what_is_outstanding(oracle: Oracle) -> None:
+    oracle.deal()
+    assert told(oracle.offer("processor"), Proposal) == ["processor"]
+    assert oracle.dispatcher.counts["offers"] == 1
+
+
+def test_offer__renewed__keeps_its_turn_and_its_load(oracle: Oracle) -> None:
+    introduce(oracle)
+    oracle.offer("processor", expires=START + 20_000)
+    assert oracle.seek("second") == []
+
+
+# quotas
+
+
+def test_seek__beyond_the_quota__is_refused_and_counted(oracle: Oracle) -> None:
+    for number in range(MAX_SEEKS):
+        assert oracle.seek("sensor", seek_id=id_of(str(number))) == []
+    assert oracle.seek("sensor") == [("sensor", Refusal(id_of("sensor"), Reason.QUOTA))]
+    assert oracle.seek("other") == []
+    assert oracle.dispatcher.counts["over_quota"] == 1
+
+
+def test_offer__beyond_the_quota__is_not_listed_but_renewals_are(oracle: Oracle) -> None:
+    for number in range(MAX_OFFERS):
+        oracle.offer("processor", offer_id=id_of(str(number)))
+    assert oracle.offer("processor") == [("processor", OfferState(id_of("processor"), open=False))]
+    renewed = id_of("0")
+    assert oracle.offer("processor", offer_id=renewed, expires=START + 20_000) == [
+        ("processor", OfferState(renewed, open=True))
+    ]
+
+
+def test_handle__word_of_the_oracle__is_ignored_and_counted(oracle: Oracle) -> None:
+    assert oracle.hear("sensor", DealFailed(id_of("x"), "forged")) == []
+    assert oracle.dispatcher.counts["ignored"] == 1
+
+
+# forgetting
+
+
+def test_forget__provider_in_a_deal__fails_it_and_requeues_the_seek(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.hear("processor", Accept(deal, b"p"))
+    assert oracle.forget("processor") == [("sensor", DealFailed(deal, Reason.FELL_THROUGH))]
+    assert told(oracle.offer("other"), Proposal) == ["sensor", "other"]
+
+
+def test_forget__seeker_in_a_deal__frees_the_provider(oracle: Oracle) -> None:
+    deal = oracle.deal().deal_id
+    oracle.seek("second")
+    said = oracle.forget("sensor")
+    assert said[0] == ("processor", DealFailed(deal, Reason.FELL_THROUGH))
+    assert told(said, Proposal) == ["second", "processor"]
+
+
+def test_forget__introduced__releases_its_place_and_card(oracle: Oracle) -> None:
+    deal = introduce(oracle)
+    oracle.seek("second")
+    assert told(oracle.forget("sensor"), Proposal) == ["second", "processor"]
+    assert oracle.hear("processor", Accept(deal, b"p")) == [("processor", DealFailed(deal, Reason.UNKNOWN))]
+
+
+def test_forget__worker__leaves_no_row_of_it(oracle: Oracle, database: Database) -> None:
+    introduce(oracle)
+    oracle.seek("sensor", seek_id=id_of("again"))
+    oracle.seek("other")
+    oracle.seek("processor", capability="retraining")
+    oracle.forget("processor")
+    oracle.forget("sensor")
+    oracle.forget("other")
+    assert [rows(database, table) for table in ("offers", "seeks", "deals", "places")] == [0, 0, 0, 0]
+
+
+def test_tick__concluded_deal_past_remembering__leaves_only_its_place(oracle: Oracle, database: Database) -> None:
+    introduce(oracle)
+    oracle.wait(REMEMBER)
+    assert [rows(database, table) for table in ("seeks", "deals", "places")] == [0, 0, 1]
+
+
+# the book
+
+
+def test_handle__restarted_between_words__goes_on_from_the_book(tmp_path: Path) -> None:
+    def restarted() -> Dispatcher:
+        random = counting()
+        return Dispatcher(DispatchStore(Database(tmp_path / "d.db"), b"k" * 32, random), random, lambda *_: True)
+
+    restarted().handle("processor", make_offer("processor"), START)
+    deal = restarted().handle("sensor", make_seek("sensor"), START)[0].message.deal_id
+    restarted().handle("sensor", Accept(deal, b"s"), START)
+    said = restarted().handle("processor", Accept(deal, b"p"), START)
+    assert [outgoing.worker_id for outgoing in said] == ["sensor", "processor"]
+
+
+def test_handle__registry_fails_midway__changes_nothing(database: Database) -> None:
+    def broken(*_: str) -> bool:
+        raise ConnectionError
+
+    dispatcher = Dispatcher(DispatchStore(database, b"k" * 32, counting()), counting(), broken)
+    dispatcher.handle("processor", make_offer("processor"), START)
+    with pytest.raises(ConnectionError):
+        dispatcher.handle("sensor", make_seek("sensor"), START)
+    assert rows(database, "seeks") == 0
+
+
+def test_store__file_read_by_a_thief__shows_no_worker_card_or_attribute(oracle: Oracle, database: Database) -> None:
+    oracle.hear("sensor", Accept(oracle.deal().deal_id, b"card of sensor"))
+    files = database.path.parent.glob(f"{database.path.name}*")
+    content = b"".join(file.read_bytes() for file in files)
+    assert b"readings" in content
+    assert not any(word in content for word in (b"sensor", b"processor", b"north"))
+
+
+def introduce(oracle: Oracle, seeker: str = "sensor", provider: str = "processor", **offer: float) -> str:
+    oracle.offer(provider, **offer)
+    deal = proposal_in(oracle.seek(seeker)).deal_id
+    for worker in (seeker, provider):
+        oracle.hear(worker, Accept(deal, f"card of {worker}".encode()))
+    return deal
+
+
+def rows(database: Database, table: str) -> int:
+    return int(database.execute(f"SELECT COUNT(*) FROM dispatch_{table}").fetchone()[0])  # noqa: S608

@@ -1,0 +1,259 @@
+"""Whole nodes: what is published anywhere arrives everywhere, once, whatever happens to links."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+
+import pytest
+from conftest import MIN_POW, TUNING
+
+from quietfleet.clock import ManualClock
+from quietfleet.errors import AddressError, LinkError, UnsendableError
+from quietfleet.metrics import Metrics
+from quietfleet.network import EmbeddedNode
+from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, Status, decode_pow, encode_pow
+from quietfleet.whisper import FULL_BLOOM, Rules, encode_bundle, topic_bloom
+
+
+async def test_publish__line_of_four__reaches_the_far_end(start_node, make_envelope, receive):
+    first = await start_node()
+    second = await start_node(first)
+    third = await start_node(second)
+    fourth = await start_node(third)
+    for node in (second, third):
+        await node.connected(2)
+    envelope = make_envelope()
+    await first.publish(envelope)
+    for node in (second, third, fourth):
+        assert await receive(node) == {envelope.hash}
+
+
+async def test_publish__full_mesh__each_delivers_each_exactly_once_and_never_its_own(
+    start_node, make_envelope, receive
+):
+    nodes = []
+    for _ in range(4):
+        nodes.append(await start_node(*nodes))
+    for node in nodes:
+        await node.connected(3)
+    own = {node: [make_envelope() for _ in range(25)] for node in nodes}
+    await asyncio.gather(*(node.publish(each) for node in nodes for each in own[node]))
+    for node in nodes:
+        others = {each.hash for other in nodes if other is not node for each in own[other]}
+        assert await receive(node, 75) == others
+    for node in nodes:
+        await node.stop()
+        assert [each async for each in node.inbox] == []
+        assert node.metrics.value("network_received") == 75
+
+
+async def test_publish__no_peer_yet__is_sent_to_the_first(start_node, make_envelope, receive):
+    relay = await start_node()
+    envelopes = [make_envelope() for _ in range(5)]
+    for envelope in envelopes:
+        await relay.publish(envelope)
+    late = await start_node(relay, listen=None)
+    assert await receive(late, 5) == {envelope.hash for envelope in envelopes}
+
+
+async def test_publish__twice__is_sent_once(start_node, make_envelope, meet):
+    relay = await start_node()
+    stranger = await meet(relay)
+    envelope, marker = make_envelope(), make_envelope()
+    for each in (envelope, envelope):
+        await relay.publish(each)
+    assert await stranger.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    await relay.publish(marker)
+    assert await stranger.link.receive() == (MESSAGES, encode_bundle([marker]))
+
+
+@pytest.mark.parametrize("spoil", ["too little work", "expired", "too large", "lives too long"])
+async def test_publish__own_rules_refuse__raises_and_sends_nothing(
+    start_node, make_envelope, make_idle_envelope, clock, spoil
+):
+    relay = await start_node()
+    bad = {
+        "too little work": make_idle_envelope,
+        "expired": make_envelope,
+        "too large": lambda: make_envelope(size=4097),
+        "lives too long": lambda: make_envelope(ttl=121),
+    }[spoil]()
+    clock.advance(61 if spoil == "expired" else 0)
+    with pytest.raises(UnsendableError):
+        await relay.publish(bad)
+    assert relay.metrics.value("network_published") == 0
+
+
+async def test_publish__one_relay_dead__goes_by_the_other(start_node, make_envelope, receive, until):
+    dying, living = await start_node(), await start_node()
+    sender = await start_node(dying, living, listen=None)
+    receiver = await start_node(dying, living, listen=None)
+    await sender.connected(2)
+    await receiver.connected(2)
+    await dying.stop()
+    await until(sender, lambda: sender.peers == 1)
+    envelope = make_envelope()
+    await sender.publish(envelope)
+    assert await receive(receiver) == {envelope.hash}
+
+
+async def test_workers__two_relays_not_connected_to_each_other__carry_between_them(start_node, make_envelope, receive):
+    left, right = await start_node(), await start_node()
+    worker = await start_node(left, right, listen=None)
+    await worker.connected(2)
+    envelope = make_envelope()
+    await left.publish(envelope)
+    assert await receive(right) == {envelope.hash}
+
+
+async def test_dial__relay_restarts__reconnects_and_catches_up(start_node, make_envelope, receive, until):
+    relay = await start_node()
+    address = str(relay.address)
+    worker = await start_node(address, listen=None)
+    await worker.connected()
+    await relay.stop()
+    await until(worker, lambda: worker.peers == 0)
+    envelope = make_envelope()
+    await worker.publish(envelope)
+    again = await start_node(listen=address)
+    assert await receive(again) == {envelope.hash}
+
+
+async def test_dial__dead_address__keeps_trying_and_serves_the_others(start_node):
+    gone = await start_node()
+    address = str(gone.address)
+    await gone.stop()
+    relay = await start_node()
+    worker = await start_node(address, relay, listen=None)
+    await worker.connected()
+    async with asyncio.timeout(10):
+        again = await start_node(listen=address)
+        await worker.connected(2)
+    assert again.peers == 1
+
+
+async def test_dial__own_address__is_no_peer(start_node, make_envelope, receive, until):
+    probe = await start_node()
+    address = str(probe.address)
+    await probe.stop()
+    relay = await start_node(address, listen=address)
+    await until(relay, lambda: relay.metrics.value("network_links", event="lost") >= 2 and relay.peers == 0)
+    friend = await start_node(relay, listen=None)
+    envelope = make_envelope()
+    await friend.publish(envelope)
+    assert await receive(relay) == {envelope.hash}
+
+
+async def test_listen__inbound_limit_reached__refuses_the_next(start_node, until):
+    relay = await start_node(tuning=replace(TUNING, max_inbound=1))
+    worker = await start_node(relay, listen=None)
+    await worker.connected()
+    refused = await start_node(relay, listen=None)
+    await until(refused, lambda: refused.metrics.value("network_links", event="lost") > 0)
+    assert relay.metrics.value("network_links", event="refused") > 0
+    assert (relay.peers, refused.peers) == (1, 0)
+
+
+async def test_start__port_taken__raises_link_error(start_node):
+    relay = await start_node()
+    with pytest.raises(LinkError):
+        await start_node(listen=str(relay.address))
+
+
+def test_create__bad_address__raises_at_once():
+    with pytest.raises(AddressError):
+        EmbeddedNode(
+            listen=None,
+            peers=["relay"],
+            rules=Rules(),
+            metrics=Metrics(),
+            clock=ManualClock(),
+            rng=random.Random(1),
+        )
+
+
+async def test_stop__reader_waiting__ends_its_iteration_and_leaves_no_task(start_node):
+    relay = await start_node()
+    worker = await start_node(relay, listen=None)
+    await worker.connected()
+    before = asyncio.all_tasks()
+    reader = asyncio.create_task(anext(worker.inbox, None))
+    await worker.stop()
+    assert await reader is None
+    assert worker.peers == 0
+    assert len(asyncio.all_tasks()) < len(before)
+
+
+async def test_envelopes__reader_too_slow__loses_the_oldest_and_counts(start_node, make_envelope, meet):
+    relay = await start_node(tuning=replace(TUNING, inbox=2))
+    prompt = relay.envelopes()
+    stranger = await meet(relay)
+    envelopes = [make_envelope() for _ in range(5)]
+    for envelope in envelopes:
+        await stranger.offer(envelope)
+        assert await anext(prompt) == envelope
+    assert relay.metrics.value("network_inbox_overflow") == 3
+    assert [await anext(relay.inbox) for _ in range(2)] == envelopes[3:]
+
+
+async def test_greet__two_nodes__say_exactly_the_same(start_node):
+    statuses = set()
+    for seed in (1, 2):
+        node = await start_node(seed=seed)
+        reader, writer = await asyncio.open_connection(node.address.host, node.address.port)
+        statuses.add(await reader.readexactly(5 + len(Status(MIN_POW).encode())))
+        writer.close()
+    assert len(statuses) == 1
+
+
+async def test_set_rules__work_raised_with_grace__is_announced_only_when_grace_ends(  # noqa: PLR0917 -- fixtures
+    start_node, meet, clock, rules, make_envelope, receive
+):
+    relay = await start_node()
+    stranger = await meet(relay)
+    relay.set_rules(replace(rules, min_pow=50.0, previous=rules, previous_until=clock.now() + 30))
+    old = make_envelope()
+    await stranger.offer(old)
+    assert await receive(relay) == {old.hash}
+    clock.advance(30)
+    code, payload = await stranger.link.receive()
+    assert (code, decode_pow(payload)) == (POW_REQUIREMENT, 50.0)
+    assert (await stranger.link.receive())[0] == BLOOM_FILTER
+    late, good = make_envelope(), make_envelope(ttl=2, work=50.0)
+    await stranger.offer(late, good)
+    assert await receive(relay) == {good.hash}
+    assert relay.metrics.value("network_dropped", reason="low_pow") == 1
+
+
+async def test_send__peer_wants_more_work__waits_until_it_asks_less(start_node, meet, make_envelope):
+    relay = await start_node()
+    strict, easy = await meet(relay, Status(1e9)), await meet(relay)
+    envelope = make_envelope()
+    await relay.publish(envelope)
+    assert await easy.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    await strict.link.send(POW_REQUIREMENT, encode_pow(MIN_POW))
+    assert await strict.link.receive() == (MESSAGES, encode_bundle([envelope]))
+
+
+async def test_send__peer_wants_other_topics__skips_it(start_node, meet, make_envelope):
+    relay = await start_node()
+    picky = await meet(relay, Status(0.0, topic_bloom(b"else")))
+    envelope = make_envelope()
+    await relay.publish(envelope)
+    await picky.link.send(BLOOM_FILTER, b"\xb8\x40" + FULL_BLOOM)
+    assert await picky.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    assert relay.metrics.value("network_sent") == 1
+
+
+async def test_pool__envelope_expires__is_not_given_to_a_late_peer(start_node, make_envelope, clock, meet):
+    relay = await start_node()
+    short, long = make_envelope(ttl=10), make_envelope(ttl=60)
+    await relay.publish(short)
+    await relay.publish(long)
+    clock.advance(11)
+    relay._flood.sweep()
+    stranger = await meet(relay)
+    assert await stranger.link.receive() == (MESSAGES, encode_bundle([long]))
+    assert relay.metrics.value("network_pool") == 1

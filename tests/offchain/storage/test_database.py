@@ -1,0 +1,140 @@
+import sqlite3
+import stat
+
+import pytest
+
+from quietfleet.errors import ErasureDelayed, StorageError
+from quietfleet.storage import Database
+
+NOTES = ("CREATE TABLE note (text TEXT NOT NULL) STRICT",)
+
+
+@pytest.fixture
+def database(tmp_path):
+    with Database(tmp_path / "worker.db") as opened:
+        opened.migrate("notes", NOTES)
+        yield opened
+
+
+def notes(database):
+    return [text for (text,) in database.execute("SELECT text FROM note ORDER BY rowid")]
+
+
+def write(database, text):
+    database.execute("INSERT INTO note VALUES (?)", (text,))
+
+
+def test_open__new_file__only_its_user_can_read_any_of_it(database):
+    write(database, "private")
+    for file in database.path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_open__new_file__is_durable_and_erases(database):
+    settings = {name: database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    assert settings == {"journal_mode": "wal", "synchronous": 2}
+    assert database.execute("PRAGMA secure_delete").fetchone()[0] == 1
+    assert database.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+def test_transaction__succeeds__keeps_everything(database):
+    with database.transaction():
+        write(database, "one")
+        write(database, "two")
+    assert notes(database) == ["one", "two"]
+
+
+def test_transaction__raises__keeps_nothing(database):
+    with pytest.raises(RuntimeError), database.transaction():
+        write(database, "one")
+        raise RuntimeError
+    assert notes(database) == []
+
+
+def test_transaction__nested_one_raises__undoes_only_itself(database):
+    with database.transaction():
+        write(database, "outer")
+        with pytest.raises(RuntimeError), database.transaction():
+            write(database, "inner")
+            raise RuntimeError
+    assert notes(database) == ["outer"]
+
+
+def test_transaction__outer_one_raises_after_nested_one_succeeded__undoes_both(database):
+    with pytest.raises(RuntimeError), database.transaction():
+        with database.transaction():
+            write(database, "inner")
+        raise RuntimeError
+    assert notes(database) == []
+
+
+def test_transaction__deferred_constraint_fails_at_commit__leaves_the_database_usable(database):
+    database.migrate(
+        "links",
+        [
+            "CREATE TABLE a (id INTEGER PRIMARY KEY) STRICT;"
+            "CREATE TABLE b (a INTEGER REFERENCES a DEFERRABLE INITIALLY DEFERRED) STRICT"
+        ],
+    )
+    with pytest.raises(sqlite3.IntegrityError), database.transaction():
+        database.execute("INSERT INTO b VALUES (1)")
+    with database.transaction():
+        write(database, "after")
+    assert notes(database) == ["after"]
+
+
+def test_migrate__run_again_with_more_steps__runs_only_the_new_ones(database):
+    write(database, "kept")
+    database.migrate("notes", [*NOTES, "ALTER TABLE note ADD COLUMN mark TEXT"])
+    assert database.execute("SELECT text, mark FROM note").fetchall() == [("kept", None)]
+
+
+def test_migrate__step_fails_halfway__leaves_no_half(database):
+    with pytest.raises(sqlite3.OperationalError):
+        database.migrate("notes", [*NOTES, "CREATE TABLE more (x TEXT); CREATE TABLE note (x TEXT)"])
+    names = {name for (name,) in database.execute("SELECT name FROM sqlite_schema")}
+    assert "more" not in names
+    assert database.execute("SELECT version FROM schema WHERE component = 'notes'").fetchone() == (1,)
+
+
+def test_migrate__semicolons_in_strings_and_triggers__stay_whole(database):
+    database.migrate(
+        "odd",
+        [
+            "CREATE TABLE odd (x TEXT) STRICT; INSERT INTO odd VALUES ('a;b');"
+            "CREATE TRIGGER t AFTER INSERT ON odd BEGIN DELETE FROM note; DELETE FROM note; END;"
+        ],
+    )
+    assert database.execute("SELECT x FROM odd").fetchall() == [("a;b",)]
+
+
+def test_migrate__written_by_newer_program__refuses(database):
+    with pytest.raises(StorageError):
+        database.migrate("notes", [])
+
+
+def test_observe__running_worker__sees_what_is_committed_and_cannot_write(database):
+    write(database, "one")
+    with Database.observe(database.path) as observer:
+        assert notes(observer) == ["one"]
+        with pytest.raises(sqlite3.OperationalError):
+            write(observer, "two")
+
+
+def test_observe__no_such_file__says_so_and_creates_nothing(tmp_path):
+    with pytest.raises(StorageError):
+        Database.observe(tmp_path / "absent.db")
+    assert not list(tmp_path.iterdir())
+
+
+def test_truncate_log__somebody_reads__is_delayed_then_works(database):
+    database.execute("PRAGMA busy_timeout=10")
+    write(database, "one")
+    with Database.observe(database.path) as observer:
+        observer.execute("BEGIN")
+        notes(observer)
+        write(database, "two")
+        with pytest.raises(ErasureDelayed):
+            database.truncate_log()
+    database.truncate_log()
+    assert (database.path.parent / "worker.db-wal").stat().st_size == 0
