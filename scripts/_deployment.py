@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from eth_abi import is_encodable
+from eth_utils import to_checksum_address
 
 from quietfleet.console import unattended
 from quietfleet.errors import DeploymentExists, ParametersError
@@ -34,12 +35,12 @@ def load_parameters(path: Path) -> dict[str, Any]:
 
 def deploy(project: Any, account: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     """Deploy both contracts and name the rotator; return what stands where, in the form of the deployment file."""
-    filled = dict.fromkeys(ROLES, account.address) | parameters
+    filled = _with_roles(parameters, account.address)
     arguments = {name: _arguments(project.get_contract(name), name, filled) for name in ARGUMENTS}
-    _check_roles(filled, account.address)
     unattended(account)
     placed = {name: account.deploy(project.get_contract(name), *values) for name, values in arguments.items()}
-    placed["Service"].setRotator(filled["rotator"], sender=account)
+    if filled["rotator"] != filled["owner"]:  # the owner may rotate anyway
+        placed["Service"].setRotator(filled["rotator"], sender=account)
     return _record(placed, account, filled)
 
 
@@ -60,13 +61,22 @@ def refuse_to_replace(folder: Path, chain_id: int) -> None:
         raise DeploymentExists(str(path))
 
 
-def _check_roles(parameters: dict[str, Any], deployer: str) -> None:
+def _with_roles(parameters: dict[str, Any], deployer: str) -> dict[str, Any]:
+    """Fill in the roles nobody was named for: owner and publisher is who deploys, the owner rotates."""
     if unknown := sorted(set(parameters) - set(KNOWN)):
         raise ParametersError(f"{', '.join(unknown)} means nothing here; known are {', '.join(KNOWN)}")
-    if not is_encodable("address", parameters["rotator"]):
-        raise ParametersError(f"rotator: {parameters['rotator']!r} is no address")
-    if parameters["owner"] != deployer and parameters["rotator"] != deployer:
+    named = {role: _address(role, parameters[role]) for role in ROLES if role in parameters}
+    owner = named.get("owner", deployer)
+    roles = {"owner": owner, "rotator": owner, "publisher": deployer} | named
+    if roles["rotator"] != owner != deployer:
         raise ParametersError("rotator: only the owner can name one, and the owner is not the account that deploys")
+    return parameters | roles
+
+
+def _address(role: str, value: Any) -> str:
+    if not is_encodable("address", value):
+        raise ParametersError(f"{role}: {value!r} is no address in quotation marks")
+    return to_checksum_address(value)
 
 
 def _arguments(contract: Any, name: str, parameters: dict[str, Any]) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
+from pathlib import Path
 
 import pytest
 from mirrors import FAR, FEE, Device, Kind
@@ -81,3 +83,13 @@ def pending_worker(service, rich_device, device_owner):
     """The id of a device that enrolled itself and waits for its owner."""
     service.enrolSelf(*Device.of(rich_device).point, Kind.SENSOR, device_owner, sender=rich_device, value=FEE)
     return rich_device.address
+
+
+@pytest.fixture(scope="session")
+def deployment_script():
+    """The logic behind `ape run deploy`; scripts are no package, so it is loaded by its path."""
+    path = Path(__file__).parents[2] / "scripts" / "_deployment.py"
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
@@ -14,6 +14,7 @@ from quietfleet.errors import AbiError
 
 Entry = dict[str, Any]
 
+_WORD: Final = 32
 _ERROR_STRING = {"name": "Error", "inputs": [{"name": "message", "type": "string"}]}
 _PANIC = {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]}
 
@@ -82,11 +83,12 @@ class EventDecoder:
     indexed: tuple[Entry, ...]
     plain: tuple[Entry, ...]
     types: tuple[str, ...]
+    size: int
 
     def decode(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
         """Return the arguments by name; AbiError if the log does not have this event's shape."""
-        if len(topics) != len(self.indexed) + 1:
-            raise AbiError(f"{self.name} has {len(topics)} topics")
+        if len(topics) != len(self.indexed) + 1 or len(data) < self.size:
+            raise AbiError(f"{self.name} has {len(topics)} topics and {len(data)} bytes")
         try:
             keys = [decode([one["type"]], topic)[0] for one, topic in zip(self.indexed, topics[1:], strict=True)]
             return named(self.indexed, keys) | named(self.plain, decode(self.types, data))
@@ -135,7 +137,16 @@ def _event(entry: Entry) -> EventDecoder:
         raise AbiError(f"{entry['name']} is anonymous: its logs cannot be told apart")
     indexed = tuple(one for one in entry["inputs"] if one["indexed"])
     plain = tuple(one for one in entry["inputs"] if not one["indexed"])
-    return EventDecoder(entry["name"], indexed, plain, tuple(canonical_type(one) for one in plain))
+    types = tuple(canonical_type(one) for one in plain)
+    return EventDecoder(entry["name"], indexed, plain, types, sum(map(_least_size, plain)))
+
+
+def _least_size(parameter: Entry) -> int:
+    """Return the bytes a value takes at least: a word for each static part, a word for what is only pointed to."""
+    kind: str = parameter["type"]
+    if kind == "tuple":
+        return sum(map(_least_size, parameter["components"]))
+    return _WORD
 
 
 def _function(entry: Entry) -> Function:

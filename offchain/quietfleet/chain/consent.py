@@ -32,9 +32,7 @@ class Consent(msgspec.Struct, frozen=True):
     signature: bytes
 
     @classmethod
-    def sign(
-        cls, key: PrivateKey, chain_id: int, contract: str, *, owner: str, kind: Kind, deadline: int
-    ) -> Self:
+    def sign(cls, key: PrivateKey, chain_id: int, contract: str, *, owner: str, kind: Kind, deadline: int) -> Self:
         """Sign with the device's messaging key, for this owner, kind, chain and contract alone."""
         signature = key.sign(consent_digest(chain_id, contract, owner, kind, deadline))
         ethereum = signature[:64] + bytes([signature[64] % _ETHEREUM_V + _ETHEREUM_V])

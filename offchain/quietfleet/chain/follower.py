@@ -16,12 +16,15 @@ from quietfleet.chain.deployment import Deployment
 from quietfleet.chain.replica import Batch, Effects, Replica
 from quietfleet.chain.source import Header, RawLog, Source
 from quietfleet.chain.types import Change, Head
-from quietfleet.errors import ChainRefused, ReplicaGap
+from quietfleet.errors import ChainRefused, ChainUnavailable, ReplicaGap
 
 RING: Final = 256
 """Blocks remembered; a reorg that replaces all of them is answered by reading everything again."""
 CHUNK: Final = 2_000
 """Blocks asked for at once; public endpoints refuse much more."""
+
+_PATIENCE: Final = 5
+"""Readings in a row that a moving chain may spoil before the endpoint counts as unusable."""
 
 
 class _ChainMoved(Exception):  # noqa: N818 - not an error: the reading is simply repeated
@@ -49,6 +52,7 @@ class Follower:
         self._effects = effects
         self._ring = ring
         self._chunk = self._span = chunk
+        self._moved = 0
         self.caught_up = False
         self.rebuilds = 0
         replica.claim(f"{deployment.chain_id}:{':'.join(deployment.addresses)}:{self._first}")
@@ -58,6 +62,18 @@ class Follower:
 
         Raises ChainUnavailable, ChainRefused, or ReplicaGap if a second reading of everything is incomplete too.
         """
+        try:
+            changes = await self._step()
+        except _ChainMoved as moved:
+            self.caught_up = False
+            self._moved += 1
+            if self._moved > _PATIENCE:
+                raise ChainUnavailable("its chain does not hold still while it is read") from moved
+            return []
+        self._moved = 0
+        return changes
+
+    async def _step(self) -> list[Change]:
         head = await self._source.header()
         if head is None or head.number < self._first:
             return self._rest()
@@ -66,9 +82,6 @@ class Follower:
             return self._rest()  # the endpoint is still far below what is known
         try:
             return await self._towards(head, ring)
-        except _ChainMoved:
-            self.caught_up = False
-            return []
         except ReplicaGap:
             return await self._rebuild()
 
@@ -161,12 +174,14 @@ class Follower:
         Behind a load balancer a node that lags answers a range it has not seen with nothing; by hash it must refuse.
         """
         answered = {log.block for log in logs}
-        return [
-            log
-            for header in headers
-            if header.number not in answered and any(may_contain(header.bloom, one) for one in self._addresses)
-            for log in await self._source.logs_in(header.hash)
-        ]
+        suspect = [one for one in headers if one.number not in answered and self._may_be_ours(one)]
+        try:
+            return [log for header in suspect for log in await self._source.logs_in(header.hash)]
+        except ChainRefused as refusal:
+            raise _ChainMoved from refusal
+
+    def _may_be_ours(self, header: Header) -> bool:
+        return any(may_contain(header.bloom, address) for address in self._addresses)
 
     async def _confirm(self, ancestor: Head | None, target: Header) -> None:
         """Require ancestor and target to stand still: what was read between two sights of one hash is one chain."""
@@ -189,11 +204,7 @@ class Follower:
     async def _rebuild(self) -> list[Change]:
         """Read everything again and replace the replica at once; until then the old one stays and grows stale."""
         self.rebuilds += 1
-        self.caught_up = False
-        try:
-            batch = await self._everything()
-        except _ChainMoved:
-            return []
+        batch = await self._everything()
         self.caught_up = True
         return self._commit(-1, batch)
 

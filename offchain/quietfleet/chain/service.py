@@ -42,6 +42,11 @@ class _Face:
         self._wallet = wallet
 
     @property
+    def address(self) -> str:
+        """The account this face acts for."""
+        return self._signer.address
+
+    @property
     def _signer(self) -> Wallet:
         if self._wallet is None:
             raise ChainError("this is a read-only view of the contract: give it a wallet")

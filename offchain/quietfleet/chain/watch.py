@@ -13,6 +13,7 @@ from quietfleet.errors import AbiError, ChainError, ChainMismatch, DeploymentErr
 LONGEST_WAIT: Final = 30.0
 """Seconds between tries, at most, while the endpoint is down."""
 
+_DOUBLINGS: Final = 16
 _FATAL: Final = (AbiError, ChainMismatch, DeploymentError)
 
 
@@ -65,7 +66,7 @@ class Watch:
 
     async def _pause(self) -> None:
         if self._failed:
-            await asyncio.sleep(min(self._interval * 2**self._failed, self._longest_wait))
+            await asyncio.sleep(min(self._interval * 2 ** min(self._failed, _DOUBLINGS), self._longest_wait))
         elif self._follower.caught_up:
             await self._waker.wait(self._interval)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from quietfleet.console._view import View, sheet
 from quietfleet.errors import UnknownWorkerName
 
 _HEAD = 2**63  # a block number no chain reaches: up to the newest block
-_COLUMNS = ("id", "name", "kind", "owner", "active", "suspended", "pending", "retired", "since")
+_COLUMNS = ("name", "kind", "id", "owner", "active", "suspended", "since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,17 @@ class Fleet:
 
     def _switch(self, workers: Sequence[str], *, active: bool) -> View:
         ids = [self._enrolled(worker) for worker in workers]
-        by_owner: dict[str, list[str]] = {}
-        for id_ in ids:
-            by_owner.setdefault(self._service.worker(id_).owner, []).append(id_)
-        owners = {owner: self._signers.for_any(f"switching {', '.join(own)}", owner) for owner, own in by_owner.items()}
-        for owner, own in by_owner.items():
-            self._service.setActive(own[0] if len(own) == 1 else own, active, sender=owners[owner])
+        for owner, own in self._to_switch(ids, active=active):
+            self._service.setActive(own[0] if len(own) == 1 else own, active, sender=owner)
         return _table([self._row(id_) for id_ in ids])
+
+    def _to_switch(self, ids: Iterable[str], *, active: bool) -> list[tuple[Any, list[str]]]:
+        """Group what is not so already by the account that signs for it, before anything is sent."""
+        by_owner: dict[str, list[str]] = {}
+        for row in map(self._row, dict.fromkeys(ids)):
+            if row.active != active:
+                by_owner.setdefault(row.owner, []).append(row.id)
+        return [(self._signers.for_any(f"switching {', '.join(own)}", owner), own) for owner, own in by_owner.items()]
 
     def _enrolled(self, worker: str) -> str:
         id_ = self._book.id_of(worker)
@@ -104,11 +108,12 @@ class Fleet:
 
 
 def _table(rows: Iterable[Row]) -> View:
-    return sheet(_COLUMNS, (map(_cell, (*astuple(row)[:-1], _date(row.since))) for row in rows))
+    return sheet(_COLUMNS, (_cells(row) for row in rows))
 
 
-def _cell(value: object) -> object:
-    return {True: "yes", False: ""}[value] if isinstance(value, bool) else value
+def _cells(row: Row) -> tuple[str, ...]:
+    activity = "retired" if row.retired else "pending" if row.pending else "yes" if row.active else "no"
+    return row.name, row.kind, row.id, row.owner, activity, "yes" if row.suspended else "no", _date(row.since)
 
 
 def _date(seconds: int) -> str:

@@ -14,7 +14,6 @@ from quietfleet.console._service import ServiceVerbs
 from quietfleet.console._signers import Signers
 
 DEVELOPMENT_CHAINS = {1337, 31337}
-DEVELOPMENT_ACCOUNTS = 20  # of the mnemonic; more than Ape lists by itself
 
 
 def open_fleet(folder: Path, chain: Any, accounts: Callable[[], Iterable[Any]]) -> tuple[Fleet, ServiceVerbs]:
@@ -29,7 +28,7 @@ def accounts_at_hand(chain: Any, accounts: Any) -> Iterator[Any]:
     """Yield Ape's keystore accounts and, on a development chain, its test accounts."""
     yield from accounts
     if chain.chain_id in DEVELOPMENT_CHAINS:
-        yield from (accounts.test_accounts[index] for index in range(DEVELOPMENT_ACCOUNTS))
+        yield from accounts.test_accounts
 
 
 def _contract(chain: Any, record: ContractRecord) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from quietfleet.chain.types import Flag
 from quietfleet.console._book import AddressBook
 from quietfleet.console._signers import Signers
 from quietfleet.console._time import newest_time
@@ -100,7 +101,9 @@ class ServiceVerbs:
     def _suspend(self, workers: Sequence[str], *, suspended: bool) -> View:
         owner = self._owner("suspending")
         for worker in workers:
-            self._service.setSuspended(self._book.id_of(worker), suspended, sender=owner)
+            id_ = self._book.id_of(worker)
+            if (Flag.SUSPENDED in Flag(self._service.worker(id_).flags)) != suspended:
+                self._service.setSuspended(id_, suspended, sender=owner)
         return self.status()
 
     def _owner(self, purpose: str) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 160  # wide enough for two addresses in one row, whatever the terminal
+_WIDTH = 170  # wide enough for two addresses in one row, whatever the terminal
 
 
 class View:
@@ -23,12 +24,12 @@ class View:
         console = Console(width=_WIDTH)
         with console.capture() as captured:
             console.print(self.table)
-        return captured.get().rstrip()
+        return captured.get().strip("\n")
 
 
 def listing(facts: Mapping[str, object]) -> View:
     """Show facts, one a line."""
-    table = Table(show_header=False)
+    table = Table(box=SIMPLE, show_header=False)
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), str(value))
     return View(table)
@@ -36,7 +37,9 @@ def listing(facts: Mapping[str, object]) -> View:
 
 def sheet(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> View:
     """Show rows under their columns."""
-    table = Table(*columns)
+    table = Table(box=SIMPLE)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     return View(table)

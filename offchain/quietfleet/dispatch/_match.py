@@ -34,8 +34,8 @@ def fits(seek: Seek, offer: Offer) -> bool:
 
 
 def choose(queued: QueuedSeek, candidates: Iterable[Candidate], may_cooperate: MayCooperate) -> Candidate | None:
-    """Pick the provider whose turn it is, among those that fit and may work with the seeker."""
-    eligible = (c for c in candidates if c.spare and _eligible(queued, c.listed, may_cooperate))
+    """Pick the provider whose turn it is, among those with a place that fit and may work with the seeker."""
+    eligible = (c for c in candidates if _eligible(queued, c.listed, may_cooperate))
     return min(eligible, key=lambda c: _turn(queued, c), default=None)
 
 

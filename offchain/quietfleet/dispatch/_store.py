@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,8 @@ from quietfleet.dispatch._match import Candidate
 from quietfleet.storage import Database, SealedColumn
 
 _Record = TypeVar("_Record", ListedOffer, QueuedSeek, Deal)
+
+_CACHED: Final = 4_096  # offers held unsealed: each match reads all that are open, and few change between matches
 
 _STEPS: Final = (
     """
@@ -56,6 +59,7 @@ class DispatchStore:
         self._database = database
         self._sealed = SealedColumn(derive(key, "dispatch rows"), "dispatch", random)
         self._tag_key = derive(key, "dispatch worker tags")
+        self._open_offer = lru_cache(_CACHED)(self._unseal_offer)
         database.migrate("dispatch", _STEPS)
 
     def transaction(self) -> AbstractContextManager[object]:
@@ -95,7 +99,7 @@ class DispatchStore:
             " FROM dispatch_offers AS offer WHERE capability = ? AND open AND expires > ?) WHERE used < capacity",
             (capability, after),
         )
-        return [Candidate(self._open(ListedOffer, body, row), used) for row, body, used in rows.fetchall()]
+        return [Candidate(self._open_offer(body, row), used) for row, body, used in rows.fetchall()]
 
     # seeks
 
@@ -177,7 +181,7 @@ class DispatchStore:
     # rows
 
     def _offers(self, where: str, *values: Any) -> Iterator[ListedOffer]:
-        return (self._open(ListedOffer, body, row) for row, body in self._rows("offers", "offer_id", where, values))
+        return (self._open_offer(body, row) for row, body in self._rows("offers", "offer_id", where, values))
 
     def _seeks(self, where: str, *values: Any) -> Iterator[QueuedSeek]:
         return (self._open(QueuedSeek, body, row) for row, body in self._rows("seeks", "seek_id", where, values))
@@ -202,6 +206,9 @@ class DispatchStore:
 
     def _seal(self, record: ListedOffer | QueuedSeek | Deal, row: str) -> bytes:
         return self._sealed.seal(msgspec.msgpack.encode(record), row=row.encode())
+
+    def _unseal_offer(self, body: bytes, row: str) -> ListedOffer:
+        return self._open(ListedOffer, body, row)
 
     def _open(self, kind: type[_Record], body: bytes, row: str) -> _Record:
         return msgspec.msgpack.decode(self._sealed.open(body, row=row.encode()), type=kind)

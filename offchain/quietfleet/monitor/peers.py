@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from quietfleet.errors import MonitorError
+from quietfleet.monitor._site import hourly, leave_one_out, level, side_by_side, site_median
 from quietfleet.monitor.drift import DRIFTED_PCT, Array, FeatureBaseline, drift_pct
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row
 
@@ -27,7 +27,6 @@ FULL_DAYS: Final = 30
 """A reference of so many days needs no allowance for its own sampling error, which shrinks with their root."""
 
 _DAY: Final = 86_400.0
-_HOURS: Final = 24
 _MADS: Final = 6.0
 _MARGIN: Final = 1.2
 _SHARE: Final = 0.5  # of a day's slots, for the day to count
@@ -131,9 +130,9 @@ class PeerReference:
 
 
 def _learn(readings: Mapping[str, Sequence[Row]], channel: str, resolution: float, period: float) -> dict[str, Usual]:
-    times, grid = _grid(readings, channel, period)
-    offsets = [_hourly(times, line - _median(grid)) for line in grid]
-    residuals = _leave_one_out(_level(grid, times, offsets))
+    times, grid = side_by_side(readings, channel, period)
+    offsets = [hourly(times, line - site_median(grid)) for line in grid]
+    residuals = leave_one_out(level(grid, times, offsets))
     return {
         device: _usual(times, residual, hours, resolution, period)
         for device, residual, hours in zip(readings, residuals, offsets, strict=True)
@@ -179,8 +178,8 @@ def _accuse(
 def _compare(
     company: Mapping[str, Sequence[Row]], usual: Mapping[str, Usual], channel: str, midnight: float, period: float
 ) -> dict[str, PeerDrift]:
-    times, grid = _grid(company, channel, period)
-    residuals = _leave_one_out(_level(grid, times, [usual[device].hours for device in company]))
+    times, grid = side_by_side(company, channel, period)
+    residuals = leave_one_out(level(grid, times, [usual[device].hours for device in company]))
     found: dict[str, PeerDrift] = {}
     for device, residual in zip(company, residuals, strict=True):
         days = [residual[day & np.isfinite(residual)] for day in (times < midnight, times >= midnight)]
@@ -188,52 +187,3 @@ def _compare(
             percent = min(drift_pct(day, usual[device].sketch) for day in days)
             found[device] = PeerDrift(percent, usual[device].limit)
     return found
-
-
-def _grid(readings: Mapping[str, Sequence[Row]], channel: str, period: float) -> tuple[Array, Array]:
-    """Lay readings side by side: slot times [t] in s and values [devices, t], NaN where there is none."""
-    slots = sorted({int(time // period) for rows in readings.values() for time, values in rows if channel in values})
-    place = {slot: index for index, slot in enumerate(slots)}
-    grid = np.full((len(readings), len(slots)), np.nan)
-    for line, rows in enumerate(readings.values()):
-        for time, values in rows:
-            if channel in values:
-                grid[line, place[int(time // period)]] = values[channel]
-    return np.array(slots, dtype=np.float64) * period, grid
-
-
-def _level(grid: Array, times: Array, offsets: Sequence[Sequence[float]]) -> Array:
-    """Take every device's usual offset off its readings."""
-    levelled: Array = grid - np.asarray(offsets, dtype=np.float64)[:, _hour(times)]
-    return levelled
-
-
-def _leave_one_out(grid: Array) -> Array:
-    """Subtract from every device the median of the others; NaN where fewer than two others have a value."""
-    residuals = np.full_like(grid, np.nan)
-    for line in range(grid.shape[0]):
-        others = np.delete(grid, line, axis=0)
-        enough = np.isfinite(others).sum(axis=0) >= MINIMUM_DEVICES - 1
-        residuals[line, enough] = grid[line, enough] - np.nanmedian(others[:, enough], axis=0)
-    return residuals
-
-
-def _median(grid: Array) -> Array:
-    """Median over the devices of every slot, NaN where too few have a value to speak for the site."""
-    middle = np.full(grid.shape[1], np.nan)
-    enough = np.isfinite(grid).sum(axis=0) >= MINIMUM_DEVICES
-    middle[enough] = np.nanmedian(grid[:, enough], axis=0)
-    return middle
-
-
-def _hourly(times: Array, distance: Array) -> list[float]:
-    """Median distance by hour of day; 0 for an hour never seen."""
-    hour = _hour(times)
-    known = np.isfinite(distance)
-    seen = [distance[known & (hour == h)] for h in range(_HOURS)]
-    return [float(np.median(values)) if values.size else 0.0 for values in seen]
-
-
-def _hour(times: Array) -> npt.NDArray[np.intp]:
-    hours: npt.NDArray[np.intp] = (times % _DAY // (_DAY / _HOURS)).astype(np.intp)
-    return hours

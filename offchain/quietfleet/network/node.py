@@ -92,10 +92,11 @@ class EmbeddedNode:
         while self.peers < count:
             await self._peers_changed.wait()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _keep_sweeping(self) -> Never:
         while True:
@@ -112,7 +113,9 @@ class EmbeddedNode:
             except LinkError:
                 self._note("unreachable")
             else:
-                await self._serve(link)
+                await asyncio.wait(
+                    [self._spawn(self._serve(link))]
+                )  # not inside: a bug there must not end the dialling
             await asyncio.sleep(backoff.pause_after(asyncio.get_running_loop().time() - began))
 
     def _welcome(self, link: Link) -> None:

@@ -40,6 +40,7 @@ class Anvil:
         mnemonic: str = MNEMONIC,
         state: Path | None = None,
         accounts: int = 10,
+        log: Path | None = None,
     ) -> None:
         self.port = port or free_port()
         self.chain_id = chain_id
@@ -48,7 +49,13 @@ class Anvil:
         self._options = ["--accounts", str(accounts), "--mnemonic", mnemonic]
         self._options += [] if block_time is None else ["--block-time", str(block_time)]
         self._options += [] if state is None else ["--state", str(state)]
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while it was started and not stopped."""
+        return self._process.pid if self._process else None
 
     @property
     def url(self) -> str:
@@ -72,11 +79,12 @@ class Anvil:
     def start(self) -> Self:
         """Start the process and return when it answers; TestbedError if it does not come up."""
         command = [program("anvil"), "--port", str(self.port), "--chain-id", str(self.chain_id), "--silent"]
+        output = self._log.open("wb") if self._log else subprocess.DEVNULL
         self._process = subprocess.Popen(  # noqa: S603 - our own program and numbers
             [*command, "--hardfork", "prague", *self._options],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
         try:
@@ -141,6 +149,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether nothing listens on a port of the loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def program(name: str) -> str:

@@ -10,18 +10,20 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import click
+import msgspec
 
-from quietfleet.clock import SystemClock
+from quietfleet.clock import Clock, SystemClock
+from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.session import Event, Messenger
+from quietfleet.session._table import Session
 from quietfleet.settings import SensorSection, Settings, load_settings, passphrase
 from quietfleet.workers._host import Registry
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._source import Reading, Source, open_replay
-from quietfleet.workers.messages import make_codec
+from quietfleet.workers.messages import DEAL, make_codec
 from quietfleet.workers.sensor import Sensor
 
 
@@ -71,31 +73,64 @@ class DeafRegistry(Registry):
 
 
 class DeafMessenger(Messenger):
-    """A messenger that keeps its sessions, whatever the chain says, while the fault is on."""
+    """A messenger that keeps a copy of the sessions it should have forgotten, and can bring them back."""
 
-    faults: Faults
+    kept: list[bytes]
 
     def sever(self, peer: str, reason: str) -> list[Event]:
-        return [] if self.faults["ignore_severing"] else super().sever(peer, reason)
+        self.kept = [*getattr(self, "kept", []), *(msgspec.msgpack.encode(s) for s in self.table.with_peer(peer))]
+        return super().sever(peer, reason)
+
+    def bring_back(self) -> list[str]:
+        """Pretend that nothing was severed; return the peers it now pesters."""
+        sessions = [msgspec.msgpack.decode(kept, type=Session) for kept in getattr(self, "kept", [])]
+        self.kept = []
+        for session in sessions:
+            self.table.add(session)
+        return [session.peer for session in sessions if session.purpose.startswith(DEAL)]
 
 
 class FaultyRuntime(Runtime):
     """The sensor's runtime with those two in place."""
 
-    def __init__(self, settings: Settings, identity: Any, clock: SystemClock) -> None:
+    agent: FaultySensor
+    messenger: DeafMessenger
+
+    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock) -> None:
         self.faults = Faults(settings.path("faults.json"))
+        self._deaf = False
         super().__init__(settings, identity, clock)
 
-    def make_messenger(self, domain: bytes) -> Messenger:
+    def make_messenger(self, domain: bytes) -> DeafMessenger:
         registry = DeafRegistry(self.replica, self.clock, self.settings.chain.max_age, self.settings.chain.confirmations)
         registry.faults = self.faults
         self.registry = registry
-        messenger = DeafMessenger(
+        return DeafMessenger(
             self.identity, self.database, make_codec(), registry, self.metrics, self.clock, self.random, domain,
             lambda peer, purpose: self.agent.admit(peer, purpose),
         )
-        messenger.faults = self.faults
-        return messenger
+
+    def on_beat(self) -> None:
+        if self.faults["ignore_severing"] != self._deaf:
+            self._deaf = not self._deaf
+            self.note("fault", ignore_severing=self._deaf)
+            if self._deaf:
+                self.agent.pester(self.messenger.bring_back())
+            else:
+                for peer in {session.peer for session in self.messenger.table.sessions.values()}:
+                    self.sever(peer, "repaired")
+                self.messenger.kept = []
+        super().on_beat()
+
+
+class FaultySensor(Sensor):
+    """A sensor that can be told to take up a session it lost."""
+
+    def pester(self, peers: list[str]) -> None:
+        """Go on sending to a processor that has severed us."""
+        for peer in peers:
+            self._state.set("processor", peer)
+            self._asked = False
 
 
 def open_source(section: SensorSection, runtime: FaultyRuntime) -> Source:
@@ -113,7 +148,7 @@ def main(settings: Path) -> None:
 
     async def work() -> None:
         runtime = FaultyRuntime(chosen, key, SystemClock())
-        runtime.agent = Sensor(runtime, open_source(chosen.sensor, runtime))
+        runtime.agent = FaultySensor(runtime, open_source(chosen.sensor, runtime))
         await runtime.run()
 
     asyncio.run(work())

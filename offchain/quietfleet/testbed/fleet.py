@@ -74,13 +74,14 @@ class Fleet:
     rpc: str
     deployment: Path
     members: dict[str, Member] = field(default_factory=dict)
+    random: Callable[[int], bytes] = secrets.token_bytes
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(18))
 
     def add(self, name: str, kind: Kind, *, owner: int, program: Iterable[str] = (), **sections: dict[str, Any]) -> Member:
         """Give a worker its folder, its keystore and its settings."""
         place = self.folder / name
         place.mkdir(parents=True, mode=0o700)
-        key = PrivateKey.generate(secrets.token_bytes)
+        key = PrivateKey.generate(self.random)
         create_keystore(place / "keystore.json", key, self.passphrase, light=True)
         chain = {"rpc": self.rpc, "deployment": str(self.deployment.resolve()), **sections.pop("chain", {})}
         document = {"worker": {"name": name}, "chain": chain, **sections}
@@ -88,12 +89,12 @@ class Fleet:
         member = self.members[name] = Member(name, kind, owner, place, key, tuple(program))
         return member
 
-    def add_relays(self, count: int) -> list[str]:
-        """Add relays that dial one another in a ring; return their addresses."""
+    def add_relays(self, count: int, *, owner: int) -> list[str]:
+        """Add relays that dial one another in a ring, under owners counted from `owner`; return their addresses."""
         addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
         for index, address in enumerate(addresses):
             beside = [addresses[(index + 1) % count]] if count > 1 else []
-            self.add(f"relay-{index + 1}", Kind.RELAY, owner=0, network={"listen": address, "peers": beside})
+            self.add(f"relay-{index + 1}", Kind.RELAY, owner=owner + index, network={"listen": address, "peers": beside})
         return addresses
 
     async def enrol(self, names: Iterable[str] | None = None) -> None:

@@ -110,10 +110,8 @@ def read_plaintext(plaintext: bytes) -> Opened:
     if signed:
         end -= SIGNATURE_SIZE
     begin = 1 + (plaintext[0] & _SIZE_MASK)
-    if begin > len(plaintext):
-        raise PayloadError("cut short")
     stop = begin + int.from_bytes(plaintext[1:begin], "little")
-    if stop > end:
+    if stop > end:  # also where the length itself, or a signature, is cut short
         raise PayloadError("the payload is shorter than it says")
     return Opened(plaintext[begin:stop], _signer(plaintext, end) if signed else None, end - stop)
 

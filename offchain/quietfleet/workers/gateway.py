@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 MONTH = 30 * 24 * HOUR
+JOB_PAUSE = 2.0  # seconds after a failed job
+PATIENCE = 48 * HOUR  # data time between two attempts to beat the champion
 
 
 class Gateway:
@@ -130,8 +132,9 @@ class Gateway:
         now = ends[min(1, len(ends) - 1)] + HOUR if ends else 0.0
         verdict = assess(readings, model.baseline, now=now)
         self._runtime.messenger.reply(event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict)))
-        if verdict.retrain and not self._wanted:
+        if verdict.retrain and not self._wanted and now >= self._state.get("attempted", 0.0) + PATIENCE:
             self._wanted = True
+            self._state.set("attempted", now)
             self._runtime.note(
                 "drift-shared", channels=list(verdict.shared), at=now, quarantined=sorted(verdict.quarantined),
                 percent=max(found.drift_pct for found in verdict.devices.values()),
@@ -157,7 +160,8 @@ class Gateway:
         champion = self._champion()
         parent: int = self._state.get("release", 0)
         rows = self._training_rows()
-        self._runtime.note("training", rows=len(rows), parent=parent)
+        ends = {device: max(at for name, at, _ in rows if name == device) for device in sorted({row[0] for row in rows})}
+        self._runtime.note("training", rows=len(rows), parent=parent, newest=ends)
         try:
             candidate = await asyncio.to_thread(_run, rows, self._section.seed, self._runtime.clock.now(), champion, parent)
         except PipelineError as error:
@@ -199,7 +203,7 @@ class Gateway:
         async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
             releases = ReleasesContract(client, Wallet(self._publisher.to_bytes(), client))
             receipt = await releases.publish(self._channel, keccak256(manifest))
-        self._runtime.note("published", version=version, block=receipt.block, transaction=receipt.transaction)
+        self._runtime.note("published", version=version, block=receipt.block, transaction="0x" + receipt.transaction.hex())
 
     def _anchored(self, sequence: int, manifest_hash: bytes) -> None:
         """The chain names a release: find it in the registry and make it champion."""
@@ -234,7 +238,12 @@ class Gateway:
             await job
         except ChainError as error:
             log.warning("publishing waits: %s", error)
-            await asyncio.sleep(2.0)
+        except Exception:
+            log.exception("a job failed")
+            self._runtime.metrics.count("jobs_failed")
+        else:
+            return
+        await asyncio.sleep(JOB_PAUSE)
 
 
 def _run(

@@ -191,7 +191,7 @@ class Fleet:
         values = self._append(channel, book, target["manifest_hash"], target["artefact_of"], timestamp)
         return emitted("RolledBack", target=target["sequence"], **values)
 
-    def _revoke(self, number: int, timestamp: int) -> Emitted | None:
+    def _revoke(self, number: int, _timestamp: int) -> Emitted | None:
         channel, book = self._book(number)
         if not book or book[0]["state"] == 2 or book[0]["manifest_hash"] == book[-1]["manifest_hash"]:
             return None

@@ -35,6 +35,12 @@ async def serving(handler):
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - a counter has no event to wait for
+            await asyncio.sleep(0.01)
+
+
 def device_key():
     return PrivateKey.from_bytes(keccak256(b"device %d" % next(_numbers)))
 
@@ -102,14 +108,14 @@ def enrol(as_device_owner, consent):
 
 
 async def test_replica__everything_a_worker_can_live_through__equals_the_contract(
-    as_device_owner, as_service_owner, service_owner, follower, replica, enrol, anvil
+    as_device_owner, as_service_owner, follower, replica, enrol
 ):
     ids = [await enrol(kind) for kind in Kind]
     sensor, processor, gateway, relay, _oracle = ids
     await as_device_owner.set_active([sensor, gateway], False)
     await as_device_owner.set_active([gateway], True)
     await as_service_owner.set_suspended(processor, True)
-    await as_device_owner.offer_transfer(gateway, service_owner.address)
+    await as_device_owner.offer_transfer(gateway, as_service_owner.address)
     await as_service_owner.accept_transfer(gateway)
     await as_device_owner.retire(relay)
     await follower.catch_up()
@@ -124,13 +130,11 @@ async def test_replica__everything_a_worker_can_live_through__equals_the_contrac
     assert len(replica.workers()) == await as_service_owner.worker_count()
 
 
-async def test_enrol_self__then_accepted__equals_the_contract(
-    client, as_device_owner, device_owner, anvil, follower, replica
-):
+async def test_enrol_self__then_accepted__equals_the_contract(client, as_device_owner, anvil, follower, replica):
     secret = anvil.keys()[5]
     key = PrivateKey.from_bytes(secret)
     device = ServiceContract(client, Wallet(secret, client))
-    await device.enrol_self(key.public.to_bytes(), Kind.SENSOR, device_owner.address)
+    await device.enrol_self(key.public.to_bytes(), Kind.SENSOR, as_device_owner.address)
     await follower.catch_up()
     assert replica.worker(key.public.id) == await device.worker(key.public.id)
     assert not replica.usable(key.public.id)
@@ -197,7 +201,7 @@ async def test_send__many_at_once__take_consecutive_nonces(as_device_owner, cons
     assert len({receipt.transaction for receipt in receipts}) == 5
 
 
-async def test_follow__reorg_on_the_node__replica_follows(anvil, client, as_device_owner, follower, replica, enrol):
+async def test_follow__reorg_on_the_node__replica_follows(anvil, as_device_owner, follower, replica, enrol):
     kept = await enrol(Kind.SENSOR)
     await follower.catch_up()
     lost = await enrol(Kind.PROCESSOR)
@@ -264,8 +268,7 @@ async def test_watch__bell_rings__change_comes_long_before_the_interval(anvil, f
     async with Bell(anvil.ws_url) as bell:
         watch = aiter(Watch(follower, interval=60, bell=bell))
         coming = asyncio.ensure_future(anext(watch))
-        while not bell.rings:
-            await asyncio.sleep(0.01)
+        await bell.wait(5)
         worker_id = await enrol(Kind.SENSOR)
         async with asyncio.timeout(5):
             assert [change.id for change in await coming] == [worker_id]
@@ -282,8 +285,7 @@ async def test_watch__node_dies_and_returns__goes_on(tmp_path, artifacts, replic
             changes = aiter(watch)
             coming = asyncio.ensure_future(anext(changes))
             await asyncio.to_thread(node.stop)
-            while watch.outages < 2:
-                await asyncio.sleep(0.02)
+            await until(lambda: watch.outages > 1)
             await asyncio.to_thread(node.start)
             owner = Wallet(node.keys()[0], client)
             key = device_key()

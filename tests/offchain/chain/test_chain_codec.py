@@ -36,12 +36,21 @@ DECODED = [
     (emitted("Accepted", id=ID, owner=OWNER, sequence=2), events.Accepted(ID, OWNER, 2)),
     (emitted("ActiveChanged", id=ID, owner=OWNER, active=False, sequence=2), events.ActiveChanged(ID, OWNER, False, 2)),
     (emitted("SuspendedChanged", id=ID, suspended=True, sequence=3), events.SuspendedChanged(ID, True, 3)),
-    (emitted("OwnerChanged", id=ID, **{"from": OWNER, "to": OTHER}, sequence=4), events.OwnerChanged(ID, OWNER, OTHER, 4)),
+    (
+        emitted("OwnerChanged", id=ID, **{"from": OWNER, "to": OTHER}, sequence=4),
+        events.OwnerChanged(ID, OWNER, OTHER, 4),
+    ),
     (emitted("Retired", id=ID, owner=OWNER, sequence=5), events.Retired(ID, OWNER, 5)),
-    (emitted("ReleasePublished", channel=CHANNEL, sequence=1, manifestHash=MANIFEST), events.ReleasePublished(CHANNEL, 1, MANIFEST)),
-    (emitted("RolledBack", channel=CHANNEL, sequence=3, target=1, manifestHash=MANIFEST), events.RolledBack(CHANNEL, 3, 1, MANIFEST)),
+    (
+        emitted("ReleasePublished", channel=CHANNEL, sequence=1, manifestHash=MANIFEST),
+        events.ReleasePublished(CHANNEL, 1, MANIFEST),
+    ),
+    (
+        emitted("RolledBack", channel=CHANNEL, sequence=3, target=1, manifestHash=MANIFEST),
+        events.RolledBack(CHANNEL, 3, 1, MANIFEST),
+    ),
     (emitted("ReleaseRevoked", channel=CHANNEL, sequence=2), events.ReleaseRevoked(CHANNEL, 2)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("event", "expected"), DECODED, ids=lambda one: type(one).__name__)

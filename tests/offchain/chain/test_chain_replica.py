@@ -7,10 +7,12 @@ import itertools
 import pytest
 from memory_chain import DEPLOYMENT, GENESIS_TIME, MemoryChain, configuration_tuple, emitted, run, worker_id
 
+from quietfleet.chain.events import Retired
 from quietfleet.chain.fold import fold
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.types import Kind, compatible
+from quietfleet.errors import ReplicaGap
 from quietfleet.storage import Database
 
 ON_CHAIN_PARTNERS = 0x0E_00_2C_2A_24_00  # the constant in contracts/registry/WorkerRegistry.sol
@@ -189,8 +191,5 @@ def test_public_key__unknown_worker__is_none(replica, follow):
 
 
 def test_fold__first_event_is_not_an_enrolment__is_a_gap(chain):
-    from quietfleet.chain.events import Retired
-    from quietfleet.errors import ReplicaGap
-
     with pytest.raises(ReplicaGap):
         fold(None, Retired(worker_id(1), worker_id(2), 1), GENESIS_TIME)

@@ -99,6 +99,13 @@ class Fleet(RuleBasedStateMachine):
         self.say(worker, Accept(deal_id, f"card-{self.serial:06}".encode()))
 
     @precondition(lambda self: self.deals)
+    @rule(pick=picks)
+    def agree(self, pick: int) -> None:
+        deal_id, _ = self.pick(pick, initiator=True)
+        for initiator in (True, False):
+            self.say(self.deals[deal_id].sides[initiator], Accept(deal_id, b"card-agreed-%d" % initiator))
+
+    @precondition(lambda self: self.deals)
     @rule(pick=picks, initiator=st.booleans())
     def decline(self, pick: int, initiator: bool) -> None:
         deal_id, worker = self.pick(pick, initiator)

@@ -82,7 +82,10 @@ def test_propose__same_terms_to_both__shows_only_what_was_asked_about(oracle: Or
     said = oracle.seek("sensor", constraints=(Equals("region", "north"),))
     terms = Terms(READINGS, {"region": "north"}, START + 10_000)
     deal = proposal_in(said).deal_id
-    assert said == [("sensor", Proposal(deal, terms, initiator=True)), ("processor", Proposal(deal, terms, initiator=False))]
+    assert said == [
+        ("sensor", Proposal(deal, terms, initiator=True)),
+        ("processor", Proposal(deal, terms, initiator=False)),
+    ]
 
 
 def test_propose__to_either__names_neither_worker_nor_offer_nor_seek(oracle: Oracle) -> None:

@@ -131,7 +131,7 @@ async def test_dial__dead_address__keeps_trying_and_serves_the_others(start_node
     async with asyncio.timeout(10):
         again = await start_node(listen=address)
         await worker.connected(2)
-    assert again.peers == 1
+        await again.connected()
 
 
 async def test_dial__own_address__is_no_peer(start_node, make_envelope, receive, until):
@@ -257,3 +257,22 @@ async def test_pool__envelope_expires__is_not_given_to_a_late_peer(start_node, m
     stranger = await meet(relay)
     assert await stranger.link.receive() == (MESSAGES, encode_bundle([long]))
     assert relay.metrics.value("network_pool") == 1
+
+
+async def test_dial__a_bug_while_serving__is_reported_and_dialling_goes_on(start_node, monkeypatch):
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    relay = await start_node()
+    with monkeypatch.context() as patch:
+        failed = asyncio.Event()
+
+        async def stumble(self, peer):
+            failed.set()
+            raise ZeroDivisionError
+
+        patch.setattr(EmbeddedNode, "_join", stumble)
+        worker = await start_node(relay, listen=None)
+        await failed.wait()
+    async with asyncio.timeout(10):
+        await worker.connected()
+    assert {type(error) for error in reported} == {ZeroDivisionError}

@@ -26,7 +26,23 @@ def test_parse__valid_address__reads_and_writes_the_same(text, host, port):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "host", "host:", ":1", "host:65536", "host:-1", "host:1.5", "host:٣", "::1:80", "[host]:80", "[]:1"],
+    [
+        "",
+        "host",
+        "host:",
+        ":1",
+        "host:65536",
+        "host:-1",
+        "host:1.5",
+        "host:٣",
+        "::1:80",
+        "[host]:80",
+        "[]:1",
+        "a b:1",
+        "quiet://host:1",
+        "user@host:1",
+        "host:000001",
+    ],
 )
 def test_parse__anything_else__raises_address_error(text):
     with pytest.raises(AddressError):

@@ -24,6 +24,26 @@ def write(database, text):
     database.execute("INSERT INTO note VALUES (?)", (text,))
 
 
+def write_and_fail(database, text):
+    with database.transaction():
+        write(database, text)
+        raise RuntimeError
+
+
+def write_outer_and_fail_inner(database):
+    with database.transaction():
+        write(database, "outer")
+        with pytest.raises(RuntimeError):
+            write_and_fail(database, "inner")
+
+
+def write_inner_and_fail_outer(database):
+    with database.transaction():
+        with database.transaction():
+            write(database, "inner")
+        raise RuntimeError
+
+
 def test_open__new_file__only_its_user_can_read_any_of_it(database):
     write(database, "private")
     for file in database.path.parent.iterdir():
@@ -45,26 +65,19 @@ def test_transaction__succeeds__keeps_everything(database):
 
 
 def test_transaction__raises__keeps_nothing(database):
-    with pytest.raises(RuntimeError), database.transaction():
-        write(database, "one")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_and_fail(database, "one")
     assert notes(database) == []
 
 
 def test_transaction__nested_one_raises__undoes_only_itself(database):
-    with database.transaction():
-        write(database, "outer")
-        with pytest.raises(RuntimeError), database.transaction():
-            write(database, "inner")
-            raise RuntimeError
+    write_outer_and_fail_inner(database)
     assert notes(database) == ["outer"]
 
 
 def test_transaction__outer_one_raises_after_nested_one_succeeded__undoes_both(database):
-    with pytest.raises(RuntimeError), database.transaction():
-        with database.transaction():
-            write(database, "inner")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_inner_and_fail_outer(database)
     assert notes(database) == []
 
 
@@ -72,8 +85,10 @@ def test_transaction__deferred_constraint_fails_at_commit__leaves_the_database_u
     database.migrate(
         "links",
         [
-            "CREATE TABLE a (id INTEGER PRIMARY KEY) STRICT;"
-            "CREATE TABLE b (a INTEGER REFERENCES a DEFERRABLE INITIALLY DEFERRED) STRICT"
+            (
+                "CREATE TABLE a (id INTEGER PRIMARY KEY) STRICT;"
+                "CREATE TABLE b (a INTEGER REFERENCES a DEFERRABLE INITIALLY DEFERRED) STRICT"
+            )
         ],
     )
     with pytest.raises(sqlite3.IntegrityError), database.transaction():
@@ -101,8 +116,10 @@ def test_migrate__semicolons_in_strings_and_triggers__stay_whole(database):
     database.migrate(
         "odd",
         [
-            "CREATE TABLE odd (x TEXT) STRICT; INSERT INTO odd VALUES ('a;b');"
-            "CREATE TRIGGER t AFTER INSERT ON odd BEGIN DELETE FROM note; DELETE FROM note; END;"
+            (
+                "CREATE TABLE odd (x TEXT) STRICT; INSERT INTO odd VALUES ('a;b');"
+                "CREATE TRIGGER t AFTER INSERT ON odd BEGIN DELETE FROM note; DELETE FROM note; END;"
+            )
         ],
     )
     assert database.execute("SELECT x FROM odd").fetchall() == [("a;b",)]

@@ -103,8 +103,8 @@ def test_window__sealed_value_moved_to_another_row__is_refused(database):
     series = TimeSeries(database, WEEK, sealed=SealedColumn(bytes(32), "series.body"))
     series.append("a", START, {"temp": 1.0})
     series.append("b", START, {"temp": 2.0})
-    table = f"series_{int(START // DAY)}"
-    database.execute(f"UPDATE {table} SET body = (SELECT body FROM {table} WHERE device = 'b') WHERE device = 'a'")
+    swap = "UPDATE series_DAY SET body = (SELECT body FROM series_DAY WHERE device = 'b') WHERE device = 'a'"
+    database.execute(swap.replace("DAY", str(int(START // DAY))))
     with pytest.raises(CryptoError):
         series.window("a", START, START + 1)
 

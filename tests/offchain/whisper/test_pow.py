@@ -94,6 +94,16 @@ def test_mine__same_envelope_as_geth__stops_at_geths_nonce(geth_envelope: dict[s
     assert found.nonce == geth_envelope["nonce"]
 
 
+def test_mine__solution_is_the_last_nonce_allowed__finds_it(geth_envelope: dict[str, Any]) -> None:
+    wanted, target = decode_envelope(geth_envelope["envelope_rlp"]), geth_envelope["pow_target"]
+    fields = (wanted.expiry, wanted.ttl, wanted.topic, wanted.data, target)
+    start = max(0, wanted.nonce - 300)
+    found = mine(*fields, start=start, max_iterations=wanted.nonce - start + 1)
+    assert found.nonce == wanted.nonce
+    with pytest.raises(PowTargetMissed):
+        mine(*fields, start=start, max_iterations=wanted.nonce - start)
+
+
 def test_mine__iterations_used_up__raises_with_the_best_nonce_found() -> None:
     with pytest.raises(PowTargetMissed) as missed:
         mine(2_000_000_000, 50, b"topi", b"data", 1e12, start=1000, max_iterations=700)

@@ -85,11 +85,16 @@ def test_change__written_entry__is_refused_by_the_database(database, trail, stat
         database.execute(statement)
 
 
-def test_append__surrounding_transaction_fails__writes_nothing(database, trail):
-    head = trail.head()
-    with pytest.raises(RuntimeError), database.transaction():
+def append_and_fail(database, trail):
+    with database.transaction():
         trail.append("odd", {}, at=1.0)
         raise RuntimeError
+
+
+def test_append__surrounding_transaction_fails__writes_nothing(database, trail):
+    head = trail.head()
+    with pytest.raises(RuntimeError):
+        append_and_fail(database, trail)
     assert trail.head() == head
     trail.append("odd", {}, at=1.0)
     assert trail.verify() == 6

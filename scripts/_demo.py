@@ -1,0 +1,128 @@
+"""The demonstration's plumbing: a chain, Ape's accounts as the story's people, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ape.logging import logger
+from rich.console import Console
+from rich.table import Table
+from scripts import _deployment
+
+from quietfleet.console import Epoch, open_fleet
+from quietfleet.testbed.anvil import Anvil, free_port, port_is_free
+from quietfleet.testbed.kept import forget, remember, stop_kept
+from quietfleet.testbed.screen import Screen
+from quietfleet.testbed.story import STEPS, Line, Story
+
+__all__ = ["run", "stop_kept"]
+
+PORT = 8545  # where the network `ethereum:fleet` of ape-config.yaml looks
+ACCOUNTS = 12
+WIDTH = 150  # of lines that go to a file
+
+
+class People:
+    """The service owner and the device owners, acting through what they would type in `ape console`."""
+
+    def __init__(self, project: Any, accounts: Any, chain: Any) -> None:
+        self._project = project
+        self._accounts = accounts
+        self._chain = chain
+        self._folder = Path(project.path) / "deployments"
+
+    def deploy(self, publisher: str) -> Path:
+        parameters = _deployment.load_parameters(Path(self._project.path) / "scripts/params/default.yaml")
+        owner = self._accounts.test_accounts[0]
+        return _deployment.write(
+            self._folder, _deployment.deploy(self._project, owner, {**parameters, "publisher": publisher})
+        )
+
+    def name(self, workers: dict[str, str]) -> None:
+        (self._folder / f"{self._chain.chain_id}.book.json").write_text(json.dumps({"workers": workers}, indent=2))
+
+    def rotate(self, epoch: dict[str, Any], *, lead: int, grace: int) -> None:
+        self._open()[1].rotate(Epoch(**epoch), lead=lead, grace=grace)
+
+    def disable(self, name: str) -> None:
+        self._open()[0].disable(name)
+
+    def enable(self, name: str) -> None:
+        self._open()[0].enable(name)
+
+    def _open(self) -> Any:
+        return open_fleet(self._folder, self._chain, lambda: self._accounts.test_accounts)
+
+
+def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool, seed: int, as_json: bool) -> int:
+    """Tell the story; return the exit status: 0 if every line holds."""
+    from ape import chain  # noqa: PLC0415 - only means something once connected
+
+    logger.set_level("ERROR")  # the screen tells the story, not Ape's transactions
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = WIDTH
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    port = PORT if port_is_free(PORT) else free_port()
+    anvil = Anvil(port=port, block_time=1, accounts=ACCOUNTS, log=folder / "anvil.log")
+    story: Story | None = None
+    good = False
+    with _interruptible():
+        try:
+            with anvil.start() and networks.parse_network_choice(f"ethereum:fleet:{anvil.url}"):
+                people = People(project, accounts, chain)
+                with Screen(console, list(STEPS)) as screen:
+                    story = Story(folder, anvil.url, people, screen, seed=seed)
+                    lines = asyncio.run(story.tell())
+            _report(console, lines, as_json=as_json)
+            good = all(line.holds for line in lines)
+            if keep:
+                remember(folder, anvil, story.fleet)
+                console.print(
+                    f"The fleet goes on. Try [b]ape console --network ethereum:fleet{'' if port == PORT else ':' + anvil.url}[/b]"
+                    " and [b]fleet.status()[/b]; end it with [b]ape run demo --stop[/b]."
+                )
+        except KeyboardInterrupt:
+            console.print("Interrupted: stopping everything.")
+            keep = False
+        finally:
+            if not keep:
+                if story is not None:
+                    story.stop()
+                anvil.stop()
+                forget(folder, project.path / "deployments", anvil.chain_id, failed=not good)
+    return 0 if good else 1
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end the demonstration as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(console: Console, lines: list[Line], *, as_json: bool) -> None:
+    if as_json:
+        print(
+            json.dumps(
+                [{"claim": line.claim, "evidence": line.evidence, "holds": line.holds} for line in lines], indent=1
+            )
+        )
+        return
+    table = Table("", "what happened", "checked against", title="The loop, once", title_justify="left")
+    for line in lines:
+        table.add_row("[green]✓[/green]" if line.holds else "[red]✗[/red]", line.claim, f"[dim]{line.evidence}[/dim]")
+    console.print(table)
+    kept = sum(line.holds for line in lines)
+    console.print(f"{kept} of {len(lines)} lines hold." if kept < len(lines) else f"All {kept} lines hold.")

@@ -1,0 +1,30 @@
+"""The whole loop on this machine, checked line by line: `ape run demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from ape import accounts, networks, project
+from scripts import _demo
+
+from quietfleet.errors import QuietfleetError
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the fleet running, for `ape console --network ethereum:fleet`.")
+@click.option("--stop", is_flag=True, help="Stop a fleet that was kept, and do nothing else.")
+@click.option(
+    "--seed", type=int, default=2013, show_default=True, help="Draws the devices' keys and seeds the training."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
+def cli(keep: bool, stop: bool, seed: int, as_json: bool) -> None:
+    """Start a chain and a fleet, tell its story in about 90 seconds, check every line, clean up."""
+    folder = Path(project.path) / ".demo"
+    try:
+        _demo.stop_kept(folder)
+        if not stop:
+            sys.exit(_demo.run(folder, project, accounts, networks, keep=keep, seed=seed, as_json=as_json))
+    except QuietfleetError as error:
+        raise click.ClickException(str(error)) from error
