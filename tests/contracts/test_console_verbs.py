@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from mirrors import FAR, FEE, ZERO, Flag, Kind
+from mirrors import FAR, FEE, ZERO, Device, Flag, Kind
 
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.types import Kind as OffchainKind
@@ -46,14 +46,19 @@ def consent_of(service, device_owner):
     return sign
 
 
+@pytest.fixture
+def retired_worker(service, enrol_worker, device_owner):
+    worker = enrol_worker()
+    service.retire(worker, sender=device_owner)
+    return worker
+
+
 def flags(service, *ids):
     return [Flag(service.worker(id_).flags) for id_ in ids]
 
 
-def test_enrol__with_a_consent__pays_the_fee_and_remembers_the_name(
-    fleet_of, service, consent_of, device, device_owner, book
-):
-    new = device()
+def test_enrol__with_a_consent__pays_the_fee_and_remembers_the_name(fleet_of, service, consent_of, device_owner, book):
+    new = Device.numbered(50)
     view = fleet_of(device_owner).enrol(consent_of(new), "porch")
     assert "porch" in str(view)
     assert (service.worker(new.id).owner, service.balance, book.id_of("porch")) == (device_owner, FEE, new.id)
@@ -96,21 +101,23 @@ def test_disable__unknown__says_so(name, fleet_of, device_owner):
         fleet_of(device_owner).disable(name)
 
 
-def test_status__some_workers__shows_names_and_what_became_of_them(
-    fleet_of, service, enrol_worker, pending_worker, device_owner, service_owner, book
-):
-    on, off, gone = enrol_worker(Kind.GATEWAY), enrol_worker(), enrol_worker()
+def test_status__switched_and_named__shows_it(fleet_of, enrol_worker, device_owner, book):
+    on, off = enrol_worker(Kind.GATEWAY), enrol_worker()
     book.add("porch", off)
     fleet = fleet_of(device_owner)
     fleet.disable("porch")
-    service.retire(gone, sender=device_owner)
-    service.setSuspended(on, True, sender=service_owner)
-    lines = {row.id: row for row in fleet.rows()}
-    assert (lines[on].kind, lines[on].active, lines[on].suspended) == ("gateway", True, True)
-    assert (lines[off].name, lines[off].active) == ("porch", False)
-    assert (lines[gone].retired, lines[pending_worker].pending) == (True, True)
-    text = str(fleet.status())
-    assert all(id_ in text for id_ in (on, off, gone, pending_worker))
+    rows = [(row.id, row.name, row.kind, row.active) for row in fleet.rows()]
+    assert rows == [(on, "", "gateway", True), (off, "porch", "sensor", False)]
+    assert all(part in str(fleet.status()) for part in (on, off, "porch", device_owner.address))
+
+
+def test_status__suspended_pending_and_retired__shows_it(fleet_of, verbs, enrol_worker, pending_worker, retired_worker):
+    suspended = enrol_worker()
+    verbs.suspend(suspended)
+    rows = {row.id: (row.active, row.suspended, row.pending, row.retired) for row in fleet_of().rows()}
+    assert rows[suspended] == (True, True, False, False)
+    assert rows[pending_worker] == (False, False, True, False)
+    assert rows[retired_worker] == (False, False, False, True)
 
 
 def test_rotate__the_next_epoch__sets_it(verbs, service):

@@ -70,17 +70,15 @@ class Replica:
 
         A revocation therefore acts at once, and a grant only when that many blocks stand on it.
         """
-        state, head = self.worker(worker_id), self.head
-        if state is None or head is None or not state.usable:
-            return False
-        return confirmations == 0 or self._usable_since(worker_id, head.number - confirmations)
+        state = self.worker(worker_id)
+        return state is not None and self._granted(state, confirmations)
 
     def can_cooperate(self, a: str, b: str, confirmations: int = 0) -> bool:
         """Whether two workers may work together: the contract's rule, granted only after `confirmations` blocks."""
         first, second = self.worker(a), self.worker(b)
         if a == b or first is None or second is None or not compatible(first.kind, second.kind):
             return False
-        return self.usable(a, confirmations) and self.usable(b, confirmations)
+        return self._granted(first, confirmations) and self._granted(second, confirmations)
 
     def configuration(self) -> tuple[Configuration | None, Configuration | None]:
         """Return the latest and the previous configuration, like the contract's call of that name."""
@@ -144,6 +142,12 @@ class Replica:
             if located.event.configuration.active_from <= replaced_at:
                 yield located.event.configuration
             replaced_at = located.timestamp
+
+    def _granted(self, state: WorkerState, confirmations: int) -> bool:
+        if not state.usable or confirmations == 0:
+            return state.usable
+        head = self.head
+        return head is not None and self._usable_since(state.id, head.number - confirmations)
 
     def _usable_since(self, worker_id: str, block: int) -> bool:
         state: State = None

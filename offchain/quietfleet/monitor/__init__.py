@@ -3,7 +3,7 @@
 `assess` is the whole watch in one call; the modules are its parts.
 """
 
-from quietfleet.monitor.assessment import assess
+from quietfleet.monitor.assessment import align, assess
 from quietfleet.monitor.drift import Band, Baseline, FeatureBaseline, band, drift_pct, fleet_drift, wasserstein
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Finding, FindingKind, inspect, site_outages
 from quietfleet.monitor.peers import PeerDrift, PeerReference
@@ -26,6 +26,7 @@ __all__ = [
     "Performance",
     "RollingPerformance",
     "Verdict",
+    "align",
     "assess",
     "band",
     "drift_pct",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Final
 
 from quietfleet.monitor.drift import Baseline
@@ -12,6 +13,8 @@ from quietfleet.monitor.verdict import DeviceEvidence, FleetVerdict, judge
 
 WINDOW_SECONDS: Final = 7 * 86_400.0
 """Shorter windows of hourly weather are mostly noise: 70 % would alarm every other week."""
+PATIENCE_SECONDS: Final = 3 * 86_400.0
+"""How far a device's newest reading may be from its site's median before the others stop waiting for it."""
 _FILLED: Final = 0.9
 
 
@@ -46,6 +49,22 @@ def assess(
         for device, rows in recent.items()
     }
     return judge(evidence, verified=verified)
+
+
+def align(readings: Mapping[str, Sequence[Row]], *, period: float = 3600.0) -> tuple[dict[str, list[Row]], float]:
+    """Cut a site's readings at the moment up to which all have delivered; return them and that moment, to assess at.
+
+    Messages of one site arrive one after another; judged at the newest of them, the rest would look late. A device
+    further than `PATIENCE_SECONDS` from the median is waited for no longer, nor cut: its gap or its clock is a finding.
+    """
+    ends = {device: rows[-1][0] + period for device, rows in readings.items() if rows}
+    if not ends:
+        return {}, 0.0
+    middle = median(ends.values())
+    near = {device: end for device, end in ends.items() if abs(end - middle) <= PATIENCE_SECONDS}
+    now = min(near.values(), default=middle)
+    cut = {device: [row for row in rows if device not in near or row[0] < now] for device, rows in readings.items()}
+    return cut, now
 
 
 def _full_channels(rows: Sequence[Row], baseline: Baseline, needed: float) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from quietfleet.chain.types import Change, ReleaseChanged
 from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey, derive, keccak256
 from quietfleet.errors import ChainError, PipelineError
-from quietfleet.monitor import FleetVerdict, assess
+from quietfleet.monitor import FleetVerdict, align, assess
 from quietfleet.pipeline.registry import Registry
 from quietfleet.pipeline.runtime import Model, load_model
 from quietfleet.session import GATEWAY, Event, Opened, Received
@@ -34,10 +34,10 @@ from quietfleet.workers.messages import (
 if TYPE_CHECKING:
     from quietfleet.pipeline.run import Candidate
 
-HOUR = 3600.0
-MONTH = 30 * 24 * HOUR
+DAY = 86_400.0
+MONTH = 30 * DAY
 JOB_PAUSE = 2.0  # seconds after a failed job
-PATIENCE = 48 * HOUR  # data time between two attempts to beat the champion
+PATIENCE = 2 * DAY  # data time between two attempts to beat the champion
 
 
 class Gateway:
@@ -128,9 +128,8 @@ class Gateway:
         pseudonym = next(iter(report.drift))
         site = self._state.get(f"site:{self._veiled(event.peer, pseudonym)}", "")
         readings = self._readings(site)
-        ends = sorted((rows[-1][0] for rows in readings.values() if rows), reverse=True)
-        now = ends[min(1, len(ends) - 1)] + HOUR if ends else 0.0
-        verdict = assess(readings, model.baseline, now=now)
+        aligned, now = align(readings)
+        verdict = assess(aligned, model.baseline, now=now)
         self._runtime.messenger.reply(event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict)))
         if verdict.retrain and not self._wanted and now >= self._state.get("attempted", 0.0) + PATIENCE:
             self._wanted = True

@@ -10,7 +10,7 @@ from quietfleet.crypto import derive, keccak256
 from quietfleet.dispatch import Capability, FromOracle, FromWorker, Introduction, ProviderMachine, ProviderState, Service
 from quietfleet.dispatch.messages import Terms
 from quietfleet.errors import CardRefused, ErasureDelayed, ModelRejected
-from quietfleet.monitor import Verdict, assess, inspect
+from quietfleet.monitor import Verdict, align, assess, inspect
 from quietfleet.pipeline.features import feature_row
 from quietfleet.pipeline.runtime import Model, load_model, recommend
 from quietfleet.session import GATEWAY, Closed, Event, Expired, Opened, Received, decode_card, encode_card
@@ -317,9 +317,9 @@ class Processor:
         latest: float | None = self._state.get("latest")
         if self._model is None or latest is None:
             return
-        now = latest - latest % HOUR
-        week = {device: self._week.window(device, now - WEEK, now) for device in self._devices()}
-        verdict = assess(week, self._model.baseline, now=now)
+        week = {device: self._week.window(device, latest - WEEK, latest + 1) for device in self._devices()}
+        aligned, now = align(week)
+        verdict = assess(aligned, self._model.baseline, now=now)
         drift = {device: found for device, found in verdict.devices.items() if found.channels}
         worrying = [d for d, found in drift.items() if found.verdict in {Verdict.RETRAIN, Verdict.VERIFY}]
         for device, found in verdict.devices.items():

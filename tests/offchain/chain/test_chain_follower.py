@@ -106,14 +106,20 @@ class Following(RuleBasedStateMachine):
 
     @rule()
     def catch_up(self):
-        ring = self.replica.ring()
-        while ring and self.chain.height < ring[0].number:
-            self.chain.extend()  # below the ring a reorg cannot be told from an endpoint that lags
+        while self.looks_like_a_lag():
+            self.chain.extend()
         self.mirror.take(run(self.follower.catch_up()))
         assert_equal(self.replica, self.chain.fleet)
         self.mirror.assert_equal(self.replica)
         head = self.chain.blocks[-1].header
         assert self.replica.head.hash == head.hash
+
+    def looks_like_a_lag(self):
+        """Whether the endpoint shows less than is known and contradicts none of it: then what is known stays."""
+        headers = [block.header for block in self.chain.blocks]
+        ring = self.replica.ring()
+        seen = [block for block in ring if block.number <= self.chain.height]
+        return seen != ring and all(headers[block.number].hash == block.hash for block in seen[-1:])
 
     @rule(after=st.integers(1, 6), depth=st.integers(1, 8), branch=BRANCH)
     def step_while_the_chain_moves(self, after, depth, branch):
@@ -158,7 +164,11 @@ class Following(RuleBasedStateMachine):
 
 TestFollowing = Following.TestCase
 TestFollowing.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

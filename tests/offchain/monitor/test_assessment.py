@@ -1,6 +1,6 @@
 import pytest
 
-from quietfleet.monitor import Baseline, PeerReference, Verdict, assess
+from quietfleet.monitor import Baseline, PeerReference, Verdict, align, assess
 from quietfleet.pipeline.features import CHANNELS
 from quietfleet.pipeline.ingest import ingest
 
@@ -82,3 +82,23 @@ def test_assess__wind_of_a_thousand_miles_per_hour__quarantines_that_station(wea
 
 def test_assess__silent_device__is_fine_for_want_of_data(january):
     assert assess({"EWR": []}, january, now=0.0).devices["EWR"].verdict is Verdict.FINE
+
+
+def test_align__one_device_a_few_hours_behind__all_cut_where_it_ends():
+    rows = {"a": [(h * 3600.0, {"temp": 1.0}) for h in range(50)], "b": [(h * 3600.0, {"temp": 1.0}) for h in range(40)]}
+    cut, now = align(rows)
+    assert now == 40 * 3600.0
+    assert {device: len(kept) for device, kept in cut.items()} == {"a": 40, "b": 40}
+
+
+@pytest.mark.parametrize("wrong", [-30 * 86_400.0, 365 * 86_400.0])
+def test_align__one_clock_far_off__the_others_do_not_wait_and_it_stays_visible(wrong):
+    rows = {name: [(h * 3600.0, {"temp": 1.0}) for h in range(1000, 1050)] for name in "abc"}
+    rows["broken"] = [(at + wrong, values) for at, values in rows["a"]]
+    cut, now = align(rows)
+    assert now == 1050 * 3600.0
+    assert len(cut["broken"]) == 50
+
+
+def test_align__nothing__nothing():
+    assert align({}) == ({}, 0.0)

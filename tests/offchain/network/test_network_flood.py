@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 
 import pytest
 from conftest import MIN_POW
+from rlp.codec import length_prefix
 
 from quietfleet.metrics import Metrics
 from quietfleet.network import Tuning
 from quietfleet.network.flood import Flood
 from quietfleet.network.peer import Peer
+from quietfleet.network.wire import MESSAGES
+from quietfleet.whisper import encode_bundle
 
 TUNING = Tuning(max_delay=0.04)
 
@@ -137,3 +141,30 @@ async def test_publish__outbox_full__drops_the_oldest_and_counts(rules, clock, m
     for _ in range(5):
         flood.publish(make_envelope())
     assert metrics.value("network_outbox_overflow") == 2
+
+
+def test_take_in__larger_than_any_envelope__is_dropped_unread(make_flood):
+    flood, peers, _ = make_flood()
+    assert flood.take_in(length_prefix(5000, 0xC0) + b"\xff" * 5000, peers[0]) == "oversize"
+    assert flood.take_in(length_prefix(3000, 0xC0) + b"\xff" * 3000, peers[0]) == "malformed"
+
+
+class Mouth:
+    """A link that only takes messages."""
+
+    def __init__(self):
+        self.said = asyncio.Queue()
+
+    async def send(self, code, payload):
+        self.said.put_nowait((code, payload))
+
+
+async def test_write__peer_got_it_from_elsewhere_meanwhile__is_not_sent_it(make_envelope):
+    known, twice, last = (make_envelope() for _ in range(3))
+    peer = Peer(Mouth(), outbox_limit=10)
+    for envelope in (known, twice, twice, last):
+        peer.offer(envelope.hash, 0.0)
+    peer.has(known.hash)
+    writing = asyncio.create_task(peer.write({each.hash: each for each in (known, twice, last)}.get, lambda _: None))
+    assert await peer.link.said.get() == (MESSAGES, encode_bundle([twice, last]))
+    writing.cancel()

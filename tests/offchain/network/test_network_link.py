@@ -73,6 +73,20 @@ async def test_receive__only_pings_come__stays_open_beyond_the_read_timeout(make
     silence.cancel()
 
 
+async def test_receive__ping__is_answered_and_other_link_codes_are_not():
+    accepted = asyncio.Queue()
+    listener = await TcpLinks().listen(HERE, accepted.put_nowait)
+    reader, writer = await asyncio.open_connection(listener.address.host, listener.address.port)
+    link = await accepted.get()
+    frames = [b"\x00\x00\x00\x01" + bytes([code]) for code in (3, 9, 2, 16)]
+    writer.write(b"".join(frames))
+    assert await link.receive() == (0, b"")
+    await link.close()
+    assert await reader.read() == b"\x00\x00\x00\x01\x03"
+    writer.close()
+    listener.close()
+
+
 async def test_dial__nobody_listens__raises_link_error(make_pair):
     ours, _ = await make_pair()
     with pytest.raises(LinkError):

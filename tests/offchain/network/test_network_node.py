@@ -228,13 +228,16 @@ async def test_set_rules__work_raised_with_grace__is_announced_only_when_grace_e
 
 
 async def test_send__peer_wants_more_work__waits_until_it_asks_less(start_node, meet, make_envelope):
-    relay = await start_node()
-    strict, easy = await meet(relay, Status(1e9)), await meet(relay)
-    envelope = make_envelope()
-    await relay.publish(envelope)
-    assert await easy.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    relay = await start_node(tuning=replace(TUNING, max_delay=0.0))
+    strict, easy = await meet(relay, Status(2.0)), await meet(relay)
+    await relay.connected(2)
+    weak, strong = make_envelope(), make_envelope(ttl=5, work=2.0)
+    for envelope in (weak, strong):
+        await relay.publish(envelope)
+        assert await easy.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    assert await strict.link.receive() == (MESSAGES, encode_bundle([strong]))
     await strict.link.send(POW_REQUIREMENT, encode_pow(MIN_POW))
-    assert await strict.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    assert await strict.link.receive() == (MESSAGES, encode_bundle([weak]))
 
 
 async def test_send__peer_wants_other_topics__skips_it(start_node, meet, make_envelope):
