@@ -1,4 +1,4 @@
-"""The demonstration's plumbing: a chain, Ape's accounts as the story's people, and nothing left behind."""
+"""The demonstration's plumbing: a chain, Ape's accounts as the scene's people, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from scripts import _deployment
 from quietfleet.console import Epoch, open_fleet
 from quietfleet.testbed.anvil import Anvil, free_port, port_is_free
 from quietfleet.testbed.kept import forget, remember, stop_kept
+from quietfleet.testbed.scene import Line, Scene
 from quietfleet.testbed.screen import Screen
-from quietfleet.testbed.story import STEPS, Line, Story
+from quietfleet.testbed.story import STEPS, tell
 
 __all__ = ["run", "stop_kept"]
 
 PORT = 8545  # where the network `ethereum:fleet` of ape-config.yaml looks
 ACCOUNTS = 12
+INTERRUPTED = 130
 WIDTH = 150  # of lines that go to a file
 
 
@@ -62,7 +65,7 @@ class People:
 
 
 def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool, seed: int, as_json: bool) -> int:
-    """Tell the story; return the exit status: 0 if every line holds."""
+    """Tell the story; return the exit status: 0 if every line holds, 130 when interrupted."""
     from ape import chain  # noqa: PLC0415 - only means something once connected
 
     logger.set_level("ERROR")  # the screen tells the story, not Ape's transactions
@@ -73,33 +76,37 @@ def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool,
     folder.mkdir(mode=0o700)
     port = PORT if port_is_free(PORT) else free_port()
     anvil = Anvil(port=port, block_time=1, accounts=ACCOUNTS, log=folder / "anvil.log")
-    story: Story | None = None
-    good = False
-    with _interruptible():
-        try:
-            with anvil.start() and networks.parse_network_choice(f"ethereum:fleet:{anvil.url}"):
-                people = People(project, accounts, chain)
-                with Screen(console, list(STEPS)) as screen:
-                    story = Story(folder, anvil.url, people, screen, seed=seed)
-                    lines = asyncio.run(story.tell())
+    try:
+        with _interruptible(), ExitStack() as cleanup:
+            cleanup.callback(forget, project.path / "deployments", anvil.chain_id)
+            cleanup.enter_context(anvil)
+            cleanup.enter_context(networks.parse_network_choice(f"ethereum:fleet:{anvil.url}"))
+            screen = cleanup.enter_context(Screen(console, list(STEPS)))
+            scene = Scene(folder, anvil.url, People(project, accounts, chain), screen, seed=seed)
+            cleanup.callback(scene.stop)
+            lines = asyncio.run(tell(scene))
+            screen.close()
             _report(console, lines, as_json=as_json)
-            good = all(line.holds for line in lines)
             if keep:
-                remember(folder, anvil, story.fleet)
-                console.print(
-                    f"The fleet goes on. Try [b]ape console --network ethereum:fleet{'' if port == PORT else ':' + anvil.url}[/b]"
-                    " and [b]fleet.status()[/b]; end it with [b]ape run demo --stop[/b]."
-                )
-        except KeyboardInterrupt:
-            console.print("Interrupted: stopping everything.")
-            keep = False
-        finally:
-            if not keep:
-                if story is not None:
-                    story.stop()
-                anvil.stop()
-                forget(folder, project.path / "deployments", anvil.chain_id, failed=not good)
+                cleanup.pop_all()
+                remember(folder, anvil, scene.fleet)
+                _say_how_to_go_on(console, "" if port == PORT else f":{anvil.url}")
+    except KeyboardInterrupt:
+        console.print("Interrupted: everything is stopped.")
+        return INTERRUPTED
+    good = all(line.holds for line in lines)
+    if good and not keep:
+        shutil.rmtree(folder)
+    elif not good:
+        console.print(f"The workers' logs and journals are in {folder.name}/.")
     return 0 if good else 1
+
+
+def _say_how_to_go_on(console: Console, address: str) -> None:
+    console.print(
+        f"The fleet goes on. Try [b]ape console --network ethereum:fleet{address}[/b] and [b]fleet.status()[/b]; "
+        "end it with [b]ape run demo --stop[/b]."
+    )
 
 
 @contextmanager
@@ -114,11 +121,7 @@ def _interruptible() -> Iterator[None]:
 
 def _report(console: Console, lines: list[Line], *, as_json: bool) -> None:
     if as_json:
-        print(
-            json.dumps(
-                [{"claim": line.claim, "evidence": line.evidence, "holds": line.holds} for line in lines], indent=1
-            )
-        )
+        print(json.dumps([asdict(line) for line in lines], indent=1))
         return
     table = Table("", "what happened", "checked against", title="The loop, once", title_justify="left")
     for line in lines:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import secrets
 import sys
 import time
@@ -20,9 +21,9 @@ from rich.table import Table
 
 from quietfleet import __version__
 from quietfleet.clock import SystemClock
-from quietfleet.crypto import PrivateKey
+from quietfleet.crypto import PrivateKey, checksum_address
 from quietfleet.crypto.keystore import create_keystore, load_keystore
-from quietfleet.errors import QuietfleetError
+from quietfleet.errors import QuietfleetError, StatusUnreadable
 from quietfleet.settings import Settings, load_settings, passphrase
 
 SETTINGS = click.option(
@@ -33,6 +34,9 @@ SETTINGS = click.option(
     show_default=True,
     help="The worker's TOML file; QUIETFLEET_<SECTION>_<KEY> overrides a value.",
 )
+
+
+_UNSAID = {"name": "?", "id": "?", "running": False, "peers": "", "block": "", "configuration": ""}
 
 
 class _Sentence(click.ClickException):
@@ -50,11 +54,27 @@ class _Group(click.Group):
             raise _Sentence(str(error)) from error
 
 
+def _address(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Take an address as wallets show it; one mistyped letter breaks the checksum that its capitals are."""
+    if not re.fullmatch("0x[0-9a-fA-F]{40}", value):
+        raise click.BadParameter(f"{value} is no address: 0x and 40 hexadecimal digits")
+    checksummed = checksum_address(bytes.fromhex(value[2:]))
+    if value[2:] not in {checksummed[2:], value[2:].lower(), value[2:].upper()}:
+        raise click.BadParameter(f"{value} has a typing mistake: its capitals do not fit")
+    return checksummed
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("--log-level", default="warning", show_default=True, help="debug, info, warning or error; logs go to stderr.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="How much to log, on stderr.",
+)
 def main(log_level: str) -> None:
-    """Run and inspect the workers of a Quietfleet.
+    r"""Run and inspect the workers of a Quietfleet.
 
     \b
     A device's way into a fleet:
@@ -65,7 +85,9 @@ def main(log_level: str) -> None:
 
     The passphrase comes from QUIETFLEET_PASSPHRASE or the file in QUIETFLEET_PASSPHRASE_FILE.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
 
 
 @main.command()
@@ -80,10 +102,14 @@ def keygen(keystore: Path, *, light: bool) -> None:
 
 @main.command()
 @click.argument("keystore", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--deployment", type=click.Path(path_type=Path, dir_okay=False), required=True, help="deployments/<chain-id>.json")
-@click.option("--owner", required=True, help="The address that will own this worker.")
+@click.option(
+    "--deployment", type=click.Path(path_type=Path, dir_okay=False), required=True, help="deployments/<chain-id>.json"
+)
+@click.option("--owner", required=True, callback=_address, help="The address that will own this worker.")
 @click.option("--kind", type=click.Choice(["sensor", "processor", "gateway", "relay", "oracle"]), required=True)
-@click.option("--valid", default=3600, show_default=True, help="Seconds the consent may be used.")
+@click.option(
+    "--valid", type=click.IntRange(min=1), default=3600, show_default=True, help="Seconds the consent may be used."
+)
 def consent(keystore: Path, deployment: Path, owner: str, kind: str, valid: int) -> None:
     """Sign the worker's consent to be enrolled by OWNER; prints JSON for `ape run enrol`."""
     from quietfleet.chain.consent import Consent  # noqa: PLC0415 - each command loads only what it needs
@@ -93,13 +119,21 @@ def consent(keystore: Path, deployment: Path, owner: str, kind: str, valid: int)
     place = load_deployment(deployment)
     key = load_keystore(keystore, passphrase(os.environ))
     until = int(time.time()) + valid
-    signed = Consent.sign(key, place.chain_id, place.service.address, owner=owner, kind=Kind[kind.upper()], deadline=until)
+    signed = Consent.sign(
+        key, place.chain_id, place.service.address, owner=owner, kind=Kind[kind.upper()], deadline=until
+    )
     click.echo(signed.to_json().decode())
 
 
 @main.command("prepare-epoch")
 @SETTINGS
-@click.option("--version", "version", type=int, required=True, help="The configuration version to prepare: the current one plus 1.")
+@click.option(
+    "--version",
+    "version",
+    type=click.IntRange(min=1, max=2**32 - 1),
+    required=True,
+    help="The configuration version to prepare: the current one plus 1.",
+)
 @click.option("--epoch-key", is_flag=True, help="Also draw the epoch key: for the oracle.")
 def prepare_epoch(settings: Path, version: int, *, epoch_key: bool) -> None:
     """Draw this oracle's or gateway's keys for a coming configuration; prints the public part as JSON.
@@ -118,7 +152,7 @@ def prepare_epoch(settings: Path, version: int, *, epoch_key: bool) -> None:
 def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
     """Show the workers whose folders are given (or found below this one)."""
     found = [path for folder in folders or (Path(),) for path in sorted(folder.rglob("status.json"))]
-    states = [json.loads(path.read_text()) for path in found]
+    states = [_read_status(path) for path in found]
     if as_json:
         click.echo(json.dumps(states, indent=1))
         return
@@ -127,8 +161,14 @@ def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
     table = Table("worker", "id", "running", "peers", "block", "configuration", "sessions", "release")
     for state in states:
         table.add_row(
-            state["name"], state["id"][:10] + "…", "yes" if state["running"] else "no", str(state["peers"]), str(state["block"]),
-            str(state["configuration"]), str(len(state.get("sessions", []))), str(state.get("release", "")),
+            state["name"],
+            state["id"][:10] + "…",
+            "yes" if state["running"] else "no",
+            str(state["peers"]),
+            str(state["block"]),
+            str(state["configuration"]),
+            str(len(state.get("sessions", []))),
+            str(state.get("release", "")),
         )
     Console().print(table)
 
@@ -157,6 +197,25 @@ _agent_command("oracle", "Run the Dispatch Oracle: brokers anonymous deals, hand
 _agent_command("gateway", "Run a gateway (T3): trains models and anchors releases on chain.")
 _agent_command("processor", "Run a processor (T2): answers sensors, watches for drift.")
 _agent_command("sensor", "Run a sensor (T1): sends readings, takes recommendations.")
+
+
+def _read_status(path: Path) -> dict[str, Any]:
+    """Read what a worker said last; one that was killed could not say that it stopped."""
+    try:
+        state: dict[str, Any] = {**_UNSAID, **json.loads(path.read_text())}
+        return {**state, "running": state["running"] and _lives(state["pid"])}
+    except (OSError, ValueError, TypeError) as error:
+        raise StatusUnreadable(f"{path}: {error}") from error
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _load(path: Path) -> tuple[Settings, PrivateKey]:

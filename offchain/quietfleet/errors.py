@@ -246,3 +246,10 @@ class ParametersError(QuietfleetError):
 
 class DeploymentExists(QuietfleetError):
     """A deployment of this chain is on record already: pass --replace to put a new one in its place."""
+
+
+# cli
+
+
+class StatusUnreadable(QuietfleetError):
+    """A worker's status file is not what a worker writes: name the workers' own folders."""

@@ -1,7 +1,8 @@
 """Settings of one worker: a TOML file, overridden by environment variables.
 
-`QUIETFLEET_<SECTION>_<KEY>` overrides `key` in `[section]`, for example `QUIETFLEET_CHAIN_RPC`. The keystore's passphrase
-comes from `QUIETFLEET_PASSPHRASE` or from the file named by `QUIETFLEET_PASSPHRASE_FILE`, never from the command line.
+`QUIETFLEET_<SECTION>_<KEY>` overrides `key` in `[section]`, for example `QUIETFLEET_CHAIN_RPC`. The keystore's
+passphrase comes from `QUIETFLEET_PASSPHRASE` or from the file named by `QUIETFLEET_PASSPHRASE_FILE`, never from the
+command line.
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from quietfleet.errors import SettingsError
 
 PREFIX = "QUIETFLEET_"
 
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Seconds = Annotated[float, Meta(gt=0)]  # also refuses NaN, under which no block would ever be too old
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+
 
 class WorkerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[worker]`: who this is. Relative paths are taken from the settings file's folder."""
 
-    name: str
+    name: Name
     state: str = "state"
     keystore: str = "keystore.json"
 
@@ -36,9 +42,9 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deployment: str
     rpc: str = "http://127.0.0.1:8545"
     ws: str = ""
-    poll: float = 0.5
-    max_age: float = 60.0
-    confirmations: int = 0
+    poll: Seconds = 0.5
+    max_age: Seconds = 60.0
+    confirmations: Annotated[int, Meta(ge=0)] = 0
 
 
 class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +52,7 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     peers: list[str] = []
     listen: str = ""
-    ttl: int = 20
+    ttl: Count = 20
 
 
 class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,26 +66,26 @@ class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     site: str = ""
     replay: str = ""
     data_start: str = ""
-    replay_epoch: float = 0.0
-    speed: float = 3600.0
-    send_every: float = 1.0
-    capability: str = "forecast"
+    replay_epoch: Annotated[float, Meta(ge=0)] = 0.0
+    speed: Seconds = 3600.0
+    send_every: Seconds = 1.0
+    capability: Name = "forecast"
 
 
 class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[processor]`: what is offered and how many sensors at most."""
 
     site: str = ""
-    capacity: int = 8
-    capability: str = "forecast"
-    channel: str = "weather"
-    monitor_every: float = 1.0
+    capacity: Count = 8
+    capability: Name = "forecast"
+    channel: Name = "weather"
+    monitor_every: Seconds = 1.0
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[gateway]`: what is trained, from what history, and who pays for its releases on chain."""
 
-    channel: str = "weather"
+    channel: Name = "weather"
     history: str = ""
     history_until: str = ""
     publisher: str = "publisher.json"
@@ -108,7 +114,9 @@ def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise SettingsError(f"{path} does not exist") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise SettingsError(f"{path}: {error}") from error
     document["folder"] = str(path.parent)
     try:
@@ -118,16 +126,19 @@ def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
 
 
 def passphrase(environment: Mapping[str, str]) -> str:
-    """Return the keystore passphrase; raises `SettingsError` when neither variable is set."""
-    if f"{PREFIX}PASSPHRASE" in environment:
-        return environment[f"{PREFIX}PASSPHRASE"]
+    """Return the keystore passphrase; raises `SettingsError` when neither variable brings one."""
+    if phrase := environment.get(f"{PREFIX}PASSPHRASE"):
+        return phrase
     file = environment.get(f"{PREFIX}PASSPHRASE_FILE")
-    if file is None:
+    if not file:
         raise SettingsError("set QUIETFLEET_PASSPHRASE or QUIETFLEET_PASSPHRASE_FILE to unlock the keystore")
     try:
-        return Path(file).read_text().rstrip("\n")
-    except OSError as error:
+        phrase = Path(file).read_text().rstrip("\r\n")
+    except (OSError, ValueError) as error:
         raise SettingsError(f"QUIETFLEET_PASSPHRASE_FILE: {error}") from error
+    if not phrase:
+        raise SettingsError(f"QUIETFLEET_PASSPHRASE_FILE: {file} is empty")
+    return phrase
 
 
 def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -138,5 +149,12 @@ def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dic
             value = environment.get(f"{PREFIX}{section}_{field.name}".upper())
             if value is not None:
                 parsed = value.split(",") if field.name == "peers" else value
-                document.setdefault(section, {})[field.name] = parsed
+                _set(document, section, field.name, parsed)
     return document
+
+
+def _set(document: dict[str, Any], section: str, name: str, value: object) -> None:
+    """Override one value; a section that is no table stays as it is, for the validation to name."""
+    table = document.setdefault(section, {})
+    if isinstance(table, dict):
+        table[name] = value

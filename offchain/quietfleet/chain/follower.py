@@ -27,7 +27,7 @@ _PATIENCE: Final = 5
 """Readings in a row that a moving chain may spoil before the endpoint counts as unusable."""
 
 
-class _ChainMoved(Exception):  # noqa: N818 - not an error: the reading is simply repeated
+class _ChainMoved(Exception):
     """The endpoint's chain changed while it was being read."""
 
 

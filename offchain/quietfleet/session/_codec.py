@@ -45,7 +45,7 @@ class Ack(msgspec.Struct, frozen=True, tag="ack/1"):
 
 
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye/1"):
-    """This session ends; forget its keys."""
+    """The session ends; forget its keys."""
 
     reason: str = ""
 

@@ -1,9 +1,9 @@
 """Conversations: what was asked, what may answer it, and what has been seen before.
 
-Every message names itself with 16 random bytes that only the two parties ever see; an answer carries the id it answers.
-A request states its expectations beforehand (author, deadline, schema), so a late, foreign, repeated or ill-formed answer
-is recognised and ignored (paper IV-B). Requests and notices are kept until answered and sent again meanwhile; a message
-seen twice is handled once, and its answer sent again.
+Every message names itself with 16 random bytes that only the two parties ever see; an answer carries the id it
+answers. A request states its expectations beforehand (author, deadline, schema), so a late, foreign, repeated or
+ill-formed answer is recognised and ignored (paper IV-B). Requests and notices are kept until answered and sent again
+meanwhile; a message seen twice is handled once, and its answer sent again.
 """
 
 from __future__ import annotations

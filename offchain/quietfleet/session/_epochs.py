@@ -25,7 +25,7 @@ def epoch_commitment(epoch_key: bytes) -> bytes:
 
 
 class Epochs:
-    """This worker's keys per configuration version.
+    """Keys of one worker per configuration version.
 
     A version is live while it is in force, announced, or within the grace of its successor; afterwards its keys are
     erased and nothing sealed under them opens again.
@@ -50,10 +50,10 @@ class Epochs:
             if row.epoch_key:
                 self._keys[version] = row.epoch_key
 
-    def adopt(self, latest: Configuration | None, previous: Configuration | None) -> None:
-        """Take note of the chain's configuration; draw own keys for a version seen for the first time."""
+    def adopt(self, latest: Configuration | None, previous: Configuration | None, now: float) -> None:
+        """Take note of the chain's configuration; draw own keys for a live version seen for the first time."""
         self.latest, self.previous = latest, previous
-        for version in self.live(0.0):
+        for version in self.live(now):
             if version not in self._secrets:
                 self.load()
             if version not in self._secrets:

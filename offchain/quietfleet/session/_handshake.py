@@ -1,8 +1,9 @@
 """The hybrid post-quantum handshake: two sealed shares, both identities signed into one transcript.
 
-The initiator seals `Hello` to the responder's hybrid key (HPKE, ML-KEM-768 + X25519, RFC 9180 single shot), the responder
-seals `Welcome` back to the key on the initiator's card. Each brings 32 random bytes; each signs what it has seen with the
-identity key the chain knows. The root key needs both shares, so it needs both private keys of the current version.
+The initiator seals `Hello` to the responder's hybrid key (HPKE, ML-KEM-768 + X25519, RFC 9180 single shot), the
+responder seals `Welcome` back to the key on the initiator's card. Each brings 32 random bytes; each signs what it has
+seen with the identity key the chain knows. The root key needs both shares, so it needs both private keys of the
+current version.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     signature: bytes
 
 
-def make_hello(identity: PrivateKey, own: Card, peer: Card, purpose: str, now: float, seed: bytes, domain: bytes) -> Hello:
+def make_hello(
+    identity: PrivateKey, own: Card, peer: Card, purpose: str, now: float, seed: bytes, domain: bytes
+) -> Hello:
     """Compose a Hello; `seed` is 48 random bytes (16 name the attempt, 32 are the share)."""
     unsigned = Hello(seed[:16], encode_card(own), seed[16:48], purpose, now, b"")
     return msgspec.structs.replace(unsigned, signature=identity.sign(_hello_digest(unsigned, peer, domain)))

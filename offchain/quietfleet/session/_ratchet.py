@@ -1,8 +1,9 @@
 """One direction of a session: a chain of keys, each used for one message and gone after it.
 
 Theory of operation: a chain key gives a message key and, inside the receiver's bloom, a topic; then it is replaced by
-its successor, which cannot be reversed. The receiver looks ahead `WINDOW` messages so that it recognises the next topics
-by a dictionary look-up, and keeps the keys of messages it skipped, since gossip neither orders nor guarantees delivery.
+its successor, which cannot be reversed. The receiver looks ahead `WINDOW` messages so that it recognises the next
+topics by a dictionary look-up, and keeps the keys of messages it skipped, since gossip neither orders nor guarantees
+delivery.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Receiver:
         self._ahead = {n: MessageKey(n, key[:4], key[4:]) for n, key in self.state.skipped.items()}
         self._look_ahead()
 
-    def keys(self) -> Iterator[MessageKey]:
+    def expected(self) -> Iterator[MessageKey]:
         """Yield every key a message may come under."""
         yield from self._ahead.values()
 

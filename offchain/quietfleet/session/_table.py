@@ -1,9 +1,9 @@
 """The connection table: who we are in session with, under which keys, and whom we were severed from.
 
-A session has one root key and, per configuration version, a generation: one ratcheted chain in each direction. A rotation
-adds a generation to every session; the end of its predecessor's grace erases the old one. Severing erases all keys at once
-and leaves only the topics that were still expected, so that what a severed device goes on sending is recognised,
-ignored and counted without being readable.
+A session has one root key and, per configuration version, a generation: one ratcheted chain in each direction. A
+rotation adds a generation to every session; the end of its predecessor's grace erases the old one. Severing erases all
+keys at once and leaves only the topics that were still expected, so that what a severed device goes on sending is
+recognised, ignored and counted without being readable.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Table:
         self._vault.put(session.id, session)
 
     def add_generation(self, session: Session, version: int, epoch_key: bytes) -> None:
-        """Re-key a session for `version`; neither the old root nor this generation's chains follow from the new root."""
+        """Re-key a session for `version`; neither the old root nor these chains follow from the new root."""
         base = generation_root(session.root, version, epoch_key)
         session.root, session.root_version = derive(base, "next root"), version
         there, back = derive(base, "to responder"), derive(base, "to initiator")
@@ -137,7 +137,8 @@ class Table:
 
     def remove(self, session: Session, *, bury: bool) -> None:
         """Erase a session; with `bury`, remember the topics its peer might still use."""
-        topics = [key.topic for version in session.generations for key in self._receivers[(session.id, version)].keys()]
+        receivers = [self._receivers[(session.id, version)] for version in session.generations]
+        topics = [message.topic for receiver in receivers for message in receiver.expected()]
         for version in list(session.generations):
             self._unlisten(session, version)
         del self.sessions[session.id]
@@ -168,12 +169,12 @@ class Table:
     def _listen(self, session: Session, version: int) -> None:
         receiver = Receiver(session.generations[version].receive, session.own_bloom)
         self._receivers[(session.id, version)] = receiver
-        self._expect(session.id, version, receiver.keys())
+        self._expect(session.id, version, receiver.expected())
 
     def _unlisten(self, session: Session, version: int) -> None:
         receiver = self._receivers.pop((session.id, version), None)
         if receiver is not None:
-            self._forget(session.id, version, list(receiver.keys()))
+            self._forget(session.id, version, list(receiver.expected()))
 
     def _expect(self, session_id: bytes, version: int, keys: Iterable[MessageKey]) -> None:
         for key in keys:

@@ -1,10 +1,10 @@
 """The session layer of one worker, without I/O: envelopes in, events and transmissions out.
 
-Theory of operation. `receive` recognises an envelope by its topic: an expected message of a session, the answer to a Hello
-of ours, the announcement of a service card, or a first message inside our own bloom; anything else is another worker's and
-is passed over. Everything it changes is in the database, inside the caller's transaction; nothing leaves before that
-commits. `transmissions` then takes fresh keys for what is due, stores them, and hands out sealed payloads. A crash at any
-point repeats work, never loses it and never reuses a key.
+Theory of operation. `receive` recognises an envelope by its topic: an expected message of a session, the answer to a
+Hello of ours, the announcement of a service card, or a first message inside our own bloom; anything else is another
+worker's and is passed over. Everything it changes is in the database, inside the caller's transaction; nothing leaves
+before that commits. `transmissions` then takes fresh keys for what is due, stores them, and hands out sealed payloads.
+A crash at any point repeats work, never loses it and never reuses a key.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Messenger:
 
     def adopt(self, latest: Configuration | None, previous: Configuration | None) -> list[Event]:
         """Follow the chain's configuration: own keys for new versions, sessions re-keyed, those left behind closed."""
-        self.epochs.adopt(latest, previous)
+        self.epochs.adopt(latest, previous, self._clock.now())
         return self._rekey() + self._retire()
 
     def own_card(self) -> Card | None:
@@ -135,7 +135,10 @@ class Messenger:
         own = self.epochs.secrets(card.version)
         if own is None:
             raise HandshakeRefused("that card belongs to another configuration version")
-        if any(attempt.peer.worker == card.worker and attempt.peer.version == card.version for attempt in self._attempts.values()):
+        if any(
+            attempt.peer.worker == card.worker and attempt.peer.version == card.version
+            for attempt in self._attempts.values()
+        ):
             return
         now = self._clock.now()
         hello = handshake.make_hello(self._identity, own.card, card, purpose, now, self._random(48), self._domain)
@@ -148,7 +151,9 @@ class Messenger:
     def session(self, peer: str) -> Session | None:
         """The session messages to `peer` go through now, if there is one."""
         now = self._clock.now()
-        usable = (s for s in self.table.with_peer(peer) if (s.initiator or s.confirmed) and self._version(s, now) is not None)
+        usable = (
+            s for s in self.table.with_peer(peer) if (s.initiator or s.confirmed) and self._version(s, now) is not None
+        )
         return next(usable, None)
 
     def has_session(self, peer: str, version: int) -> bool:
@@ -177,7 +182,9 @@ class Messenger:
 
     # messages
 
-    def request(self, peer: str, body: msgspec.Struct, expects: Sequence[type[msgspec.Struct]], within: float, context: str = "") -> bytes:
+    def request(
+        self, peer: str, body: msgspec.Struct, expects: Sequence[type[msgspec.Struct]], within: float, context: str = ""
+    ) -> bytes:
         """Ask `peer` something that one of `expects` may answer within so many seconds; returns the message id."""
         return self._send(peer, body, Mode.REQUEST, within, expects, context)
 
@@ -240,12 +247,21 @@ class Messenger:
         return self._registry.can_cooperate(self.id, peer)
 
     def _send(
-        self, peer: str, body: msgspec.Struct, mode: Mode, within: float, expects: Sequence[type[msgspec.Struct]], context: str, via: bytes = b""
+        self,
+        peer: str,
+        body: msgspec.Struct,
+        mode: Mode,
+        within: float,
+        expects: Sequence[type[msgspec.Struct]],
+        context: str,
+        via: bytes = b"",
     ) -> bytes:
         now = self._clock.now()
         packet = Packet(self._random(16), None, mode, now + within, encode(body))
         tags = [str(kind.__struct_config__.tag) for kind in expects]
-        self.conversations.put(Pending(packet.id, peer, encode(packet), mode, now, now + within, tags, context, via=via))
+        self.conversations.put(
+            Pending(packet.id, peer, encode(packet), mode, now, now + within, tags, context, via=via)
+        )
         return packet.id
 
     def _transmit(self, session: Session, packet: bytes) -> bool:
@@ -312,7 +328,9 @@ class Messenger:
         now = self._clock.now()
         answer = Packet(self._random(16), packet.id, Mode.REPLY, packet.reply_by, encode(Ack()))
         self.conversations.remember(packet.id, session.peer, now, encode(answer))
-        pending = Pending(answer.id, session.peer, encode(answer), Mode.REPLY, now, now + NOTICE_PATIENCE, [], via=session.id)
+        pending = Pending(
+            answer.id, session.peer, encode(answer), Mode.REPLY, now, now + NOTICE_PATIENCE, [], via=session.id
+        )
         self.conversations.put(pending)
 
     def _repeated(self, session: Session, packet: Packet) -> bool:
@@ -336,7 +354,7 @@ class Messenger:
         return [*replaced, Opened(session.peer, session.purpose, initiator=False)]
 
     def _replace(self, session: Session) -> list[Event]:
-        """A confirmed session takes the place of older ones with the same peer; oracle sessions end with their version."""
+        """Let a confirmed session replace older ones with the same peer; oracle sessions end with their version."""
         if not session.mixes:
             return []
         older = [s for s in self.table.with_peer(session.peer) if s.mixes and s.id != session.id]
@@ -425,7 +443,9 @@ class Messenger:
     def _welcome_topic(self, hello: handshake.Hello, initiator: Card) -> bytes:
         return topic_within(initiator.bloom, derive(hello.share, "welcome topic", length=TOPIC_ENTROPY))
 
-    def _open_session(self, root: bytes, hello: handshake.Hello, own: Card, peer: Card, *, initiator: bool) -> Session | None:
+    def _open_session(
+        self, root: bytes, hello: handshake.Hello, own: Card, peer: Card, *, initiator: bool
+    ) -> Session | None:
         """Enter a session with its first generation; None when the epoch key it needs has not come yet."""
         mixes = hello.purpose != ORACLE
         epoch_key = self.epochs.epoch_key(peer.version) if mixes else b""

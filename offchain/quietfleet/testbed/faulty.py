@@ -102,12 +102,21 @@ class FaultyRuntime(Runtime):
         super().__init__(settings, identity, clock)
 
     def make_messenger(self, domain: bytes) -> DeafMessenger:
-        registry = DeafRegistry(self.replica, self.clock, self.settings.chain.max_age, self.settings.chain.confirmations)
+        registry = DeafRegistry(
+            self.replica, self.clock, self.settings.chain.max_age, self.settings.chain.confirmations
+        )
         registry.faults = self.faults
         self.registry = registry
         return DeafMessenger(
-            self.identity, self.database, make_codec(), registry, self.metrics, self.clock, self.random, domain,
-            lambda peer, purpose: self.agent.admit(peer, purpose),
+            self.identity,
+            self.database,
+            make_codec(),
+            registry,
+            self.metrics,
+            self.clock,
+            self.random,
+            domain,
+            self.admit,
         )
 
     def on_beat(self) -> None:

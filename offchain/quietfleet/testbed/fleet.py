@@ -1,4 +1,4 @@
-"""A whole fleet of real processes in one folder: keys drawn, settings written, workers enrolled, started, killed, observed."""
+"""A whole fleet of real processes in one folder: keys, settings, enrolment, start, kill, observation."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Member:
     folder: Path
     key: PrivateKey
     program: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: int = 0
 
@@ -77,7 +78,9 @@ class Fleet:
     random: Callable[[int], bytes] = secrets.token_bytes
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(18))
 
-    def add(self, name: str, kind: Kind, *, owner: int, program: Iterable[str] = (), **sections: dict[str, Any]) -> Member:
+    def add(
+        self, name: str, kind: Kind, *, owner: int, program: Iterable[str] = (), **sections: dict[str, Any]
+    ) -> Member:
         """Give a worker its folder, its keystore and its settings."""
         place = self.folder / name
         place.mkdir(parents=True, mode=0o700)
@@ -94,7 +97,9 @@ class Fleet:
         addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
         for index, address in enumerate(addresses):
             beside = [addresses[(index + 1) % count]] if count > 1 else []
-            self.add(f"relay-{index + 1}", Kind.RELAY, owner=owner + index, network={"listen": address, "peers": beside})
+            self.add(
+                f"relay-{index + 1}", Kind.RELAY, owner=owner + index, network={"listen": address, "peers": beside}
+            )
         return addresses
 
     async def enrol(self, names: Iterable[str] | None = None) -> None:
@@ -111,8 +116,12 @@ class Fleet:
                 service = ServiceContract(client, wallet)
                 for device in devices:
                     consent = Consent.sign(
-                        device.key, chain_id=place.chain_id, contract=place.service.address, owner=wallet.address,
-                        kind=device.kind, deadline=until,
+                        device.key,
+                        chain_id=place.chain_id,
+                        contract=place.service.address,
+                        owner=wallet.address,
+                        kind=device.kind,
+                        deadline=until,
                     )
                     await service.enrol(consent)
 
@@ -134,8 +143,8 @@ class Fleet:
         }
 
     def start(self, *names: str) -> None:
-        """Start workers as processes of their own; all of them, if none is named."""
-        for member in self._chosen(names or None):
+        """Start workers as processes of their own."""
+        for member in self._chosen(names):
             program = member.program or ("quietfleet.cli", "--log-level", "info", member.kind.name.lower())
             with (member.folder / "worker.log").open("ab") as output:
                 member.process = subprocess.Popen(  # noqa: S603 - our own modules
@@ -143,7 +152,12 @@ class Fleet:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env={**os.environ, "QUIETFLEET_PASSPHRASE": self.passphrase, "OMP_NUM_THREADS": "1"},
+                    env={
+                        **os.environ,
+                        **member.environment,
+                        "QUIETFLEET_PASSPHRASE": self.passphrase,
+                        "OMP_NUM_THREADS": "1",
+                    },
                     start_new_session=True,
                 )
             member.started += 1
@@ -217,7 +231,12 @@ def write_readings(path: Path, station: str, since: float, until: float) -> None
 
 def write_history(path: Path, since: float, until: float) -> None:
     """Write every station's recording as the CSV a gateway trains its first model on."""
-    rows = [(at, fields, name) for name, readings in load_weather().items() for at, fields in readings if since <= at < until]
+    rows = [
+        (at, fields, name)
+        for name, readings in load_weather().items()
+        for at, fields in readings
+        if since <= at < until
+    ]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["device", "time", *_fields(fields for _, fields, _ in rows)])
         writer.writeheader()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -41,12 +40,10 @@ def stop_kept(folder: Path) -> None:
     record.unlink()
 
 
-def forget(folder: Path, deployments: Path, chain_id: int, *, failed: bool) -> None:
-    """Remove what a demonstration wrote; after a failure the workers' folders stay for reading."""
+def forget(deployments: Path, chain_id: int) -> None:
+    """Remove what a demonstration wrote down of a chain that is gone."""
     for name in (f"{chain_id}.json", f"{chain_id}.book.json"):
         (deployments / name).unlink(missing_ok=True)
-    if not failed:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_ours(pid: int) -> bool:

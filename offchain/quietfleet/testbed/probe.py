@@ -1,4 +1,4 @@
-"""An adversary with a recorder and, later, the keys: does what was recorded open?
+"""An adversary with a recorder and, later, the keys.
 
 The tap is an ordinary node of the gossip network that keeps every envelope it is handed. `opened_by` then tries each of
 them with everything a worker's database holds, sealed columns included, as an attacker would who took the device.
@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from quietfleet.clock import SystemClock
 from quietfleet.crypto import PrivateKey
@@ -33,10 +34,15 @@ class Tap:
     _node: EmbeddedNode | None = None
     _task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Tap:
+    async def __aenter__(self) -> Self:
         rules = Rules(min_pow=0.0)
         self._node = EmbeddedNode(
-            listen=None, peers=self.peers, rules=rules, metrics=Metrics(), clock=SystemClock(), rng=random.SystemRandom()
+            listen=None,
+            peers=self.peers,
+            rules=rules,
+            metrics=Metrics(),
+            clock=SystemClock(),
+            rng=random.SystemRandom(),
         )
         envelopes = self._node.envelopes()
         await self._node.start()
@@ -54,9 +60,9 @@ class Tap:
         self._task.cancel()
         await self._node.stop()
 
-    def between(self, since: float, until: float) -> list[Envelope]:
-        """The envelopes heard in that time."""
-        return [envelope for at, envelope in self.heard if since <= at < until]
+    def sent_after(self, moment: float) -> list[Envelope]:
+        """The envelopes heard that were sealed after a moment: not those waiting in a pool since before."""
+        return [envelope for _, envelope in self.heard if envelope.sent > moment]
 
 
 def snapshot(source: Path, target: Path) -> None:

@@ -37,8 +37,11 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._live.stop()
 
     def step(self, name: str, state: str) -> None:
         """Mark a step as running, done or failed."""
@@ -78,5 +81,10 @@ class Screen:
     def _fleet(self) -> Table:
         table = Table("worker", "links", "block", "configuration", "sessions", "model", "state", border_style="dim")
         for worker in self._workers:
-            table.add_row(*(str(worker.get(column, "")) for column in ("name", "links", "block", "configuration", "sessions", "model", "state")))
+            table.add_row(
+                *(
+                    str(worker.get(column, ""))
+                    for column in ("name", "links", "block", "configuration", "sessions", "model", "state")
+                )
+            )
         return table

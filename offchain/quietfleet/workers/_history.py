@@ -15,7 +15,11 @@ def read_history(path: Path, until: str) -> list[tuple[str, float, dict[str, flo
         end = datetime.fromisoformat(until).replace(tzinfo=UTC).timestamp() if until else float("inf")
         with path.open(newline="") as file:
             rows = [
-                (row.pop("device"), float(row.pop("time")), {name: float(value) for name, value in row.items() if value != ""})
+                (
+                    row.pop("device"),
+                    float(row.pop("time")),
+                    {name: float(value) for name, value in row.items() if value != ""},
+                )
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, KeyError) as error:

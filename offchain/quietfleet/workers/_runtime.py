@@ -1,4 +1,4 @@
-"""The shared runtime of every worker that talks: sessions above a host, membership in the epoch, one agent's reactions."""
+"""The shared runtime of every worker that talks: a host with sessions, an epoch's membership, an agent."""
 
 from __future__ import annotations
 
@@ -75,8 +75,12 @@ class Runtime(Host):
             self.clock,
             self.random,
             domain,
-            lambda peer, purpose: self.agent.admit(peer, purpose),
+            self.admit,
         )
+
+    def admit(self, peer: str, purpose: str) -> bool:
+        """Ask the agent whether a caller may open a session."""
+        return self.agent.admit(peer, purpose)
 
     @property
     def oracle(self) -> str | None:
@@ -119,7 +123,9 @@ class Runtime(Host):
     def adopt(self) -> None:
         """Follow the configuration the replica has."""
         latest, previous = self.replica.configuration()
-        if latest is not None and (self.messenger.epochs.latest is None or latest.version != self.messenger.epochs.latest.version):
+        if latest is not None and (
+            self.messenger.epochs.latest is None or latest.version != self.messenger.epochs.latest.version
+        ):
             self.note("configuration", version=latest.version, active_from=latest.active_from)
         self.feed(self.messenger.adopt(latest, previous))
 
@@ -165,8 +171,14 @@ class Runtime(Host):
         ttl = min(self.settings.network.ttl, configuration.max_ttl)
         try:
             envelope = await asyncio.to_thread(
-                mine, int(self.clock.now()) + ttl, ttl, transmission.topic, transmission.data, work,
-                start=secrets.randbelow(NONCES), max_iterations=WORK_LIMIT,
+                mine,
+                int(self.clock.now()) + ttl,
+                ttl,
+                transmission.topic,
+                transmission.data,
+                work,
+                start=secrets.randbelow(NONCES),
+                max_iterations=WORK_LIMIT,
             )
             await self.node.publish(envelope)
         except (PowTargetMissed, UnsendableError) as error:

@@ -6,7 +6,10 @@ import secrets
 
 import msgspec
 
+from quietfleet.chain.replica import Replica
+from quietfleet.chain.types import Configuration
 from quietfleet.crypto import PrivateKey
+from quietfleet.errors import EpochError
 from quietfleet.session import Epochs, epoch_commitment
 from quietfleet.settings import Settings
 from quietfleet.storage import Database
@@ -22,9 +25,38 @@ class PreparedEpoch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def prepare_epoch(settings: Settings, identity: PrivateKey, version: int, *, epoch_key: bool) -> PreparedEpoch:
-    """Draw and store a worker's keys for `version`, also beside the running worker; the oracle's include the epoch key."""
-    drawn = secrets.token_bytes(32) if epoch_key else b""
-    with Database(settings.path(settings.worker.state) / "worker.db") as database:
-        card = Epochs(database, identity, secrets.token_bytes).prepare(version, drawn).card
-    commitment = "0x" + epoch_commitment(drawn).hex() if drawn else ""
-    return PreparedEpoch(version, card.worker, "0x" + card.digest.hex(), commitment)
+    """Draw and store a worker's keys for `version`, also beside the running worker; the oracle adds the epoch key.
+
+    Keys drawn before are shown again, never drawn anew: the chain may name them by now. Raises `EpochError` when the
+    chain has `version` already and its keys are not here.
+    """
+    path = settings.path(settings.worker.state) / "worker.db"
+    with Database(path) as database, database.transaction():
+        epochs = Epochs(database, identity, secrets.token_bytes)
+        missing_key = epoch_key and epochs.epoch_key(version) is None
+        if epochs.secrets(version) is None or missing_key:
+            _refuse_late(Replica(database), version)
+        if epochs.secrets(version) is None:
+            epochs.prepare(version)
+        if missing_key:
+            _add_epoch_key(epochs, version, secrets.token_bytes(32))
+        return _public(epochs, version, epoch_key=epoch_key)
+
+
+def _add_epoch_key(epochs: Epochs, version: int, key: bytes) -> None:
+    """Add the key without touching the card, which may have been shown before."""
+    coming = Configuration(version, 0, 0, 0.0, 0, 0, "", "", epoch_commitment(key), b"", b"")
+    epochs.set_epoch_key(coming, key)
+
+
+def _refuse_late(replica: Replica, version: int) -> None:
+    latest, _ = replica.configuration()
+    if latest is not None and version <= latest.version:
+        raise EpochError(f"the chain has version {version} and its keys are not here; the next is {latest.version + 1}")
+
+
+def _public(epochs: Epochs, version: int, *, epoch_key: bool) -> PreparedEpoch:
+    kept, key = epochs.secrets(version), epochs.epoch_key(version)
+    assert kept is not None
+    commitment = "0x" + epoch_commitment(key).hex() if epoch_key and key else ""
+    return PreparedEpoch(version, kept.card.worker, "0x" + kept.card.digest.hex(), commitment)

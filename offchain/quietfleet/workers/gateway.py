@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 MONTH = 30 * DAY
 JOB_PAUSE = 2.0  # seconds after a failed job
-PATIENCE = 2 * DAY  # data time between two attempts to beat the champion
+PATIENCE = 7 * DAY  # data time between two attempts to beat the champion
 
 
 class Gateway:
@@ -130,12 +130,17 @@ class Gateway:
         readings = self._readings(site)
         aligned, now = align(readings)
         verdict = assess(aligned, model.baseline, now=now)
-        self._runtime.messenger.reply(event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict)))
+        self._runtime.messenger.reply(
+            event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict))
+        )
         if verdict.retrain and not self._wanted and now >= self._state.get("attempted", 0.0) + PATIENCE:
             self._wanted = True
             self._state.set("attempted", now)
             self._runtime.note(
-                "drift-shared", channels=list(verdict.shared), at=now, quarantined=sorted(verdict.quarantined),
+                "drift-shared",
+                channels=list(verdict.shared),
+                at=now,
+                quarantined=sorted(verdict.quarantined),
                 percent=max(found.drift_pct for found in verdict.devices.values()),
             )
 
@@ -159,10 +164,14 @@ class Gateway:
         champion = self._champion()
         parent: int = self._state.get("release", 0)
         rows = self._training_rows()
-        ends = {device: max(at for name, at, _ in rows if name == device) for device in sorted({row[0] for row in rows})}
+        ends = {
+            device: max(at for name, at, _ in rows if name == device) for device in sorted({row[0] for row in rows})
+        }
         self._runtime.note("training", rows=len(rows), parent=parent, newest=ends)
         try:
-            candidate = await asyncio.to_thread(_run, rows, self._section.seed, self._runtime.clock.now(), champion, parent)
+            candidate = await asyncio.to_thread(
+                _run, rows, self._section.seed, self._runtime.clock.now(), champion, parent
+            )
         except PipelineError as error:
             self._wanted = False
             self._runtime.note("training-failed", reason=str(error))
@@ -172,7 +181,11 @@ class Gateway:
 
     def _training_rows(self) -> list[tuple[str, float, dict[str, float]]]:
         """The month's veiled readings; before there are any, the history the operator brought."""
-        kept = [(device, at, fields) for device in self._month.devices() for at, fields in self._month.window(device, 0, float("inf"))]
+        kept = [
+            (device, at, fields)
+            for device in self._month.devices()
+            for at, fields in self._month.window(device, 0, float("inf"))
+        ]
         if kept or self._runtime.replica.current_release(self._channel) is not None:
             return kept
         return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
@@ -186,13 +199,20 @@ class Gateway:
         now = self._runtime.clock.now()
         with self._runtime.database.transaction():
             version = self._registry.register(self._section.channel, candidate.manifest, candidate.artifact, at=now)
-            self._registry.point(self._section.channel, "challenger", version, who=self._runtime.id, at=now, why="trained")
+            self._registry.point(
+                self._section.channel, "challenger", version, who=self._runtime.id, at=now, why="trained"
+            )
             self._state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
             if decision.deploy:
                 self._state.set("to publish", version)
             self._runtime.note(
-                "trained", version=version, rmse=round(evaluation.rmse, 3), deploy=decision.deploy, reason=decision.reason,
-                champion_rmse=evaluation.champion_rmse, dataset=candidate.report.get("dataset"),
+                "trained",
+                version=version,
+                rmse=round(evaluation.rmse, 3),
+                deploy=decision.deploy,
+                reason=decision.reason,
+                champion_rmse=evaluation.champion_rmse,
+                dataset=candidate.report.get("dataset"),
             )
 
     async def _publish(self) -> None:
@@ -202,7 +222,9 @@ class Gateway:
         async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
             releases = ReleasesContract(client, Wallet(self._publisher.to_bytes(), client))
             receipt = await releases.publish(self._channel, keccak256(manifest))
-        self._runtime.note("published", version=version, block=receipt.block, transaction="0x" + receipt.transaction.hex())
+        self._runtime.note(
+            "published", version=version, block=receipt.block, transaction="0x" + receipt.transaction.hex()
+        )
 
     def _anchored(self, sequence: int, manifest_hash: bytes) -> None:
         """The chain names a release: find it in the registry and make it champion."""
@@ -216,7 +238,9 @@ class Gateway:
         if self._state.get("to publish") == known:
             self._state.set("to publish", None)
         now = self._runtime.clock.now()
-        self._registry.point(self._section.channel, "champion", known, who=self._runtime.id, at=now, why=f"release {sequence} on chain")
+        self._registry.point(
+            self._section.channel, "champion", known, who=self._runtime.id, at=now, why=f"release {sequence} on chain"
+        )
         self._runtime.note("anchored", sequence=sequence, version=known, manifest=manifest_hash.hex())
 
     def _serve(self, event: Received, request: FetchRelease) -> None:
@@ -237,7 +261,7 @@ class Gateway:
             await job
         except ChainError as error:
             log.warning("publishing waits: %s", error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever a job meets, the gateway goes on serving
             log.exception("a job failed")
             self._runtime.metrics.count("jobs_failed")
         else:

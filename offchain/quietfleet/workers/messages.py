@@ -57,12 +57,11 @@ class Stored(msgspec.Struct, frozen=True, tag="stored/1"):
 class DriftReport(msgspec.Struct, frozen=True, tag="drift-report/1"):
     """A processor saw its devices drift from the release's baseline and asks what it means.
 
-    `drift` is percent by device pseudonym and feature; `quarantined` are devices it has set aside already.
+    `drift` is percent by device pseudonym and feature.
     """
 
     release: int
     drift: dict[str, dict[str, float]]
-    quarantined: list[str]
 
 
 class DriftVerdict(msgspec.Struct, frozen=True, tag="drift-verdict/1"):

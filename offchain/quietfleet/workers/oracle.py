@@ -56,5 +56,5 @@ class Oracle:
     def _send(self, outgoing: list[Outgoing]) -> None:
         for message in outgoing:
             if isinstance(message.message, Introduction):
-                self._runtime.note("introduced")
+                self._runtime.note("brokered")
             self._runtime.messenger.notify(message.worker_id, message.message)

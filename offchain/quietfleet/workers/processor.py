@@ -5,29 +5,29 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from quietfleet.chain.types import Change, Release, ReleaseChanged
-from quietfleet.crypto import derive, keccak256
-from quietfleet.dispatch import Capability, FromOracle, FromWorker, Introduction, ProviderMachine, ProviderState, Service
-from quietfleet.dispatch.messages import Terms
-from quietfleet.errors import CardRefused, ErasureDelayed, ModelRejected
+from quietfleet.chain.types import Change, ReleaseChanged
+from quietfleet.crypto import derive
+from quietfleet.dispatch import FromOracle
+from quietfleet.errors import ErasureDelayed
 from quietfleet.monitor import Verdict, align, assess, inspect
 from quietfleet.pipeline.features import feature_row
-from quietfleet.pipeline.runtime import Model, load_model, recommend
-from quietfleet.session import GATEWAY, Closed, Event, Expired, Opened, Received, decode_card, encode_card
-from quietfleet.storage import ObjectStore, SealedColumn, TimeSeries
+from quietfleet.pipeline.runtime import recommend
+from quietfleet.session import Closed, Event, Expired, Opened, Received
+from quietfleet.storage import SealedColumn, TimeSeries
+from quietfleet.workers import _model_slot as slot
+from quietfleet.workers._provider import Provider
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
+from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import (
     DEAL,
     DriftReport,
     DriftVerdict,
-    FetchRelease,
     NoSuchRelease,
     Readings,
     Recalibrate,
     Recommendation,
     ReleaseBundle,
-    Rows,
     Stored,
     Upload,
 )
@@ -37,8 +37,8 @@ DAY = 24 * HOUR
 WEEK = 7 * DAY
 HOLD = DAY  # data time readings wait before they go up, so that a fault is noticed before it is learned from
 UPLOAD_ROWS = 240
-ANSWER_WITHIN = 20.0
-FIRST_VERSION = 1
+ERASE_EVERY = 10  # of the monitor's rounds
+DRIFT = "drift"
 
 _SCHEMA = [
     "CREATE TABLE devices (id TEXT PRIMARY KEY, deal TEXT NOT NULL, uploaded REAL NOT NULL, quarantined TEXT) STRICT"
@@ -58,60 +58,43 @@ class Processor:
         self._veil = derive(secret, "pseudonyms")
         sealed = SealedColumn(derive(secret, "storage", b"week"), "series.body", random=runtime.random)
         self._week = TimeSeries(runtime.database, WEEK, sealed=sealed)
-        self._objects = ObjectStore(runtime.folder / "objects")
-        self._model = self._load()
-        self._provider = ProviderMachine(self._service(), self._offer_id)
-        self._busy: set[str] = set()
+        self._provider = Provider(runtime, self._state)
+        self._uplink = Uplink(runtime)
+        self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
     def admit(self, peer: str, purpose: str) -> bool:
-        """Only a sensor we were introduced to, and for that deal."""
-        return self._state.get(f"deal:{purpose.removeprefix(DEAL)}") == peer and purpose.startswith(DEAL)
+        return self._provider.expects(peer, purpose)
 
     def on_event(self, event: Event) -> None:
         match event:
-            case Received(body=Readings()):
-                self._readings(event, event.body)
-            case Received(body=Stored()):
-                self._busy.discard(event.answers or "")
-            case Received(body=ReleaseBundle()):
-                self._busy.discard("release")
-                self._install(event.body)
-            case Received(body=NoSuchRelease()):
-                self._busy.discard("release")
-            case Received(body=DriftVerdict()):
-                self._busy.discard("drift")
-                self._runtime.note("drift-verdict", fleet=event.body.fleet)
-            case Received() if isinstance(event.body, FromOracle) and event.peer == self._runtime.oracle:
-                self._dispatch(event.body)
+            case Received() if isinstance(event.body, FromOracle):
+                if event.peer == self._runtime.oracle:
+                    self._provider.receive(event.body)
+            case Received():
+                self._heard(event)
             case Opened(purpose=purpose) if purpose.startswith(DEAL):
-                self._opened(event.peer, purpose.removeprefix(DEAL))
-            case Opened(purpose="gateway"):
-                self._runtime.note("gateway-open")
+                self._opened(event.peer, purpose)
             case Closed(purpose=purpose) if purpose.startswith(DEAL):
                 self._closed(event)
-            case Expired(body=Upload()):
-                self._rewind(event.body)
-                self._busy.discard(event.context)
             case Expired():
-                self._busy.discard(event.context)
+                if isinstance(event.body, Upload):
+                    self._rewind(event.body)
+                self._uplink.done(event.context)
 
     def on_change(self, change: Change) -> None:
-        if isinstance(change, ReleaseChanged) and change.release and change.channel == self._channel:
+        if isinstance(change, ReleaseChanged) and change.release and change.channel == self._slot.channel:
             self._runtime.note("release-announced", sequence=change.release.sequence)
 
     def on_tick(self) -> None:
         now = self._runtime.clock.now()
         if not self._runtime.membership.complete:
             return
-        if self._provider.state is ProviderState.IDLE:
-            self._tell(self._provider.start(now))
-        self._tell(self._provider.tick(now))
-        self._reach_gateway()
-        self._fetch()
-        for device, pseudonym, since in self._uploading():
-            self._upload(device, pseudonym, since)
+        self._provider.tick(now)
+        self._uplink.reach()
+        self._slot.fetch()
+        self._upload()
         if now >= self._monitor_due:
             self._monitor_due = now + self._section.monitor_every
             self._watch()
@@ -121,7 +104,7 @@ class Processor:
         now = self._runtime.clock.now()
         latest: float | None = self._state.get("latest")
         if latest is not None and now >= self._erase_due:
-            self._erase_due = now + 10 * self._section.monitor_every
+            self._erase_due = now + ERASE_EVERY * self._section.monitor_every
             try:
                 erased = self._week.erase(latest)
             except ErasureDelayed:
@@ -131,12 +114,39 @@ class Processor:
     def status(self) -> dict[str, Any]:
         rows = self._database.execute("SELECT id, quarantined FROM devices").fetchall()
         return {
-            "release": self._state.get("release", 0),
+            "release": self._slot.sequence,
             "devices": {device: quarantined or "fine" for device, quarantined in rows},
             "answered": self._state.get("answered", 0),
         }
 
+    def _heard(self, event: Received) -> None:
+        match event.body:
+            case Readings():
+                self._readings(event, event.body)
+            case Stored():
+                self._uplink.done(event.answers or "")
+            case ReleaseBundle():
+                self._slot.install(event.body)
+                self._uplink.done(slot.ABOUT)
+            case NoSuchRelease():
+                self._uplink.done(slot.ABOUT)
+            case DriftVerdict():
+                self._uplink.done(DRIFT)
+                self._runtime.note("drift-verdict", fleet=event.body.fleet)
+
     # sensors
+
+    def _opened(self, peer: str, purpose: str) -> None:
+        row = (peer, purpose, purpose)
+        self._database.execute(
+            "INSERT INTO devices VALUES (?, ?, 0, NULL) ON CONFLICT (id) DO UPDATE SET deal = ?", row
+        )
+        self._runtime.note("session-open", peer=peer)
+
+    def _closed(self, event: Closed) -> None:
+        self._database.execute("DELETE FROM devices WHERE id = ? AND deal = ?", (event.peer, event.purpose))
+        self._runtime.note("session-closed", peer=event.peer, reason=event.reason)
+        self._provider.ended(event.purpose)
 
     def _readings(self, event: Received, body: Readings) -> None:
         known = self._database.execute("SELECT 1 FROM devices WHERE id = ?", (event.peer,)).fetchone()
@@ -151,14 +161,18 @@ class Processor:
         self._runtime.note("readings", sensor=event.peer, first=body.first, rows=len(body.rows), new=new)
 
     def _advise(self, device: str, latest: float, accepted: int) -> Recommendation:
-        history = self._week.window(device, latest - 26 * HOUR, latest + 1)
+        model, history = self._slot.model, self._week.window(device, latest - 26 * HOUR, latest + 1)
         row = feature_row(history)
-        if self._model is None or row is None:
-            return Recommendation(accepted, "no model yet" if self._model is None else "not enough history yet")
-        advice = recommend(self._model.predict(row), history[-1][1])
+        if model is None or row is None:
+            return Recommendation(accepted, "no model yet" if model is None else "not enough history yet")
+        advice = recommend(model.predict(row), history[-1][1])
         return Recommendation(
-            accepted, advice.advice.value, advice.forecast_c, advice.confidence, advice.horizon_h,
-            self._state.get("release", 0),
+            accepted,
+            advice.advice.value,
+            advice.forecast_c,
+            advice.confidence,
+            advice.horizon_h,
+            self._slot.sequence,
         )
 
     def _check(self, device: str, latest: float) -> None:
@@ -175,173 +189,53 @@ class Processor:
             self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (latest, device))
         self._database.execute("UPDATE devices SET quarantined = ? WHERE id = ?", (reason or None, device))
 
-    def _opened(self, peer: str, deal: str) -> None:
-        row = (peer, deal, deal)
-        self._database.execute(
-            "INSERT INTO devices VALUES (?, ?, 0, NULL) ON CONFLICT (id) DO UPDATE SET deal = ?", row
-        )
-        self._runtime.note("session-open", peer=peer)
-
-    def _closed(self, event: Closed) -> None:
-        deal = event.purpose.removeprefix(DEAL)
-        self._state.set(f"deal:{deal}", None)
-        self._database.execute("DELETE FROM devices WHERE id = ? AND deal = ?", (event.peer, deal))
-        self._runtime.note("session-closed", peer=event.peer, reason=event.reason)
-        self._tell(self._provider.ended(deal))
-
-    # dispatch
-
-    def _service(self) -> Service:
-        capability = Capability(self._section.capability, FIRST_VERSION, "readings/1", "recommendation/1")
-        attributes: dict[str, str | float] = {"site": self._section.site} if self._section.site else {}
-        return Service(capability, attributes, self._section.capacity)
-
-    def _offer_id(self, size: int) -> bytes:
-        """The same offer after a restart, so that the oracle sees one worker's one offer."""
-        kept: str = self._state.get("offer") or self._runtime.random(size).hex()
-        self._state.set("offer", kept)
-        return bytes.fromhex(kept)
-
-    def _dispatch(self, message: FromOracle) -> None:
-        now = self._runtime.clock.now()
-        out = self._provider.receive(message, now)
-        card = self._runtime.messenger.own_card()
-        for deal in list(self._provider.deals.values()):
-            if card is not None and deal.state.value == "proposed":
-                out += self._provider.accept(deal.deal_id, encode_card(card), now)
-                self._runtime.note("deal-accepted", terms=_shown(deal.terms))
-        self._tell(out)
-        if isinstance(message, Introduction):
-            self._introduced(message)
-
-    def _introduced(self, introduction: Introduction) -> None:
-        """Remember whom to expect, once the chain says that we may work together."""
-        try:
-            card = decode_card(introduction.card)
-        except CardRefused as error:
-            self._runtime.note("introduction-refused", reason=str(error))
-            return
-        if introduction.deal_id in self._provider.deals and self._runtime.registry.can_cooperate(self._runtime.id, card.worker):
-            self._state.set(f"deal:{introduction.deal_id}", card.worker)
-            self._runtime.note("introduced", peer=card.worker)
-
-    def _tell(self, messages: list[FromWorker]) -> None:
-        oracle = self._runtime.oracle
-        for message in messages if oracle else []:
-            self._runtime.messenger.notify(str(oracle), message)
-
     # the cloud
 
-    @property
-    def _channel(self) -> bytes:
-        return keccak256(self._section.channel.encode())
-
-    def _gateway(self) -> str | None:
-        """The gateway we are in session with."""
-        configuration = self._runtime.messenger.epochs.in_force(self._runtime.clock.now())
-        if configuration is None or self._runtime.messenger.session(configuration.gateway) is None:
-            return None
-        return configuration.gateway
-
-    def _reach_gateway(self) -> None:
-        card = self._runtime.membership.gateway_card()
-        if card is not None and self._gateway() is None:
-            self._runtime.messenger.connect(card, GATEWAY)
-
     def _pseudonym(self, device: str) -> str:
+        """The first veil: nothing that goes up names a sensor."""
         return hmac.digest(self._veil, device.encode(), "sha256")[:12].hex()
 
-    def _uploading(self) -> list[tuple[str, str, float]]:
-        rows = self._database.execute("SELECT id, uploaded FROM devices WHERE quarantined IS NULL").fetchall()
-        return [(device, self._pseudonym(device), since) for device, since in rows]
-
-    def _upload(self, device: str, pseudonym: str, since: float) -> None:
-        gateway = self._gateway()
+    def _upload(self) -> None:
+        """Send every sound device's next readings up, once they have been held long enough."""
         until = self._state.get("latest", 0.0) - HOLD
-        if gateway is None or pseudonym in self._busy or since >= until:
-            return
-        rows: Rows = self._week.window(device, since, until)[:UPLOAD_ROWS]
-        if not rows:
-            return
-        self._busy.add(pseudonym)
-        body = Upload(pseudonym, self._section.site, rows)
-        self._runtime.messenger.request(gateway, body, (Stored,), ANSWER_WITHIN, pseudonym)
-        self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (rows[-1][0] + 1, device))
+        for device, since in self._sound():
+            pseudonym = self._pseudonym(device)
+            rows = self._week.window(device, since, until)[:UPLOAD_ROWS] if self._uplink.free(pseudonym) else []
+            if rows:
+                self._uplink.ask(pseudonym, Upload(pseudonym, self._section.site, rows), Stored)
+                self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (rows[-1][0] + 1, device))
 
     def _rewind(self, upload: Upload) -> None:
-        """An upload got no answer: take it again from its first row."""
-        for device, pseudonym, since in self._uploading():
-            if pseudonym == upload.device and since > upload.rows[0][0]:
-                self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (upload.rows[0][0], device))
+        """An upload found no answer: take it again from its first row."""
+        first = upload.rows[0][0]
+        for device, since in self._sound():
+            if self._pseudonym(device) == upload.device and since > first:
+                self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (first, device))
 
-    # models
-
-    def _wanted(self) -> Release | None:
-        release = self._runtime.replica.current_release(self._channel)
-        return release if release and release.sequence > self._state.get("release", 0) else None
-
-    def _fetch(self) -> None:
-        release, gateway = self._wanted(), self._gateway()
-        if release is None or gateway is None or "release" in self._busy:
-            return
-        self._busy.add("release")
-        body = FetchRelease(self._section.channel, release.sequence)
-        self._runtime.messenger.request(gateway, body, (ReleaseBundle, NoSuchRelease), ANSWER_WITHIN, "release")
-
-    def _install(self, bundle: ReleaseBundle) -> None:
-        """Take a release up if it is the one the chain names, byte for byte."""
-        release = self._wanted()
-        if release is None or bundle.sequence != release.sequence:
-            return
-        try:
-            self._model = load_model(bundle.manifest, bundle.artefact, release.manifest_hash)
-        except ModelRejected as error:
-            self._runtime.note("release-rejected", sequence=bundle.sequence, reason=str(error))
-            return
-        names = [self._objects.put(bundle.manifest), self._objects.put(bundle.artefact)]
-        self._state.set("model", {"names": names, "hash": release.manifest_hash.hex()})
-        self._state.set("release", release.sequence)
-        self._runtime.note("release-installed", sequence=release.sequence, manifest=release.manifest_hash.hex())
-
-    def _load(self) -> Model | None:
-        kept = self._state.get("model")
-        if kept is None:
-            return None
-        manifest, artefact = (self._objects.get(name) for name in kept["names"])
-        return load_model(manifest, artefact, bytes.fromhex(kept["hash"]))
+    def _sound(self) -> list[tuple[str, float]]:
+        rows = self._database.execute("SELECT id, uploaded FROM devices WHERE quarantined IS NULL ORDER BY id")
+        return [(device, since) for device, since in rows.fetchall()]
 
     # monitoring
 
     def _watch(self) -> None:
         """Compare the week with what the model was trained on; ask the gateway what a drift means."""
         latest: float | None = self._state.get("latest")
-        if self._model is None or latest is None:
+        model = self._slot.model
+        if model is None or latest is None:
             return
         week = {device: self._week.window(device, latest - WEEK, latest + 1) for device in self._devices()}
         aligned, now = align(week)
-        verdict = assess(aligned, self._model.baseline, now=now)
-        drift = {device: found for device, found in verdict.devices.items() if found.channels}
-        worrying = [d for d, found in drift.items() if found.verdict in {Verdict.RETRAIN, Verdict.VERIFY}]
-        for device, found in verdict.devices.items():
+        verdicts = assess(aligned, model.baseline, now=now).devices
+        for device, found in verdicts.items():
             self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._pseudonym(device))
-        gateway = self._gateway()
-        if not worrying or gateway is None or "drift" in self._busy or self._wanted():
+        worrying = {d: v for d, v in verdicts.items() if v.verdict in {Verdict.RETRAIN, Verdict.VERIFY}}
+        if not worrying or not self._uplink.free(DRIFT) or self._slot.wanted:
             return
-        self._busy.add("drift")
-        report = DriftReport(
-            self._state.get("release", 0),
-            {self._pseudonym(d): dict.fromkeys(drift[d].channels, drift[d].drift_pct) for d in worrying},
-            [self._pseudonym(d) for d in self._quarantined()],
-        )
-        self._runtime.note("drift", release=report.release, percent=max(drift[d].drift_pct for d in worrying), at=now)
-        self._runtime.messenger.request(gateway, report, (DriftVerdict,), ANSWER_WITHIN, "drift")
+        percent = max(found.drift_pct for found in worrying.values())
+        drift = {self._pseudonym(d): dict.fromkeys(v.channels, v.drift_pct) for d, v in worrying.items()}
+        self._runtime.note(DRIFT, release=self._slot.sequence, percent=percent, at=now)
+        self._uplink.ask(DRIFT, DriftReport(self._slot.sequence, drift), DriftVerdict)
 
     def _devices(self) -> list[str]:
         return [row[0] for row in self._database.execute("SELECT id FROM devices ORDER BY id").fetchall()]
-
-    def _quarantined(self) -> list[str]:
-        return [row[0] for row in self._database.execute("SELECT id FROM devices WHERE quarantined IS NOT NULL").fetchall()]
-
-
-def _shown(terms: Terms) -> dict[str, Any]:
-    return {"capability": terms.capability.name, "attributes": terms.attributes}

@@ -8,7 +8,7 @@ from typing import Any
 from quietfleet.chain.types import Change, WorkerChanged
 from quietfleet.dispatch import FromOracle, FromWorker, Introduction, OneOf, Release, SeekerMachine, SeekerState, Wish
 from quietfleet.errors import CardRefused, HandshakeRefused
-from quietfleet.session import Closed, Event, Expired, Opened, Received, decode_card, encode_card
+from quietfleet.session import Card, Closed, Event, Expired, Opened, Received, decode_card, encode_card
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._source import Source, open_replay
 from quietfleet.workers._state import State
@@ -142,8 +142,14 @@ class Sensor:
         self._state.set("answered", self._state.get("answered", 0) + gone)
         self._asked = False
         self._runtime.note(
-            "recommendation", processor=event.peer, rows=gone, through=last, advice=advice.advice,
-            forecast=advice.forecast, confidence=advice.confidence, release=advice.release,
+            "recommendation",
+            processor=event.peer,
+            rows=gone,
+            through=last,
+            advice=advice.advice,
+            forecast=advice.forecast,
+            confidence=advice.confidence,
+            release=advice.release,
         )
 
     def _dispatch(self, message: FromOracle) -> None:
@@ -159,16 +165,20 @@ class Sensor:
 
     def _introduced(self, introduction: Introduction, now: float) -> None:
         """Check who we were paired with against the chain, and only then set up the session."""
+        self._state.set("deal", introduction.deal_id)
         try:
-            card = decode_card(introduction.card)
-            if not self._runtime.registry.can_cooperate(self._runtime.id, card.worker):
-                raise CardRefused("not registered, not active, or of a kind we do not work with")
-            self._state.set("deal", introduction.deal_id)
+            card = self._checked(introduction)
             self._runtime.messenger.connect(card, DEAL + introduction.deal_id)
             self._runtime.note("introduced", peer=card.worker)
         except (CardRefused, HandshakeRefused) as error:
             self._runtime.note("introduction-refused", reason=str(error))
             self._start_over(now)
+
+    def _checked(self, introduction: Introduction) -> Card:
+        card = decode_card(introduction.card)
+        if not self._runtime.registry.can_cooperate(self._runtime.id, card.worker):
+            raise CardRefused("not registered, not active, or of a kind we do not work with")
+        return card
 
     def _opened(self, peer: str) -> None:
         self._state.set("processor", peer)

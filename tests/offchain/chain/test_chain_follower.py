@@ -324,6 +324,24 @@ def test_step__range_too_large__asks_for_less_and_grows_again(chain, replica):
     assert chain.requests.count("logs") < 8
 
 
+def test_step__logs_come_from_another_branch_than_the_head__commits_nothing(chain, follower, replica):
+    run(follower.catch_up())
+    known = replica.head
+    chain.extend(("enrol", 1))
+    chain.extend()
+
+    def move():
+        if chain.requests[-1] == "logs":
+            chain.drop(2)
+            chain.extend()
+            chain.extend()
+
+    chain.between = move
+    assert run(follower.step()) == []
+    assert not follower.caught_up
+    assert replica.head == known
+
+
 def test_step__chain_never_holds_still__is_unavailable(chain, follower, replica):
     chain.extend(("enrol", 1))
 

@@ -163,7 +163,9 @@ class Fleet(RuleBasedStateMachine):
     # the model
 
     def pick(self, number: int, initiator: bool) -> tuple[str, str]:
-        deal_id = sorted(self.deals)[-1 - number % min(len(self.deals), 4)]
+        unfinished = [deal_id for deal_id, deal in self.deals.items() if deal.state == "open"]
+        pool = unfinished if unfinished and number % 3 else list(self.deals)
+        deal_id = pool[number % len(pool)]
         return deal_id, self.deals[deal_id].sides[initiator]
 
     def say(self, worker: str, message: Any) -> None:
@@ -206,6 +208,7 @@ class Fleet(RuleBasedStateMachine):
                 deal.state = "over"
 
     def observe(self, outgoing: list[Any]) -> None:
+        known = len(self.deals)
         for said in outgoing:
             self.check_silence(said.worker_id, said.message)
             match said.message:
@@ -217,9 +220,9 @@ class Fleet(RuleBasedStateMachine):
                     assert self.deals[deal_id].state == "over"
                 case Refusal(seek_id):
                     self.live.discard((said.worker_id, seek_id))
-        for deal in self.deals.values():
+        for deal in list(self.deals.values())[known:]:
             assert deal.sides[True] != deal.sides[False]
-            self.check_capacity(deal)
+            self.check_capacity(deal.sides[False])
 
     def proposed(self, worker: str, message: Proposal) -> None:
         fresh = Seen(message.terms.expires, self.now + ANSWER_WITHIN)
@@ -249,11 +252,9 @@ class Fleet(RuleBasedStateMachine):
         if not isinstance(message, Introduction):
             assert b"card-" not in words
 
-    def check_capacity(self, deal: Seen) -> None:
-        if deal.state == "open" and not deal.cards and self.now + ANSWER_WITHIN == deal.deadline:
-            provider = deal.sides[False]
-            taken = sum(d.sides[False] == provider and d.state != "over" for d in self.deals.values())
-            assert taken <= self.offers[provider].capacity
+    def check_capacity(self, provider: str) -> None:
+        taken = sum(deal.sides[False] == provider and deal.state != "over" for deal in self.deals.values())
+        assert taken <= self.offers[provider].capacity
 
     # invariants
 

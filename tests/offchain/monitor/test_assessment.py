@@ -85,7 +85,10 @@ def test_assess__silent_device__is_fine_for_want_of_data(january):
 
 
 def test_align__one_device_a_few_hours_behind__all_cut_where_it_ends():
-    rows = {"a": [(h * 3600.0, {"temp": 1.0}) for h in range(50)], "b": [(h * 3600.0, {"temp": 1.0}) for h in range(40)]}
+    rows = {
+        "a": [(h * 3600.0, {"temp": 1.0}) for h in range(50)],
+        "b": [(h * 3600.0, {"temp": 1.0}) for h in range(40)],
+    }
     cut, now = align(rows)
     assert now == 40 * 3600.0
     assert {device: len(kept) for device, kept in cut.items()} == {"a": 40, "b": 40}

@@ -40,9 +40,7 @@ def spoiled(make_envelope, make_idle_envelope, clock):
 
 
 @pytest.mark.parametrize("reason", [reason for reason in DropReason if reason.name in "LOW_POW EXPIRED OVERSIZE"])
-async def test_take_in__one_bad_in_a_bundle__drops_it_alone(  # noqa: PLR0917 -- fixtures
-    start_node, meet, make_envelope, receive, spoiled, reason
-):
+async def test_take_in__one_bad_in_a_bundle__drops_it_alone(start_node, meet, make_envelope, receive, spoiled, reason):
     relay = await start_node()
     stranger = await meet(relay)
     before, after = make_envelope(), make_envelope()
@@ -127,7 +125,7 @@ async def test_hear__requirement_changed_again_and_again__expels_the_peer(start_
         pytest.param(b"\x00\x00\x00\x01\x01", "lost", id="disconnect"),
     ],
 )
-async def test_frame__breaks_the_link__closes_it_and_counts(  # noqa: PLR0917 -- fixtures
+async def test_frame__breaks_the_link__closes_it_and_counts(
     start_node, meet, make_envelope, receive, until, sent, event
 ):
     relay = await start_node()

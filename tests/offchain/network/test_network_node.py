@@ -208,7 +208,7 @@ async def test_greet__two_nodes__say_exactly_the_same(start_node):
     assert len(statuses) == 1
 
 
-async def test_set_rules__work_raised_with_grace__is_announced_only_when_grace_ends(  # noqa: PLR0917 -- fixtures
+async def test_set_rules__work_raised_with_grace__is_announced_only_when_grace_ends(
     start_node, meet, clock, rules, make_envelope, receive
 ):
     relay = await start_node()

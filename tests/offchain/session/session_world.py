@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+
 from quietfleet.chain.types import Configuration
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey
@@ -112,8 +113,15 @@ class World:
         database = Database(self.folder / f"{name}.db")
         metrics = Metrics()
         messenger = Messenger(
-            identity, database, Codec(Question, Answer, Other), self.registry, metrics, self.clock,
-            self.random.randbytes, DOMAIN, lambda _peer, _purpose: True,
+            identity,
+            database,
+            Codec(Question, Answer, Other),
+            self.registry,
+            metrics,
+            self.clock,
+            self.random.randbytes,
+            DOMAIN,
+            lambda _peer, _purpose: True,
         )
         party = self.parties[name] = Party(name, identity, messenger, database, metrics)
         if self.latest is not None:
@@ -125,11 +133,21 @@ class World:
         self.epoch_keys[version] = self.random.randbytes(32)
         oracle, gateway = self.parties.get("oracle"), self.parties.get("gateway")
         digests = [p.messenger.epochs.prepare(version).card.digest if p else b"\0" * 32 for p in (oracle, gateway)]
-        self.previous, self.latest = self.latest, Configuration(
-            version=version, active_from=int(self.clock.now() + lead), grace=grace, min_pow=0.0, max_ttl=60,
-            max_size=131_072, oracle=oracle.id if oracle else "", gateway=gateway.id if gateway else "",
-            epoch_key_commitment=epoch_commitment(self.epoch_keys[version]),
-            oracle_card_digest=digests[0], gateway_card_digest=digests[1],
+        self.previous, self.latest = (
+            self.latest,
+            Configuration(
+                version=version,
+                active_from=int(self.clock.now() + lead),
+                grace=grace,
+                min_pow=0.0,
+                max_ttl=60,
+                max_size=131_072,
+                oracle=oracle.id if oracle else "",
+                gateway=gateway.id if gateway else "",
+                epoch_key_commitment=epoch_commitment(self.epoch_keys[version]),
+                oracle_card_digest=digests[0],
+                gateway_card_digest=digests[1],
+            ),
         )
         for party in self.parties.values():
             party.note(party.messenger.adopt(self.latest, self.previous))

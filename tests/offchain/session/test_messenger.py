@@ -310,8 +310,12 @@ def test_announce__by_someone_the_chain_does_not_name__passed_over(world):
     gateway, imposter, a = world.party("gateway"), world.party("imposter"), world.party("a")
     world.rotate()
     genuine = gateway.messenger.epochs.latest
-    forged = genuine.__class__(**{**{f: getattr(genuine, f) for f in genuine.__struct_fields__},
-                                  "gateway_card_digest": imposter.messenger.own_card().digest})
+    forged = genuine.__class__(
+        **{
+            **{f: getattr(genuine, f) for f in genuine.__struct_fields__},
+            "gateway_card_digest": imposter.messenger.own_card().digest,
+        }
+    )
     imposter.messenger.epochs.latest = forged
     imposter.messenger.announce()
     world.run()

@@ -1,0 +1,130 @@
+"""The acts of a good day: sensors meet processors, readings flow, the season moves and the model with it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quietfleet.chain.service import ReleasesContract, ServiceContract
+from quietfleet.crypto import keccak256
+from quietfleet.storage import AuditEntry, Database
+from quietfleet.testbed.founding import CHANNEL, STUCK
+from quietfleet.testbed.scene import Scene, at
+
+STICKS: Final = "2013-03-29T12:00"
+SOUND: Final = 2  # of three sensors
+
+
+async def meet(scene: Scene) -> None:
+    """Each sensor finds a processor; nobody is named before both have accepted."""
+    sensors = scene.sensors()
+    await scene.fleet.until(
+        "every sensor has a session", lambda: all(scene.has(s, "session-open") for s in sensors), 40
+    )
+    orderly = all(_accepted_first(scene, name) for name in sensors)
+    pairs = {name: scene.last(name, "session-open").detail["peer"] for name in sensors}
+    async with scene.client() as client:
+        service = ServiceContract(client)
+        allowed = [await service.can_cooperate(scene.fleet.members[name].id, peer) for name, peer in pairs.items()]
+    scene.line(
+        "3 sensors found processors through the oracle; identities followed acceptance by both",
+        f"journals: accepted → introduced → session; chain: canCooperate for {sum(allowed)} of 3 pairs",
+        holds=orderly and all(allowed),
+    )
+
+
+def _accepted_first(scene: Scene, sensor: str) -> bool:
+    introduced = scene.first(sensor, "introduced")
+    processor = scene.name_of(introduced.detail["peer"])
+    there = scene.first(processor, "introduced", peer=scene.fleet.members[sensor].id)
+    accepted = max(scene.first(sensor, "deal-accepted").at, scene.first(processor, "deal-accepted").at)
+    return accepted <= min(introduced.at, there.at)
+
+
+async def work(scene: Scene) -> None:
+    """Readings flow, recommendations return."""
+    sensors = scene.sensors()
+    await scene.fleet.until("every sensor gets a forecast", lambda: all(scene.forecasts(s) for s in sensors), 40)
+    last = {name: scene.forecasts(name)[-1].detail for name in sensors}
+    advice = last[sensors[0]]
+    scene.line(
+        f"readings flow, recommendations return: “{advice['advice']}”, {advice['forecast']} °C in 3 h, "
+        f"{advice['confidence']:.0%} sure",
+        f"journals: model release {advice['release']} answered all 3 sensors",
+        holds=all(detail["release"] >= 1 for detail in last.values()),
+    )
+
+
+async def drift(scene: Scene) -> None:
+    """The season moves for all; one sensor sticks."""
+    await scene.fleet.until("the day the needle sticks", lambda: scene.data_time() >= at(STICKS), 60)
+    stuck_since = scene.data_time()
+    scene.fault(STUCK, stuck=True)
+    await scene.fleet.until("the stuck sensor is quarantined", lambda: bool(_quarantines(scene)), 20)
+    await scene.fleet.until("drift is called and shared", lambda: scene.has("gateway", "drift-shared"), 30)
+    await scene.fleet.until("both processors run the new release", lambda: _renewed(scene), 40)
+    await scene.fleet.until("the sound sensors' data pass that day", lambda: _ahead(scene, stuck_since) == SOUND, 30)
+    shared = scene.first("gateway", "drift-shared").detail
+    scene.line(
+        f"the season moved: {', '.join(shared['channels'])} drifted {shared['percent']:.0f} % (threshold 70) "
+        "on all sound sensors → retrained",
+        "journals: processors reported, the gateway judged all devices together",
+        holds=shared["percent"] > 70,  # noqa: PLR2004 - the paper's threshold
+    )
+    await _anchored(scene)
+    _spared(scene, stuck_since)
+    scene.fault(STUCK, stuck=False)
+
+
+async def _anchored(scene: Scene) -> None:
+    async with scene.client() as client:
+        release = await ReleasesContract(client).current(keccak256(CHANNEL.encode()))
+    installed = {scene.last(name, "release-installed").detail["manifest"] for name in scene.processors()}
+    sequence = release.sequence if release else 0
+    scene.line(
+        f"release {sequence} anchored on chain and taken up by both processors",
+        "chain: manifest hash = hash each processor verified before installing",
+        holds=release is not None and installed == {release.manifest_hash.hex()},
+    )
+
+
+def _spared(scene: Scene, stuck_since: float) -> None:
+    """The data set aside never reached the store that models are trained from."""
+    quarantine = _quarantines(scene)[0].detail
+    newest = _newest(scene)
+    behind = [device for device, end in newest.items() if end < stuck_since]
+    trained = [entry.detail["newest"] for entry in scene.fleet.journal("gateway", "training")]
+    clean = all(ends.get(device, 0.0) < stuck_since for ends in trained for device in behind)
+    scene.line(
+        f"the stuck sensor was quarantined ({quarantine['reason']}), not trained on",
+        f"gateway: {len(behind)} of {len(newest)} devices has no reading from after it stuck, nor had any training set",
+        holds=len(behind) == 1 and len(newest) == 1 + SOUND and clean,
+    )
+
+
+def _ahead(scene: Scene, moment: float) -> int:
+    return sum(end > moment for end in _newest(scene).values())
+
+
+def _newest(scene: Scene) -> dict[str, float]:
+    """When the newest reading of each device in the gateway's store is from, in data time."""
+    with Database.observe(scene.fleet.members["gateway"].folder / "state" / "worker.db") as database:
+        days = [day for (day,) in database.execute("SELECT day FROM series_day ORDER BY day").fetchall()]
+        ends = [database.execute(f"SELECT device, max(time) FROM series_{day} GROUP BY device") for day in days]  # noqa: S608
+        return {device: end for found in ends for device, end in found.fetchall()}
+
+
+def _renewed(scene: Scene) -> bool:
+    return all(
+        (entry := scene.maybe_last(name, "release-installed")) is not None and entry.detail["sequence"] > 1
+        for name in scene.processors()
+    )
+
+
+def _quarantines(scene: Scene) -> list[AuditEntry]:
+    stuck = scene.fleet.members[STUCK].id
+    return [
+        e
+        for name in scene.processors()
+        for e in scene.fleet.journal(name, "quarantined")
+        if e.detail["sensor"] == stuck
+    ]

@@ -1,0 +1,66 @@
+"""The command line as an operator has it: a folder, a passphrase, and the words they type."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from quietfleet.chain.deployment import ContractRecord, Deployment, save_deployment
+from quietfleet.cli import main
+from quietfleet.crypto import PrivateKey, keccak256
+from quietfleet.crypto.keystore import create_keystore
+
+PASSPHRASE = "correct horse"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs `quietfleet …` in an empty folder; `passphrase=None` leaves both variables unset."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUIETFLEET_PASSPHRASE_FILE", raising=False)
+
+    def run(*words, passphrase=PASSPHRASE):
+        return CliRunner().invoke(main, [str(word) for word in words], env={"QUIETFLEET_PASSPHRASE": passphrase})
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Runs a command that must fail as the operator should see it: exit 1, one sentence, no traceback."""
+
+    def refused(*words, passphrase=PASSPHRASE):
+        result = run(*words, passphrase=passphrase)
+        assert result.exit_code == 1, result.output
+        assert isinstance(result.exception, SystemExit)
+        assert result.stdout == ""
+        assert result.stderr.startswith("quietfleet: ")
+        assert result.stderr.count("\n") == 1
+        assert "Traceback" not in result.stderr
+        return result.stderr
+
+    return refused
+
+
+@pytest.fixture
+def device(tmp_path):
+    """A device's key, in `porch.json`."""
+    key = PrivateKey.from_bytes(keccak256(b"porch"))
+    create_keystore(tmp_path / "porch.json", key, PASSPHRASE, light=True)
+    return key
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    """The contracts of chain 31337, in `31337.json`."""
+    place = Deployment(31337, ContractRecord("0x" + "11" * 20, (), 0), ContractRecord("0x" + "22" * 20, (), 0))
+    save_deployment(tmp_path / "31337.json", place)
+    return place
+
+
+@pytest.fixture
+def worker(tmp_path, device, deployment):
+    """A worker's settings, in `worker.toml`."""
+    chain = '[chain]\ndeployment = "31337.json"\n'
+    (tmp_path / "worker.toml").write_text(f'[worker]\nname = "porch"\nkeystore = "porch.json"\n{chain}')
+    return device

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from quietfleet.errors import SettingsError
+from quietfleet.settings import Settings, load_settings, passphrase
+
+WORKER = '[worker]\nname = "porch"\n[chain]\ndeployment = "31337.json"\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a settings file and returns its path."""
+
+    def write(text):
+        path = tmp_path / "worker.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def sentence(caught):
+    """The error as the operator reads it: one line that begins with what to do."""
+    text = str(caught.value)
+    assert text.startswith("The settings cannot be used: correct the file or variable named here. (")
+    assert "\n" not in text
+    return text
+
+
+def test_load__only_what_must_be_said__the_rest_has_defaults(write, tmp_path):
+    settings = load_settings(write(WORKER), {})
+    assert settings.worker.name == "porch"
+    assert settings.chain.rpc == "http://127.0.0.1:8545"
+    assert settings.network.peers == []
+    assert settings.path("state") == (tmp_path / "state").resolve()
+
+
+def test_load__relative_and_absolute_paths__resolve_beside_the_file(write, tmp_path):
+    settings = load_settings(write(WORKER), {})
+    assert settings.path(settings.chain.deployment) == (tmp_path / "31337.json").resolve()
+    assert str(settings.path("/etc/quietfleet/key.json")) == "/etc/quietfleet/key.json"
+
+
+def test_load__file_names_a_folder_of_its_own__refused_or_ignored_never_followed(write, tmp_path):
+    settings = load_settings(write(f'folder = "/etc"\n{WORKER}'), {})
+    assert settings.path("state") == (tmp_path / "state").resolve()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "read"),
+    [
+        ("QUIETFLEET_CHAIN_RPC", "http://10.0.0.1:1", lambda s: s.chain.rpc == "http://10.0.0.1:1"),
+        ("QUIETFLEET_CHAIN_MAX_AGE", "2.5", lambda s: s.chain.max_age == 2.5),
+        ("QUIETFLEET_CHAIN_CONFIRMATIONS", "3", lambda s: s.chain.confirmations == 3),
+        ("QUIETFLEET_WORKER_NAME", "attic", lambda s: s.worker.name == "attic"),
+        ("QUIETFLEET_NETWORK_PEERS", "a:1,b:2", lambda s: s.network.peers == ["a:1", "b:2"]),
+        ("QUIETFLEET_SENSOR_SPEED", "86400", lambda s: s.sensor.speed == 86_400),
+        ("QUIETFLEET_PROCESSOR_CAPACITY", "2", lambda s: s.processor.capacity == 2),
+        ("QUIETFLEET_GATEWAY_SEED", "7", lambda s: s.gateway.seed == 7),
+    ],
+)
+def test_load__environment_names_a_value__it_wins(write, variable, text, read):
+    path = write(WORKER + '[network]\npeers = ["z:9"]\n')
+    assert not read(load_settings(path, {}))
+    assert read(load_settings(path, {variable: text}))
+
+
+def test_load__environment_completes_a_file__accepted(write):
+    settings = load_settings(write('[worker]\nname = "porch"\n'), {"QUIETFLEET_CHAIN_DEPLOYMENT": "d.json"})
+    assert settings.chain.deployment == "d.json"
+
+
+def test_load__passphrase_variable__is_no_setting(write):
+    load_settings(write(WORKER), {"QUIETFLEET_PASSPHRASE": "secret", "QUIETFLEET_UNRELATED": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[worker", "table declaration"),
+        ("", "worker"),
+        ('[worker]\nname = "porch"\n', "chain"),
+        ('[worker]\nname = "porch"\n[chain]\n', "deployment"),
+        (WORKER + "[sensors]\n", "sensors"),
+        (WORKER + "[network]\npeer = []\n", "peer"),
+        (WORKER + "rpc = 8545\n", "$.chain.rpc"),
+        (WORKER + 'poll = "often"\n', "$.chain.poll"),
+        (WORKER + "poll = 0\n", "$.chain.poll"),
+        (WORKER + "max_age = -1\n", "$.chain.max_age"),
+        (WORKER + "max_age = nan\n", "$.chain.max_age"),
+        (WORKER + "confirmations = -1\n", "$.chain.confirmations"),
+        (WORKER + "confirmations = 1.5\n", "$.chain.confirmations"),
+        (WORKER + '[network]\npeers = "a:1"\n', "$.network.peers"),
+        (WORKER + "[network]\nttl = 0\n", "$.network.ttl"),
+        (WORKER + "[sensor]\nspeed = 0.0\n", "$.sensor.speed"),
+        (WORKER + "[sensor]\nsend_every = -2\n", "$.sensor.send_every"),
+        (WORKER + '[sensor]\ncapability = ""\n', "$.sensor.capability"),
+        (WORKER + "[processor]\ncapacity = 0\n", "$.processor.capacity"),
+        (WORKER + "[processor]\nmonitor_every = 0\n", "$.processor.monitor_every"),
+        (WORKER + '[gateway]\nseed = "x"\n', "$.gateway.seed"),
+        ('worker = "porch"\n[chain]\ndeployment = "d"\n', "$.worker"),
+    ],
+)
+def test_load__bad_input__one_sentence_names_it(write, text, says):
+    path = write(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, {})
+    assert says in sentence(caught)
+    assert str(path) in sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "says"),
+    [
+        ("QUIETFLEET_CHAIN_POLL", "soon", "$.chain.poll"),
+        ("QUIETFLEET_CHAIN_MAX_AGE", "nan", "$.chain.max_age"),
+        ("QUIETFLEET_NETWORK_TTL", "-1", "$.network.ttl"),
+        ("QUIETFLEET_WORKER_NAME", "", "$.worker.name"),
+    ],
+)
+def test_load__bad_variable__one_sentence_names_it(write, variable, text, says):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(WORKER), {variable: text})
+    assert says in sentence(caught)
+
+
+def test_load__variable_for_a_section_that_is_no_table__the_file_is_blamed(write):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write('chain = 1\n[worker]\nname = "p"\n'), {"QUIETFLEET_CHAIN_RPC": "http://x"})
+    assert "$.chain" in sentence(caught)
+
+
+@pytest.mark.parametrize("what", ["missing", "a folder", "no text"])
+def test_load__no_file_to_read__says_so(tmp_path, what):
+    path = tmp_path / "worker.toml"
+    if what == "a folder":
+        path.mkdir()
+    if what == "no text":
+        path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, {})
+    assert str(path) in sentence(caught)
+
+
+def test_settings__values__cannot_be_changed(write):
+    settings = load_settings(write(WORKER), {})
+    with pytest.raises(AttributeError):
+        settings.chain.rpc = "http://elsewhere"
+    assert isinstance(settings, Settings)
+
+
+def test_passphrase__in_the_environment__taken_as_it_is(tmp_path):
+    file = tmp_path / "phrase"
+    file.write_text("from the file")
+    both = {"QUIETFLEET_PASSPHRASE": " spaced ", "QUIETFLEET_PASSPHRASE_FILE": str(file)}
+    assert passphrase(both) == " spaced "
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_passphrase__in_a_file__the_line_end_is_not_part_of_it(tmp_path, ending):
+    file = tmp_path / "phrase"
+    file.write_bytes(b"open sesame " + ending.encode())
+    assert passphrase({"QUIETFLEET_PASSPHRASE_FILE": str(file)}) == "open sesame "
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"QUIETFLEET_PASSPHRASE": ""}, {"QUIETFLEET_PASSPHRASE": "", "QUIETFLEET_PASSPHRASE_FILE": ""}]
+)
+def test_passphrase__nowhere__names_both_variables(environment):
+    with pytest.raises(SettingsError) as caught:
+        passphrase(environment)
+    assert re.search("QUIETFLEET_PASSPHRASE or QUIETFLEET_PASSPHRASE_FILE", sentence(caught))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe"])
+def test_passphrase__file_without_a_phrase__names_the_variable(tmp_path, content):
+    file = tmp_path / "phrase"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        passphrase({"QUIETFLEET_PASSPHRASE_FILE": str(file)})
+    assert "QUIETFLEET_PASSPHRASE_FILE" in sentence(caught)
