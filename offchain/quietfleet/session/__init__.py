@@ -1,11 +1,12 @@
 """Identities, handshakes, conversations and the connection table: who talks to whom, and when that ends."""
 
+from quietfleet.session._calls import GATEWAY, ORACLE
 from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_card
 from quietfleet.session._codec import Codec, Mode, Packet
 from quietfleet.session._epochs import Epochs, epoch_commitment
 from quietfleet.session._vault import Vault
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
-from quietfleet.session.messenger import GATEWAY, ORACLE, Messenger, Registry, Transmission
+from quietfleet.session.messenger import Messenger, Registry, Transmission
 
 __all__ = [
     "GATEWAY",

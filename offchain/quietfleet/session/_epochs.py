@@ -77,6 +77,10 @@ class Epochs:
         """Return the epoch key of `version`, if we hold it."""
         return self._keys.get(version)
 
+    def epoch_keys(self) -> list[tuple[int, bytes]]:
+        """Every epoch key we hold, oldest version first."""
+        return sorted(self._keys.items())
+
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Store an epoch key; raises `HandshakeRefused` when it is not the one the chain committed to."""
         if epoch_commitment(key) != configuration.epoch_key_commitment:
@@ -118,6 +122,12 @@ class Epochs:
             self._keys[version] = epoch_key
 
 
-def generation_root(root: bytes, version: int, epoch_key: bytes) -> bytes:
-    """The next root of a session: the old one with the epoch key mixed in (empty for sessions that fetch it)."""
-    return derive(root, "epoch", version.to_bytes(4, "big"), epoch_key)
+def generation_base(root: bytes, at: int, version: int, epoch_key: bytes) -> tuple[bytes, bytes]:
+    """Return the secret that `version`'s chains come from, and the root of the version after it.
+
+    `root` is the session's root of version `at`, no later than `version`; it ratchets once a version whether or not
+    that version was ever used, so that two sides agree even if one missed a configuration that was replaced.
+    """
+    for _ in range(version - at):
+        root = derive(root, "next root")
+    return derive(root, "epoch", version.to_bytes(4, "big"), epoch_key), derive(root, "next root")

@@ -1,9 +1,9 @@
 """The connection table: who we are in session with, under which keys, and whom we were severed from.
 
-A session has one root key and, per configuration version, a generation: one ratcheted chain in each direction. A
-rotation adds a generation to every session; the end of its predecessor's grace erases the old one. Severing erases all
-keys at once and leaves only the topics that were still expected, so that what a severed device goes on sending is
-recognised, ignored and counted without being readable.
+A session has a root that ratchets once a configuration version and, per version, a generation: one chain of message
+keys in each direction, made from root and epoch key. A rotation adds a generation to every session; the end of its
+predecessor's grace erases the old one. Severing erases all keys at once and leaves only the topics that were still
+expected, so that what a severed device goes on sending is recognised, ignored and counted without being readable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from quietfleet.crypto import derive
-from quietfleet.session._epochs import generation_root
+from quietfleet.session._epochs import generation_base
 from quietfleet.session._ratchet import ChainState, MessageKey, Receiver, Sender
 from quietfleet.session._vault import Random, Vault
 from quietfleet.storage import Database
@@ -97,15 +97,14 @@ class Table:
         self._vault.put(session.id, session)
 
     def add_generation(self, session: Session, version: int, epoch_key: bytes) -> None:
-        """Re-key a session for `version`; neither the old root nor these chains follow from the new root."""
-        base = generation_root(session.root, version, epoch_key)
-        session.root, session.root_version = derive(base, "next root"), version
+        """Give a session its chains for `version`; its root moves past it, so that they cannot be made again."""
+        base, session.root = generation_base(session.root, session.root_version, version, epoch_key)
+        session.root_version = version + 1
         there, back = derive(base, "to responder"), derive(base, "to initiator")
         send, receive = (there, back) if session.initiator else (back, there)
         session.generations[version] = Generation(ChainState(send), ChainState(receive))
-        if session.id in self.sessions:
-            self._listen(session, version)
-            self.save(session)
+        self._listen(session, version)
+        self.save(session)
 
     def drop_generation(self, session: Session, version: int) -> None:
         """Erase one generation's keys."""

@@ -17,11 +17,11 @@ import msgspec
 
 from quietfleet.chain.types import Configuration
 from quietfleet.clock import Clock
-from quietfleet.crypto import PrivateKey, derive
-from quietfleet.errors import CardRefused, CryptoError, HandshakeRefused, MessageRefused, NoSession, PayloadError
+from quietfleet.crypto import PrivateKey
+from quietfleet.errors import CryptoError, HandshakeRefused, MessageRefused, PayloadError
 from quietfleet.metrics import Metrics
-from quietfleet.session import _handshake as handshake
-from quietfleet.session._card import Card, decode_card, encode_card
+from quietfleet.session._calls import Attempt, Caller, Calls, new_session
+from quietfleet.session._card import Card
 from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode
 from quietfleet.session._conversation import Conversations, Pending, Unexpected
 from quietfleet.session._epochs import Epochs
@@ -29,14 +29,11 @@ from quietfleet.session._table import Match, Session, Table
 from quietfleet.session._vault import Random
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
 from quietfleet.storage import Database
-from quietfleet.whisper import TOPIC_ENTROPY, admits, open_symmetric, room, seal_symmetric, topic_within
+from quietfleet.whisper import open_symmetric, room, seal_symmetric
 
 SIZE_CLASSES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 114_688)
-ORACLE = "oracle"
-GATEWAY = "gateway"
-HELLO_RETRY = 2.0
-HELLO_PATIENCE = 20.0
 NOTICE_PATIENCE = 30.0
+CONFIRM_WITHIN = 60.0  # seconds after which a session its initiator never used is dropped
 
 
 class Registry(Protocol):
@@ -53,15 +50,6 @@ class Transmission:
 
     topic: bytes
     data: bytes
-
-
-@dataclass(slots=True)
-class _Attempt:
-    hello: handshake.Hello
-    own_version: int
-    peer: Card
-    due: float
-    until: float
 
 
 class Messenger:
@@ -86,13 +74,12 @@ class Messenger:
         self._metrics = metrics
         self._clock = clock
         self._random = random
-        self._domain = domain
         self._admit = admit
         self.epochs = Epochs(database, identity, random)
         self.table = Table(database, identity.to_bytes(), random)
         self.conversations = Conversations(database, identity.to_bytes(), random)
         self._database = database
-        self._attempts: dict[bytes, _Attempt] = {}
+        self._calls = Calls(identity, self.epochs, random, domain, self._control)
         self._controls: list[Transmission] = []
 
     def reload(self) -> None:
@@ -105,9 +92,10 @@ class Messenger:
     # configuration and epochs
 
     def adopt(self, latest: Configuration | None, previous: Configuration | None) -> list[Event]:
-        """Follow the chain's configuration: own keys for new versions, sessions re-keyed, those left behind closed."""
+        """Follow the chain's configuration: own keys for new versions, sessions re-keyed, old versions erased."""
         self.epochs.adopt(latest, previous, self._clock.now())
-        return self._rekey() + self._retire()
+        self._rekey()
+        return self._retire()
 
     def own_card(self) -> Card | None:
         """Our card for the configuration in force."""
@@ -115,70 +103,40 @@ class Messenger:
         secrets = self.epochs.secrets(configuration.version) if configuration else None
         return secrets.card if secrets else None
 
-    def set_epoch_key(self, configuration: Configuration, key: bytes) -> list[Event]:
-        """Take the epoch key the oracle granted and re-key every session with it."""
+    def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
+        """Take the epoch key the oracle granted and re-key every session; `HandshakeRefused` if it is a wrong one."""
         self.epochs.set_epoch_key(configuration, key)
-        return self._rekey()
+        self._rekey()
 
     def announce(self) -> None:
         """Queue our card for everyone, when the configuration names us as oracle or gateway."""
-        for configuration in (self.epochs.latest, self.epochs.previous):
-            secrets = self.epochs.secrets(configuration.version) if configuration else None
-            if configuration and secrets and secrets.card.digest in _service_digests(configuration):
-                key, topic = _announcement(self._domain, configuration.version)
-                self._control(topic, key, encode_card(secrets.card))
+        self._calls.announce()
 
     # sessions
 
     def connect(self, card: Card, purpose: str) -> None:
-        """Start a handshake with the holder of `card`; `Opened` or `Closed` follows."""
-        own = self.epochs.secrets(card.version)
-        if own is None:
-            raise HandshakeRefused("that card belongs to another configuration version")
-        if any(
-            attempt.peer.worker == card.worker and attempt.peer.version == card.version
-            for attempt in self._attempts.values()
-        ):
-            return
-        now = self._clock.now()
-        hello = handshake.make_hello(self._identity, own.card, card, purpose, now, self._random(48), self._domain)
-        self._attempts[hello.hello_id] = _Attempt(hello, card.version, card, now, now + HELLO_PATIENCE)
-
-    def connecting(self, peer: str) -> bool:
-        """Tell whether a handshake with `peer` is under way."""
-        return any(attempt.peer.worker == peer for attempt in self._attempts.values())
+        """Start a handshake with the holder of `card`; `Opened` or `Closed` follows. Raises `HandshakeRefused`."""
+        self._calls.dial(card, purpose, self._clock.now())
 
     def session(self, peer: str) -> Session | None:
         """The session messages to `peer` go through now, if there is one."""
         now = self._clock.now()
-        usable = (
-            s for s in self.table.with_peer(peer) if (s.initiator or s.confirmed) and self._version(s, now) is not None
-        )
+        usable = (s for s in self.table.with_peer(peer) if s.confirmed and self._version(s, now) is not None)
         return next(usable, None)
 
     def has_session(self, peer: str, version: int) -> bool:
         """Tell whether a session with `peer` that began under `version` is open."""
-        return any(s.version == version and (s.initiator or s.confirmed) for s in self.table.with_peer(peer))
+        return any(s.version == version and s.confirmed for s in self.table.with_peer(peer))
 
     def sever(self, peer: str, reason: str) -> list[Event]:
         """End everything with `peer` at once: keys erased, messages dropped, later ones ignored and counted."""
-        for hello_id in [h for h, attempt in self._attempts.items() if attempt.peer.worker == peer]:
-            del self._attempts[hello_id]
+        self._calls.hang_up(peer)
         expired = self._expire(self.conversations.drop_peer(peer))
         closed: list[Event] = []
         for session in self.table.with_peer(peer):
             self.table.remove(session, bury=True)
             closed.append(Closed(peer, session.purpose, reason))
         return closed + expired
-
-    def close(self, peer: str, reason: str) -> list[Event]:
-        """Say goodbye and end the session."""
-        session = self.session(peer)
-        if session is None:
-            return []
-        packet = Packet(self._random(16), None, Mode.REPLY, 0.0, encode(Goodbye(reason)))
-        self._transmit(session, encode(packet))
-        return self.sever(peer, reason)
 
     # messages
 
@@ -212,32 +170,26 @@ class Messenger:
         if severed is not None:
             self._metrics.count("messages_ignored", reason="severed")
             return [Ignored(severed)]
-        return self._announcement_seen(topic, data) or self._welcomed(topic, data) or self._called(topic, data)
+        return self._handshake(topic, data)
 
     def tick(self) -> list[Event]:
         """Let time pass: expire requests, retry handshakes, retire versions."""
         now = self._clock.now()
         self.conversations.forget(now)
         events = self._expire(self.conversations.expired(now)) + self._retire()
-        for hello_id, attempt in list(self._attempts.items()):
-            if now > attempt.until:
-                del self._attempts[hello_id]
-                events.append(Closed(attempt.peer.worker, attempt.hello.purpose, "no answer"))
-            elif now >= attempt.due:
-                attempt.due = now + HELLO_RETRY
-                topic = topic_within(attempt.peer.bloom, self._random(TOPIC_ENTROPY))
-                self._control(topic, attempt.peer.contact_key, handshake.seal_hello(attempt.hello, attempt.peer))
-        return events
+        given_up = self._calls.tick(now)
+        return events + [Closed(attempt.peer.worker, attempt.hello.purpose, "no answer") for attempt in given_up]
 
     def transmissions(self) -> list[Transmission]:
         """Hand out what is due, each under a fresh key that is stored as spent before this returns."""
         now = self._clock.now()
-        with self._database.transaction():
-            for pending in self.conversations.due(now):
-                session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
-                if session is None or not self._allowed(session.peer) or not self._transmit(session, pending.packet):
-                    continue
-                self.conversations.sent(pending, now)
+        try:
+            with self._database.transaction():
+                for pending in self.conversations.due(now):
+                    self._attempt(pending, now)
+        except BaseException:
+            self.reload()
+            raise
         ready, self._controls = self._controls, []
         return ready
 
@@ -263,6 +215,11 @@ class Messenger:
             Pending(packet.id, peer, encode(packet), mode, now, now + within, tags, context, via=via)
         )
         return packet.id
+
+    def _attempt(self, pending: Pending, now: float) -> None:
+        session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
+        if session is not None and self._allowed(session.peer) and self._transmit(session, pending.packet):
+            self.conversations.sent(pending, now)
 
     def _transmit(self, session: Session, packet: bytes) -> bool:
         version = self._version(session, self._clock.now())
@@ -346,7 +303,7 @@ class Messenger:
         return True
 
     def _confirm(self, session: Session) -> list[Event]:
-        if session.initiator or session.confirmed:
+        if session.confirmed:
             return []
         session.confirmed, session.welcome = True, b""
         self.table.save(session)
@@ -355,142 +312,88 @@ class Messenger:
 
     def _replace(self, session: Session) -> list[Event]:
         """Let a confirmed session replace older ones with the same peer; oracle sessions end with their version."""
-        if not session.mixes:
-            return []
-        older = [s for s in self.table.with_peer(session.peer) if s.mixes and s.id != session.id]
+        older = [s for s in self.table.with_peer(session.peer) if session.mixes and s.mixes and s.id != session.id]
         for other in older:
             self.table.remove(other, bury=False)
-        return []
+        return [Closed(s.peer, s.purpose, "replaced by a new session") for s in older if s.purpose != session.purpose]
 
     # handshakes
 
-    def _announcement_seen(self, topic: bytes, data: bytes) -> list[Event]:
-        for configuration in (self.epochs.latest, self.epochs.previous):
-            if configuration is None:
-                continue
-            key, announced = _announcement(self._domain, configuration.version)
-            if announced != topic:
-                continue
-            try:
-                card = decode_card(open_symmetric(key, data).payload)
-            except (CryptoError, PayloadError, CardRefused):
-                continue
-            if card.digest in _service_digests(configuration):
-                return [CardSeen(card)]
-        return []
-
-    def _welcomed(self, topic: bytes, data: bytes) -> list[Event]:
-        for attempt in list(self._attempts.values()):
-            own = self.epochs.secrets(attempt.own_version)
-            if own is None or topic != self._welcome_topic(attempt.hello, own.card):
-                continue
-            try:
-                sealed = open_symmetric(handshake.welcome_key(attempt.hello), data).payload
-                welcome = handshake.open_welcome(own.hpke, own.card, sealed, attempt.hello, attempt.peer, self._domain)
-            except (CryptoError, PayloadError, HandshakeRefused):
-                continue
-            root = handshake.root_key(attempt.hello, welcome, attempt.peer, self._domain)
-            session = self._open_session(root, attempt.hello, own.card, attempt.peer, initiator=True)
-            if session is None:
-                return []
-            del self._attempts[attempt.hello.hello_id]
-            self._replace(session)
-            self._send(session.peer, Ready(), Mode.NOTICE, NOTICE_PATIENCE, (Ack,), "", via=session.id)
-            return [Opened(session.peer, session.purpose, initiator=True)]
-        return []
-
-    def _called(self, topic: bytes, data: bytes) -> list[Event]:
-        for secrets in self.epochs.all_secrets():
-            if not admits(secrets.card.bloom, topic):
-                continue
-            try:
-                sealed = open_symmetric(secrets.card.contact_key, data).payload
-                hello, peer = handshake.open_hello(secrets.hpke, secrets.card, sealed, self._clock.now(), self._domain)
-            except (CryptoError, PayloadError):
-                continue
-            except HandshakeRefused:
-                self._metrics.count("handshakes_refused")
-                return []
-            self._answer(hello, peer, secrets.card)
-            return []
-        self._metrics.count("messages_passed_over")
-        return []
-
-    def _answer(self, hello: handshake.Hello, peer: Card, own: Card) -> None:
-        known = next((s for s in self.table.with_peer(peer.worker) if s.hello_id == hello.hello_id), None)
-        if known is not None:
-            self._send_welcome(hello, known.welcome)
-            return
-        handled = self.conversations.handled(hello.hello_id) is not None
-        if handled or not self._allowed(peer.worker) or not self._admit(peer.worker, hello.purpose):
+    def _handshake(self, topic: bytes, data: bytes) -> list[Event]:
+        card = self._calls.announced(topic, data)
+        if card is not None:
+            return [CardSeen(card)]
+        answer = self._calls.answered(topic, data)
+        if answer is not None:
+            return self._welcomed(*answer)
+        try:
+            caller = self._calls.called(topic, data, self._clock.now())
+        except HandshakeRefused:
             self._metrics.count("handshakes_refused")
-            return
-        welcome = handshake.make_welcome(self._identity, hello, own, self._random(32), self._domain)
-        root = handshake.root_key(hello, welcome, own, self._domain)
-        session = self._open_session(root, hello, own, peer, initiator=False)
-        if session is None:
-            return
-        session.welcome = handshake.seal_welcome(welcome, peer)
-        self.table.save(session)
-        self.conversations.remember(hello.hello_id, peer.worker, self._clock.now())
-        self._send_welcome(hello, session.welcome)
+            return []
+        if caller is None:
+            self._metrics.count("messages_passed_over")
+        elif not self._answer(caller):
+            self._metrics.count("handshakes_refused")
+        return []
 
-    def _send_welcome(self, hello: handshake.Hello, sealed: bytes) -> None:
-        if sealed:
-            initiator = decode_card(hello.card)
-            self._control(self._welcome_topic(hello, initiator), handshake.welcome_key(hello), sealed)
+    def _welcomed(self, attempt: Attempt, root: bytes) -> list[Event]:
+        session = new_session(root, attempt.hello, attempt.own.card, attempt.peer, self._clock.now(), initiator=True)
+        if not self._enter(session):
+            return []
+        self._calls.connected(attempt)
+        replaced = self._replace(session)
+        self._send(session.peer, Ready(), Mode.NOTICE, NOTICE_PATIENCE, (Ack,), "", via=session.id)
+        return [*replaced, Opened(session.peer, session.purpose, initiator=True)]
 
-    def _welcome_topic(self, hello: handshake.Hello, initiator: Card) -> bytes:
-        return topic_within(initiator.bloom, derive(hello.share, "welcome topic", length=TOPIC_ENTROPY))
+    def _answer(self, caller: Caller) -> bool:
+        """Answer a Hello if chain and agent allow it; one seen before gets the answer it got."""
+        hello, peer, now = caller.hello, caller.peer.worker, self._clock.now()
+        known = next((s for s in self.table.with_peer(peer) if s.hello_id == hello.hello_id), None)
+        if known is not None:
+            if known.welcome:
+                self._calls.send_welcome(caller, known.welcome)
+            return True
+        replayed = self.conversations.handled(hello.hello_id) is not None
+        if replayed or not self._allowed(peer) or not self._admit(peer, hello.purpose):
+            return False
+        sealed, root = self._calls.welcome(caller)
+        session = new_session(root, hello, caller.own, caller.peer, now, initiator=False)
+        session.welcome = sealed
+        if not self._enter(session):
+            return False
+        self.conversations.remember(hello.hello_id, peer, now)
+        self._calls.send_welcome(caller, sealed)
+        return True
 
-    def _open_session(
-        self, root: bytes, hello: handshake.Hello, own: Card, peer: Card, *, initiator: bool
-    ) -> Session | None:
-        """Enter a session with its first generation; None when the epoch key it needs has not come yet."""
-        mixes = hello.purpose != ORACLE
-        epoch_key = self.epochs.epoch_key(peer.version) if mixes else b""
+    def _enter(self, session: Session) -> bool:
+        """Enter a session with its first generation; not yet, if the epoch key it needs has not come."""
+        epoch_key = self.epochs.epoch_key(session.version) if session.mixes else b""
         if epoch_key is None:
-            return None
-        session = Session(
-            id=derive(root, "session id", length=16),
-            peer=peer.worker,
-            initiator=initiator,
-            purpose=hello.purpose,
-            version=peer.version,
-            mixes=mixes,
-            opened_at=self._clock.now(),
-            own_bloom=own.bloom,
-            peer_bloom=peer.bloom,
-            root=root,
-            root_version=0,
-            generations={},
-            confirmed=False,
-            hello_id=hello.hello_id,
-        )
-        self.table.add_generation(session, peer.version, epoch_key)
+            return False
+        for other in self.table.with_peer(session.peer):
+            if not other.confirmed:
+                self.table.remove(other, bury=False)
         self.table.add(session)
+        self.table.add_generation(session, session.version, epoch_key)
         self._rekey()
-        return session
+        return True
 
     # time
 
-    def _rekey(self) -> list[Event]:
-        """Bring every session up to the newest version whose epoch key we hold; close those that missed one."""
-        latest = self.epochs.latest
-        events: list[Event] = []
+    def _rekey(self) -> None:
+        """Give every session a generation for each version whose epoch key we hold and that it has not passed."""
         for session in [s for s in self.table.sessions.values() if s.mixes]:
-            while latest is not None and session.root_version < latest.version:
-                key = self.epochs.epoch_key(session.root_version + 1)
-                if key is None:
-                    break
-                self.table.add_generation(session, session.root_version + 1, key)
-            if latest is not None and session.root_version + 1 < latest.version:
-                self.table.remove(session, bury=False)
-                events.append(Closed(session.peer, session.purpose, "missed a rotation"))
-        return events
+            for version, key in self.epochs.epoch_keys():
+                if version >= session.root_version:
+                    self.table.add_generation(session, version, key)
 
     def _retire(self) -> list[Event]:
+        """Erase the keys of versions whose grace is over, and sessions nobody ever used."""
         now = self._clock.now()
+        for session in list(self.table.sessions.values()):
+            if not session.confirmed and now > session.opened_at + CONFIRM_WITHIN:
+                self.table.remove(session, bury=False)
         gone = self.epochs.retire(now)
         if not gone:
             return []
@@ -511,20 +414,3 @@ class Messenger:
             body = self._codec.body(self._codec.packet(pending.packet).body)
             events.append(Expired(pending.peer, pending.context, body))
         return events
-
-    def require_session(self, peer: str) -> Session:
-        """Return the open session with `peer`; raises `NoSession`."""
-        session = self.session(peer)
-        if session is None:
-            raise NoSession(peer)
-        return session
-
-
-def _service_digests(configuration: Configuration) -> tuple[bytes, bytes]:
-    return configuration.oracle_card_digest, configuration.gateway_card_digest
-
-
-def _announcement(domain: bytes, version: int) -> tuple[bytes, bytes]:
-    """The key and topic of announcements: public, like the configuration they belong to."""
-    seed = derive(domain, "announcement", version.to_bytes(4, "big"))
-    return derive(seed, "key"), derive(seed, "topic", length=4)

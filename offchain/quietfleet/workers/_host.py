@@ -155,7 +155,7 @@ class Host:
             self._show()
             await asyncio.sleep(BEAT)
 
-    async def guarded(self, step: Callable[[], None]) -> None:
+    async def guarded(self, step: Callable[[], None]) -> bool:
         """Run one step in a transaction; what fails is rolled back, counted, and does not stop the worker."""
         try:
             with self.database.transaction():
@@ -164,8 +164,9 @@ class Host:
             log.exception("a step failed and was rolled back")
             self.metrics.count("steps_failed")
             self.recover()
-            return
+            return False
         await self.after()
+        return True
 
     def recover(self) -> None:
         """Bring memory back in line with the database after a rollback."""

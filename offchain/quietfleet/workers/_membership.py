@@ -85,5 +85,5 @@ class Membership:
         messenger = self._runtime.messenger
         for configuration in (messenger.epochs.latest, messenger.epochs.previous):
             if configuration is not None and configuration.version == grant.version:
-                self._runtime.feed(messenger.set_epoch_key(configuration, grant.key))
+                messenger.set_epoch_key(configuration, grant.key)
                 self._runtime.note("epoch-key", version=grant.version)

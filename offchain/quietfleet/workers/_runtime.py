@@ -157,10 +157,16 @@ class Runtime(Host):
 
     async def _hear(self) -> None:
         async for envelope in self.node.envelopes():
-            await self.guarded(lambda heard=envelope: self._receive(heard))  # type: ignore[misc]
+            if not await self.guarded(lambda heard=envelope: self._receive(heard)):  # type: ignore[misc]
+                await self.guarded(lambda heard=envelope: self._discard(heard))  # type: ignore[misc]
 
     def _receive(self, envelope: Envelope) -> None:
         self.feed(self.messenger.receive(envelope.topic, envelope.data))
+
+    def _discard(self, envelope: Envelope) -> None:
+        """Read a message no handler could stomach, and leave it at that: sent again, it is known and ignored."""
+        self.messenger.receive(envelope.topic, envelope.data)
+        self.metrics.count("messages_discarded")
 
     async def _publish(self, transmission: Transmission) -> None:
         configuration = self.messenger.epochs.latest

@@ -112,7 +112,7 @@ class Sensor:
 
     def _measure(self, now: float) -> None:
         readings = self.source.due(now)
-        if not readings or not self._runtime.registry.usable(self._runtime.id):
+        if not readings or not self._in_service():
             return
         for at, fields in readings:
             self._runtime.database.execute("INSERT INTO readings (at, fields) VALUES (?, ?)", (at, json.dumps(fields)))
@@ -122,6 +122,11 @@ class Sensor:
             lost = "DELETE FROM readings WHERE number IN (SELECT number FROM readings ORDER BY number LIMIT ?)"
             self._runtime.database.execute(lost, (excess,))
             self._runtime.note("readings-overflow", lost=excess)
+
+    def _in_service(self) -> bool:
+        """Whether we may measure: not when switched off, but also while the chain is out of sight, to send later."""
+        registry, me = self._runtime.registry, self._runtime.id
+        return registry.usable(me) or (registry.stale and self._runtime.replica.usable(me))
 
     def _send(self, processor: str, now: float) -> None:
         rows = self._runtime.database.execute(
@@ -187,6 +192,8 @@ class Sensor:
         self._runtime.note("session-open", peer=peer)
 
     def _closed(self, event: Closed) -> None:
+        if event.purpose != f"{DEAL}{self._state.get('deal')}":
+            return
         self._runtime.note("session-closed", peer=event.peer, reason=event.reason)
         self._asked = False
         self._start_over(self._runtime.clock.now())

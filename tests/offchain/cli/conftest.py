@@ -20,7 +20,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.delenv("QUIETFLEET_PASSPHRASE_FILE", raising=False)
 
     def run(*words, passphrase=PASSPHRASE):
-        return CliRunner().invoke(main, [str(word) for word in words], env={"QUIETFLEET_PASSPHRASE": passphrase})
+        runner = CliRunner(mix_stderr=False)
+        environment = {"QUIETFLEET_PASSPHRASE": passphrase, "COLUMNS": "160"}
+        return runner.invoke(main, [str(word) for word in words], env=environment)
 
     return run
 

@@ -31,13 +31,18 @@ def on_chain(tmp_path):
     """Puts a configuration on chain, as far as this worker has read it."""
 
     def on_chain(version):
-        configuration = Configuration(version, 0, 60, 0.2, 60, 1 << 20, "", "", b"\1" * 32, b"\2" * 32, b"\3" * 32)
-        event = Located(version, 0, version, ConfigurationRotated(configuration))
+        events = tuple(Located(number, 0, number, _rotated(number)) for number in range(1, version + 1))
+        head = Head(version, version.to_bytes(32, "big"), version)
         with Database(tmp_path / "state" / "worker.db") as database:
-            head = Head(version, version.to_bytes(32, "big"), version)
-            Replica(database).advance(version - 1, Batch((event,), (head,)), 256)
+            Replica(database).advance(-1, Batch(events, (head,)), 256)
 
     return on_chain
+
+
+def _rotated(version):
+    return ConfigurationRotated(
+        Configuration(version, 0, 60, 0.2, 60, 1 << 20, "", "", b"\1" * 32, b"\2" * 32, b"\3" * 32)
+    )
 
 
 def test_prepare_epoch__first_time__shows_the_public_half_of_what_it_keeps(run, worker, epochs):

@@ -283,13 +283,15 @@ def test_tick__provider_silent__suspends_its_offer_and_requeues_the_seek(oracle:
     assert told(said, Proposal) == ["sensor", "processor"]
 
 
-def test_offer__after_silence__comes_last_for_that_seek(oracle: Oracle) -> None:
-    oracle.hear("sensor", Accept(oracle.deal(capacity=10).deal_id, b"s"))
+def test_offer__after_silence__comes_last_for_that_seek(oracle: Oracle, strangers: set[tuple[str, str]]) -> None:
+    oracle.hear("sensor", Accept(oracle.deal().deal_id, b"s"))
     oracle.wait(ANSWER_WITHIN)
-    oracle.hear("busy", make_offer("busy", capacity=2, capability=READINGS))
-    deal = proposal_in(oracle.seek("sensor")).deal_id
-    oracle.hear("busy", Accept(deal, b"b"))
-    assert told(oracle.hear("sensor", Accept(deal, b"s")), Introduction) == ["sensor", "busy"]
+    strangers |= {("sensor", "processor"), ("sensor", "other")}
+    oracle.offer("processor", expires=START + 20_000)
+    oracle.wait(1)
+    oracle.offer("other")
+    strangers.clear()
+    assert told(oracle.offer("other", expires=START + 20_000), Proposal) == ["sensor", "other"]
 
 
 def test_tick__seeker_silent__refuses_it_and_keeps_the_offer(oracle: Oracle) -> None:

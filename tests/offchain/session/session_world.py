@@ -155,9 +155,18 @@ class World:
             self.grant(party)
         return self.latest
 
+    def replace(self, *, lead: float, grace: int) -> None:
+        """Rotate while a version still waits: it is replaced, its predecessor stays the one before."""
+        in_force = self.previous
+        self.rotate(lead=lead, grace=grace, give_key_to=[])
+        self.previous = in_force
+        for party in self.parties.values():
+            party.note(party.messenger.adopt(self.latest, in_force))
+            self.grant(party)
+
     def grant(self, party: Party) -> None:
         assert self.latest is not None
-        party.note(party.messenger.set_epoch_key(self.latest, self.epoch_keys[self.latest.version]))
+        party.messenger.set_epoch_key(self.latest, self.epoch_keys[self.latest.version])
 
     def run(self, rounds: int = 6) -> None:
         """Let everybody send and receive until nothing moves."""

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 from session_world import Answer, Other, Question
 
+from quietfleet.crypto import derive
 from quietfleet.errors import CryptoError, HandshakeRefused
 from quietfleet.session import CardSeen, Closed, Expired, Ignored, Opened, VersionRetired
 from quietfleet.session._conversation import Unexpected
+from quietfleet.session._epochs import generation_base
 from quietfleet.whisper import open_symmetric
 
 
@@ -290,9 +292,8 @@ def test_receive__handler_fails__rolled_back_and_read_again(world):
     a, b = world.pair()
     ask(a, b, "fail once", within=60)
     transmission = a.messenger.transmissions()[0]
-    with pytest.raises(RuntimeError), b.database.transaction():
-        assert b.messenger.receive(transmission.topic, transmission.data)
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), b.database.transaction():
+        _ = len(b.messenger.receive(transmission.topic, transmission.data)) / 0
     b.messenger.reload()
     b.take(transmission)
     assert b.bodies(Question) == [Question("fail once")]
@@ -365,3 +366,45 @@ def test_open_symmetric__message_key_of_another_number__does_not_open(world):
     later = a.messenger.transmissions()[0]
     with pytest.raises(CryptoError):
         open_symmetric(key.key, later.data)
+
+
+def test_rotate__a_waiting_version_is_replaced__both_agree_on_the_next(world):
+    a, b = world.pair()
+    world.rotate(lead=60, give_key_to=[a])
+    world.replace(lead=0, grace=5)
+    world.clock.advance(6)
+    world.run()
+    ask(a, b, "still there?")
+    world.run()
+    assert a.bodies(Answer) == [Answer("STILL THERE?")]
+    assert list(a.messenger.session(b.id).generations) == [3]
+
+
+def test_root__after_a_generation_is_made__does_not_lead_back_to_it(world):
+    a, b = world.pair()
+    session = a.messenger.session(b.id)
+    made = generation_base(session.root, session.root_version, session.root_version, world.epoch_keys[1])[0]
+    assert derive(made, "to responder") != session.generations[1].send.key
+    assert session.root_version == 2
+
+
+def test_answer__initiator_never_uses_the_session__dropped_after_a_minute(world):
+    a, b = world.party("a"), world.party("b")
+    world.rotate()
+    a.messenger.connect(b.messenger.own_card(), "deal:1")
+    a.tick()
+    for transmission in a.messenger.transmissions():
+        b.take(transmission)
+    assert len(b.messenger.table.sessions) == 1
+    assert b.messenger.session(a.id) is None
+    world.clock.advance(61)
+    b.tick()
+    assert b.messenger.table.sessions == {}
+
+
+def test_connect__again_for_another_deal__replaces_and_says_so(world):
+    a, b = world.pair("deal:1")
+    a.messenger.connect(b.messenger.own_card(), "deal:2")
+    world.run()
+    assert [(e.purpose, e.reason) for e in b.seen(Closed)] == [("deal:1", "replaced by a new session")]
+    assert b.messenger.session(a.id).purpose == "deal:2"

@@ -1,0 +1,194 @@
+"""Calls: the handshakes under way, ours and theirs, and the announcements that make service workers reachable.
+
+    we call:   DIALLING ──Hello──→ … ──Welcome──→ session open          (Hello again every 2 s, for 20 s)
+    they call: ──Hello──→ checked against chain and agent ──Welcome──→ session, unconfirmed until it is first used
+
+A Hello seen twice is answered with the same Welcome; a replayed one opens nothing, since only its author can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quietfleet.chain.types import Configuration
+from quietfleet.crypto import PrivateKey, derive
+from quietfleet.errors import CardRefused, CryptoError, HandshakeRefused, PayloadError
+from quietfleet.session import _handshake as handshake
+from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_card
+from quietfleet.session._epochs import Epochs
+from quietfleet.session._table import Session
+from quietfleet.session._vault import Random
+from quietfleet.whisper import TOPIC_ENTROPY, admits, open_symmetric, topic_within
+
+ORACLE = "oracle"
+GATEWAY = "gateway"
+RETRY = 2.0  # seconds between two Hellos
+PATIENCE = 20.0  # seconds until we give up
+
+Send = Callable[[bytes, bytes, bytes], None]  # topic, key, payload
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A Hello of ours that is not answered yet."""
+
+    hello: handshake.Hello
+    own: EpochSecrets
+    peer: Card
+    due: float
+    until: float
+
+    @property
+    def topic(self) -> bytes:
+        """The topic its answer will have."""
+        return welcome_topic(self.hello, self.own.card)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A Hello of theirs that is in order, and the card it was addressed to."""
+
+    hello: handshake.Hello
+    peer: Card
+    own: Card
+
+
+class Calls:
+    """Everything before a session is open."""
+
+    def __init__(self, identity: PrivateKey, epochs: Epochs, random: Random, domain: bytes, send: Send) -> None:
+        self._identity = identity
+        self._epochs = epochs
+        self._random = random
+        self._domain = domain
+        self._send = send
+        self._attempts: dict[bytes, Attempt] = {}
+
+    def dial(self, card: Card, purpose: str, now: float) -> None:
+        """Start calling the holder of `card`; raises `HandshakeRefused` when it is of no live version."""
+        own = self._epochs.secrets(card.version)
+        if own is None:
+            raise HandshakeRefused("that card belongs to another configuration version")
+        if not any(a.peer.worker == card.worker and a.peer.version == card.version for a in self._attempts.values()):
+            seed = self._random(48)
+            hello = handshake.make_hello(self._identity, own.card, card, purpose, now, seed, self._domain)
+            self._attempts[hello.hello_id] = Attempt(hello, own, card, now, now + PATIENCE)
+
+    def hang_up(self, peer: str) -> None:
+        """Stop calling a worker."""
+        self._attempts = {key: a for key, a in self._attempts.items() if a.peer.worker != peer}
+
+    def tick(self, now: float) -> list[Attempt]:
+        """Call again where it is time; return the calls given up."""
+        late = [key for key, attempt in self._attempts.items() if now > attempt.until]
+        given_up = [self._attempts.pop(key) for key in late]
+        for attempt in self._attempts.values():
+            if now >= attempt.due:
+                attempt.due = now + RETRY
+                topic = topic_within(attempt.peer.bloom, self._random(TOPIC_ENTROPY))
+                self._send(topic, attempt.peer.contact_key, handshake.seal_hello(attempt.hello, attempt.peer))
+        return given_up
+
+    def answered(self, topic: bytes, data: bytes) -> tuple[Attempt, bytes] | None:
+        """Recognise the answer to a Hello of ours; return the attempt and the root key both now share."""
+        for attempt in self._attempts.values():
+            if topic != attempt.topic:
+                continue
+            try:
+                sealed = open_symmetric(handshake.welcome_key(attempt.hello), data).payload
+                own, hello, peer = attempt.own, attempt.hello, attempt.peer
+                welcome = handshake.open_welcome(own.hpke, own.card, sealed, hello, peer, self._domain)
+            except (CryptoError, PayloadError, HandshakeRefused):
+                continue
+            return attempt, handshake.root_key(hello, welcome, peer, self._domain)
+        return None
+
+    def connected(self, attempt: Attempt) -> None:
+        """Forget an attempt that led to a session."""
+        self._attempts.pop(attempt.hello.hello_id, None)
+
+    def called(self, topic: bytes, data: bytes, now: float) -> Caller | None:
+        """Recognise a Hello to us; raises `HandshakeRefused` when it is addressed to us but not in order."""
+        for secrets in self._epochs.all_secrets():
+            if not admits(secrets.card.bloom, topic):
+                continue
+            try:
+                sealed = open_symmetric(secrets.card.contact_key, data).payload
+            except (CryptoError, PayloadError):
+                continue
+            hello, peer = handshake.open_hello(secrets.hpke, secrets.card, sealed, now, self._domain)
+            return Caller(hello, peer, secrets.card)
+        return None
+
+    def welcome(self, caller: Caller) -> tuple[bytes, bytes]:
+        """Compose the answer to a Hello; return it sealed, and the root key both will share."""
+        share = self._random(32)
+        welcome = handshake.make_welcome(self._identity, caller.hello, caller.own, share, self._domain)
+        root = handshake.root_key(caller.hello, welcome, caller.own, self._domain)
+        return handshake.seal_welcome(welcome, caller.peer), root
+
+    def send_welcome(self, caller: Caller, sealed: bytes) -> None:
+        """Send an answer, again if need be."""
+        self._send(welcome_topic(caller.hello, caller.peer), handshake.welcome_key(caller.hello), sealed)
+
+    def announce(self) -> None:
+        """Send our card to everyone, under every configuration that names us as oracle or gateway."""
+        for configuration in self._configurations():
+            secrets = self._epochs.secrets(configuration.version)
+            if secrets and secrets.card.digest in service_digests(configuration):
+                key, topic = announcement(self._domain, configuration.version)
+                self._send(topic, key, encode_card(secrets.card))
+
+    def announced(self, topic: bytes, data: bytes) -> Card | None:
+        """Recognise the announced card of an oracle or gateway; only one the chain vouches for."""
+        for configuration in self._configurations():
+            key, expected = announcement(self._domain, configuration.version)
+            if expected != topic:
+                continue
+            try:
+                card = decode_card(open_symmetric(key, data).payload)
+            except (CryptoError, PayloadError, CardRefused):
+                continue
+            if card.digest in service_digests(configuration):
+                return card
+        return None
+
+    def _configurations(self) -> list[Configuration]:
+        return [one for one in (self._epochs.latest, self._epochs.previous) if one is not None]
+
+
+def new_session(root: bytes, hello: handshake.Hello, own: Card, peer: Card, now: float, *, initiator: bool) -> Session:
+    """Build the session a handshake leads to; it has no generation yet."""
+    return Session(
+        id=derive(root, "session id", length=16),
+        peer=peer.worker,
+        initiator=initiator,
+        purpose=hello.purpose,
+        version=peer.version,
+        mixes=hello.purpose != ORACLE,
+        opened_at=now,
+        own_bloom=own.bloom,
+        peer_bloom=peer.bloom,
+        root=root,
+        root_version=peer.version,
+        generations={},
+        confirmed=initiator,
+        hello_id=hello.hello_id,
+    )
+
+
+def welcome_topic(hello: handshake.Hello, initiator: Card) -> bytes:
+    """The topic of the answer to a Hello: inside the initiator's bloom, known to the two alone."""
+    return topic_within(initiator.bloom, derive(hello.share, "welcome topic", length=TOPIC_ENTROPY))
+
+
+def service_digests(configuration: Configuration) -> tuple[bytes, bytes]:
+    """The digests of the two cards a configuration names."""
+    return configuration.oracle_card_digest, configuration.gateway_card_digest
+
+
+def announcement(domain: bytes, version: int) -> tuple[bytes, bytes]:
+    """The key and topic of announcements: public, like the configuration they belong to."""
+    seed = derive(domain, "announcement", version.to_bytes(4, "big"))
+    return derive(seed, "key"), derive(seed, "topic", length=4)

@@ -1,0 +1,297 @@
+"""Real workers in one process: real runtimes, databases and sessions; the chain is told, the network is a list."""
+
+from __future__ import annotations
+
+import random as randomness
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from quietfleet.chain._journal import Located
+from quietfleet.chain.deployment import ContractRecord, Deployment, save_deployment
+from quietfleet.chain.events import ActiveChanged, ConfigurationRotated, Enrolled, ReleasePublished
+from quietfleet.chain.replica import Batch
+from quietfleet.chain.types import Configuration, Head, Kind
+from quietfleet.clock import ManualClock
+from quietfleet.crypto import PrivateKey, keccak256
+from quietfleet.session import epoch_commitment
+from quietfleet.settings import (
+    ChainSection,
+    GatewaySection,
+    NetworkSection,
+    ProcessorSection,
+    SensorSection,
+    Settings,
+    WorkerSection,
+)
+from quietfleet.storage import AuditLog
+from quietfleet.whisper import Envelope
+from quietfleet.workers import _host
+from quietfleet.workers._runtime import Runtime
+from quietfleet.workers.gateway import Gateway
+from quietfleet.workers.oracle import Oracle
+from quietfleet.workers.processor import Processor
+from quietfleet.workers.sensor import Sensor
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+MAX_AGE = 20.0
+OWNER = "0x" + "aa" * 20
+SITE = "garden"
+WEATHER = keccak256(b"weather")
+
+
+class Node:
+    """A network node that only records what it is given."""
+
+    peers = 1
+
+    def __init__(self) -> None:
+        self.sent: list[Envelope] = []
+
+    async def publish(self, envelope: Envelope) -> None:
+        self.sent.append(envelope)
+
+    def set_rules(self, rules: Any) -> None:
+        self.rules = rules
+
+
+class Source:
+    """A thermometer that measures what the test puts under it."""
+
+    def __init__(self) -> None:
+        self.coming: list[tuple[float, dict[str, float]]] = []
+        self.recalibrated = 0
+
+    def due(self, _now: float) -> list[tuple[float, dict[str, float]]]:
+        measured, self.coming = self.coming, []
+        return measured
+
+    def recalibrate(self) -> None:
+        self.recalibrated += 1
+
+
+class Worker:
+    """One worker: its runtime, what it sent, and whether its process is up."""
+
+    def __init__(self, world: World, name: str, kind: Kind, key: PrivateKey) -> None:
+        self.world, self.name, self.kind, self.key, self.id = world, name, kind, key, key.public.id
+        self.source = Source()
+        self.up = False
+        self.start()
+
+    def start(self) -> None:
+        """Open the worker on what is on its disk, as a fresh process would."""
+        self.runtime = Runtime(self.world.settings(self.name), self.key, self.world.clock)
+        self.node = Node()
+        self.runtime.node = self.node
+        self.runtime.agent = self.world.agent(self)
+        self.up = True
+
+    def crash(self) -> None:
+        """Lose everything that is not on disk."""
+        self.runtime.database.close()
+        self.up = False
+
+    @property
+    def agent(self) -> Any:
+        return self.runtime.agent
+
+    def restart(self) -> None:
+        self.crash()
+        self.start()
+        self.runtime._reconcile()
+
+    async def beat(self) -> None:
+        await self.runtime.guarded(self.runtime.on_beat)
+
+    async def hear(self, envelope: Envelope) -> None:
+        await self.runtime.guarded(lambda: self.runtime._receive(envelope))
+
+    async def do(self, step: Callable[[], Any]) -> None:
+        """Run something as the runtime runs a handler."""
+        await self.runtime.guarded(lambda: step() and None)
+
+    def journal(self, kind: str) -> list[dict[str, Any]]:
+        return [entry.detail for entry in AuditLog(self.runtime.database).entries(kind=kind)]
+
+    def kinds(self) -> list[str]:
+        return [entry.kind for entry in AuditLog(self.runtime.database).entries()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.runtime.metrics.value(name, **labels)
+
+    def rows(self, sql: str, *parameters: Any) -> list[Any]:
+        return self.runtime.database.execute(sql, parameters).fetchall()
+
+    def in_session_with(self, other: Worker) -> bool:
+        return self.runtime.messenger.session(other.id) is not None
+
+
+@dataclass
+class World:
+    """Workers by name, one clock, one chain, and a network that hands everything to everybody."""
+
+    folder: Path
+    clock: ManualClock = field(default_factory=ManualClock)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    chain_runs: bool = True
+    capacity: int = 8
+    lose: Callable[[Worker, Envelope], bool] = lambda _sender, _envelope: False
+    wire: list[Envelope] = field(default_factory=list)
+    latest: Configuration | None = None
+    _events: list[Located] = field(default_factory=list)
+    _block: int = 0
+    _random: randomness.Random = field(default_factory=lambda: randomness.Random(17))
+
+    def __post_init__(self) -> None:
+        place = Deployment(31337, ContractRecord("0x" + "11" * 20, (), 0), ContractRecord("0x" + "22" * 20, (), 0))
+        save_deployment(self.folder / "deployment.json", place)
+        _host.secrets = SimpleNamespace(token_bytes=self._random.randbytes)  # type: ignore[assignment]
+
+    def settings(self, name: str) -> Settings:
+        return Settings(
+            worker=WorkerSection(name, state=name),
+            chain=ChainSection("deployment.json", max_age=MAX_AGE),
+            network=NetworkSection(),
+            sensor=SensorSection(site=SITE, send_every=0.5),
+            processor=ProcessorSection(site=SITE, capacity=self.capacity),
+            gateway=GatewaySection(),
+            folder=str(self.folder),
+        )
+
+    def agent(self, worker: Worker) -> Any:
+        match worker.kind:
+            case Kind.ORACLE:
+                return Oracle(worker.runtime)
+            case Kind.GATEWAY:
+                return Gateway(worker.runtime, worker.key)
+            case Kind.PROCESSOR:
+                return Processor(worker.runtime)
+            case _:
+                return Sensor(worker.runtime, worker.source)
+
+    async def add(self, name: str, kind: Kind, *, enrol: bool = True) -> Worker:
+        """Start another worker, which reads the chain so far."""
+        worker = self.workers[name] = Worker(self, name, kind, PrivateKey.from_bytes(keccak256(name.encode())))
+        if self._events:
+            await self._read(worker, -1, tuple(self._events))
+        if enrol:
+            await self.enrol(worker)
+        return worker
+
+    async def enrol(self, worker: Worker) -> None:
+        public = worker.key.public.to_bytes()
+        await self.say(Enrolled(worker.id, OWNER, worker.kind, pending=False, public_key=public, sequence=1))
+
+    async def switch(self, worker: Worker, *, active: bool) -> None:
+        """What `fleet.disable` and `fleet.enable` end in."""
+        state = next(one for one in self.up() if one is not None).runtime.replica.worker(worker.id)
+        assert state is not None
+        await self.say(ActiveChanged(worker.id, OWNER, active, state.sequence + 1))
+
+    async def rotate(self, *, lead: int = 0, grace: int = 10) -> None:
+        """Have oracle and gateway draw keys, and put the next configuration on chain."""
+        version = self.latest.version + 1 if self.latest else 1
+        key = self._random.randbytes(32)
+        oracle, gateway = self.workers["oracle"], self.workers.get("gateway")
+        digests = [one.runtime.messenger.epochs.prepare(version, key).card.digest for one in (oracle,)]
+        digests += [gateway.runtime.messenger.epochs.prepare(version).card.digest if gateway else bytes(32)]
+        self.latest = Configuration(
+            version,
+            int(self.clock.now()) + lead,
+            grace,
+            0.0,
+            60,
+            1 << 20,
+            oracle.id,
+            gateway.id if gateway else "0x" + 40 * "0",
+            epoch_commitment(key),
+            *digests,
+        )
+        await self.say(ConfigurationRotated(self.latest))
+
+    async def release(self, sequence: int, manifest_hash: bytes) -> None:
+        await self.say(ReleasePublished(WEATHER, sequence, manifest_hash))
+
+    async def say(self, *events: Any) -> None:
+        """Mine a block with these events and have everybody who is up read it."""
+        self._block += 1
+        now = int(self.clock.now())
+        located = tuple(Located(self._block, index, now, event) for index, event in enumerate(events))
+        self._events += located
+        for worker in self.up():
+            await self._read(worker, self._block - 1, located)
+
+    async def _read(self, worker: Worker, ancestor: int, located: tuple[Located, ...]) -> None:
+        head = Head(self._block, self._block.to_bytes(32, "big"), int(self.clock.now()))
+        runtime = worker.runtime
+        runtime.replica.advance(ancestor, Batch(located, (head,)), 256, runtime.on_changes)
+        await runtime.after()
+
+    async def catch_up(self, worker: Worker) -> None:
+        """Have a worker that was down read what it missed."""
+        head = worker.runtime.replica.head
+        known = head.number if head else -1
+        await self._read(worker, known, tuple(one for one in self._events if one.block > known))
+
+    def up(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.up]
+
+    async def run(self, rounds: int = 8) -> None:
+        """Let everybody act and hear until little moves; no time passes."""
+        for _ in range(rounds):
+            for worker in self.up():
+                await worker.beat()
+            await self.deliver()
+
+    async def deliver(self) -> None:
+        for sender in self.up():
+            sent, sender.node.sent = sender.node.sent, []
+            for envelope in sent:
+                self.wire.append(envelope)
+                if not self.lose(sender, envelope):
+                    for other in self.up():
+                        if other is not sender:
+                            await other.hear(envelope)
+
+    async def pass_time(self, seconds: float, *, step: float = 1.0) -> None:
+        """Let time pass; the chain mines a block a step, unless it is out."""
+        until = self.clock.now() + seconds
+        while self.clock.now() < until:
+            self.clock.advance(step)
+            if self.chain_runs:
+                await self.say()
+            await self.run(rounds=2)
+
+    async def until(self, holds: Callable[[], bool], within: float = 40.0) -> None:
+        """Let time pass until something holds."""
+        deadline = self.clock.now() + within
+        while not holds():
+            assert self.clock.now() < deadline, f"waited {within:.0f} s in vain"
+            await self.pass_time(1)
+
+    async def close(self) -> None:
+        for worker in self.up():
+            for job in list(getattr(worker.agent, "_jobs", ())):
+                job.cancel()
+            worker.crash()
+
+
+def hours(count: int, start: float, temperature: Callable[[int], float] | None = None) -> list[Any]:
+    """So many hourly readings of a calm day; `temperature` in °C by hour."""
+    degrees = temperature or (lambda hour: 10.0 + 5.0 * (hour % 24) / 24 + 0.1 * (hour % 7))
+    return [
+        (
+            start + hour * HOUR,
+            {
+                "temp": round(degrees(hour), 3),
+                "dewp": 5.0 + 0.1 * (hour % 11),
+                "humid": 60.0 + hour % 13,
+                "wind_speed": 3.0 + 0.1 * (hour % 17),
+            },
+        )
+        for hour in range(count)
+    ]
