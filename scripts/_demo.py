@@ -24,8 +24,7 @@ from quietfleet.testbed.scene import Line, Scene
 from quietfleet.testbed.screen import Screen
 from quietfleet.testbed.story import STEPS, tell
 
-__all__ = ["run", "stop_kept"]
-
+CHAIN = 31337
 PORT = 8545  # where the network `ethereum:fleet` of ape-config.yaml looks
 ACCOUNTS = 12
 INTERRUPTED = 130
@@ -64,6 +63,15 @@ class People:
         return open_fleet(self._folder, self._chain, lambda: self._accounts.test_accounts)
 
 
+def stop(folder: Path, deployments: Path) -> bool:
+    """Stop a fleet that was kept and remove what it left; tell whether there was one."""
+    stopped = stop_kept(folder)
+    if stopped:
+        forget(deployments, CHAIN)
+        shutil.rmtree(folder, ignore_errors=True)
+    return stopped
+
+
 def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool, seed: int, as_json: bool) -> int:
     """Tell the story; return the exit status: 0 if every line holds, 130 when interrupted."""
     from ape import chain  # noqa: PLC0415 - only means something once connected
@@ -75,10 +83,10 @@ def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool,
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     port = PORT if port_is_free(PORT) else free_port()
-    anvil = Anvil(port=port, block_time=1, accounts=ACCOUNTS, log=folder / "anvil.log")
+    anvil = Anvil(port=port, chain_id=CHAIN, block_time=1, accounts=ACCOUNTS, log=folder / "anvil.log")
     try:
         with _interruptible(), ExitStack() as cleanup:
-            cleanup.callback(forget, project.path / "deployments", anvil.chain_id)
+            cleanup.callback(forget, project.path / "deployments", CHAIN)
             cleanup.enter_context(anvil)
             cleanup.enter_context(networks.parse_network_choice(f"ethereum:fleet:{anvil.url}"))
             screen = cleanup.enter_context(Screen(console, list(STEPS)))

@@ -23,8 +23,10 @@ def cli(keep: bool, stop: bool, seed: int, as_json: bool) -> None:
     """Start a chain and a fleet, tell its story in about 90 seconds, check every line, clean up."""
     folder = Path(project.path) / ".demo"
     try:
-        _demo.stop_kept(folder)
-        if not stop:
+        stopped = _demo.stop(folder, project.path / "deployments")
+        if stop:
+            click.echo("The fleet is stopped." if stopped else "There is no fleet to stop.")
+        else:
             sys.exit(_demo.run(folder, project, accounts, networks, keep=keep, seed=seed, as_json=as_json))
     except QuietfleetError as error:
         raise click.ClickException(str(error)) from error

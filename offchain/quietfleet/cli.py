@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from quietfleet import __version__
 from quietfleet.clock import SystemClock
@@ -158,18 +158,17 @@ def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
         return
     if not states:
         raise _Sentence("no worker has written its status below here; name the workers' folders.")
-    table = Table("worker", "id", "running", "peers", "block", "configuration", "sessions", "release")
-    for state in states:
-        table.add_row(
-            state["name"],
-            state["id"][:10] + "…",
-            "yes" if state["running"] else "no",
-            str(state["peers"]),
-            str(state["block"]),
-            str(state["configuration"]),
-            str(len(state.get("sessions", []))),
-            str(state.get("release", "")),
+    table = Table(
+        *(
+            Column(name, no_wrap=True)
+            for name in ("worker", "id", "up", "links", "block", "config", "sessions", "model")
         )
+    )
+    for state in states:
+        cells = (state["peers"], state["block"], state["configuration"], len(state.get("sessions", [])))
+        shown = ("" if cell is None else str(cell) for cell in cells)
+        up = "yes" if state["running"] else "no"
+        table.add_row(state["name"], state["id"][:8] + "…", up, *shown, str(state.get("release", "")))
     Console().print(table)
 
 

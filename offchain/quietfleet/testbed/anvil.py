@@ -79,14 +79,14 @@ class Anvil:
     def start(self) -> Self:
         """Start the process and return when it answers; TestbedError if it does not come up."""
         command = [program("anvil"), "--port", str(self.port), "--chain-id", str(self.chain_id), "--silent"]
-        output = self._log.open("wb") if self._log else subprocess.DEVNULL
-        self._process = subprocess.Popen(  # noqa: S603 - our own program and numbers
-            [*command, "--hardfork", "prague", *self._options],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        with (self._log or Path(os.devnull)).open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program and numbers
+                [*command, "--hardfork", "prague", *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         try:
             self._await_answer()
         except BaseException:

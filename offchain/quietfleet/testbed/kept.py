@@ -23,11 +23,11 @@ def remember(folder: Path, anvil: Anvil, fleet: Fleet) -> None:
     (folder / "kept.json").write_text(json.dumps({"processes": [*workers, anvil.pid]}))
 
 
-def stop_kept(folder: Path) -> None:
-    """End the fleet that was kept in `folder`, if there is one."""
+def stop_kept(folder: Path) -> bool:
+    """End the fleet that was kept in `folder`; tell whether there was one."""
     record = folder / "kept.json"
     if not record.exists():
-        return
+        return False
     processes = [pid for pid in json.loads(record.read_text())["processes"] if _is_ours(pid)]
     for pid in processes:
         _signal(pid, signal.SIGTERM)
@@ -38,6 +38,7 @@ def stop_kept(folder: Path) -> None:
         if _is_ours(pid):
             _signal(pid, signal.SIGKILL)
     record.unlink()
+    return True
 
 
 def forget(deployments: Path, chain_id: int) -> None:

@@ -47,6 +47,10 @@ class Membership:
             and messenger.session(configuration.oracle) is not None
         )
 
+    def recover(self) -> None:
+        """Ask again for what a rollback may have kept from being asked."""
+        self._asked.clear()
+
     def tick(self) -> None:
         """Take the next step for every live version that is not complete yet."""
         runtime = self._runtime

@@ -46,6 +46,10 @@ class Agent(Protocol):
         """Start what must wait for a commit."""
         ...
 
+    def recover(self) -> None:
+        """Forget what memory says is under way: a rollback has undone what it stood for."""
+        ...
+
     def status(self) -> dict[str, Any]:
         """Add to `quietfleet status`."""
         ...
@@ -147,6 +151,8 @@ class Runtime(Host):
 
     def recover(self) -> None:
         self.messenger.reload()
+        self.membership.recover()
+        self.agent.recover()
 
     def status(self) -> dict[str, Any]:
         sessions = [

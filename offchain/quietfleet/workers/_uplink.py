@@ -42,6 +42,10 @@ class Uplink:
             self._busy.add(about)
             self._runtime.messenger.request(gateway, body, expects, ANSWER_WITHIN, about)
 
+    def recover(self) -> None:
+        """Take every line for free; what was asked all the same is asked twice, which does no harm."""
+        self._busy.clear()
+
     def done(self, about: str) -> None:
         """Note that a request was answered, or expired."""
         self._busy.discard(about)

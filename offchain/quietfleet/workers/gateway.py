@@ -11,7 +11,7 @@ from quietfleet.chain.service import ReleasesContract
 from quietfleet.chain.types import Change, ReleaseChanged
 from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey, derive, keccak256
-from quietfleet.errors import ChainError, PipelineError
+from quietfleet.errors import ChainError, ErasureDelayed, PipelineError
 from quietfleet.monitor import FleetVerdict, align, assess
 from quietfleet.pipeline.registry import Registry
 from quietfleet.pipeline.runtime import Model, load_model
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 MONTH = 30 * DAY
+ERASE_EVERY = 10.0  # seconds
 JOB_PAUSE = 2.0  # seconds after a failed job
 PATIENCE = 7 * DAY  # data time between two attempts to beat the champion
 
@@ -55,7 +56,7 @@ class Gateway:
         self._registry = Registry(runtime.database, ObjectStore(runtime.folder / "objects"))
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
-        self._wanted = False
+        self._erase_due = 0.0
 
     def admit(self, _peer: str, purpose: str) -> bool:
         """The chain has said already that it is a processor or a gateway."""
@@ -80,13 +81,17 @@ class Gateway:
         """Nothing here waits for time alone."""
 
     async def after(self) -> None:
-        """Start the job that is due: the first model, a retrain, or a publication a crash left behind."""
+        """Erase what is over a month old, and start the job that is due: a model, or a publication left behind."""
+        self._erase()
         if self._jobs or not self._runtime.registry.usable(self._runtime.id):
             return
         if self._state.get("to publish") is not None:
             self._start(self._publish())
-        elif self._wanted or self._runtime.replica.current_release(self._channel) is None:
+        elif self._state.get("wanted") or self._runtime.replica.current_release(self._channel) is None:
             self._start(self._train())
+
+    def recover(self) -> None:
+        self._model = None
 
     def status(self) -> dict[str, Any]:
         return {
@@ -107,6 +112,19 @@ class Gateway:
         self._state.set(f"site:{device}", upload.site)
         self._runtime.messenger.reply(event, Stored(new))
         self._runtime.metrics.count("readings_stored", new)
+        latest = max((at for at, _ in upload.rows), default=0.0)
+        self._state.set("latest", max(latest, self._state.get("latest", 0.0)))
+
+    def _erase(self) -> None:
+        latest: float | None = self._state.get("latest")
+        now = self._runtime.clock.now()
+        if latest is not None and now >= self._erase_due:
+            self._erase_due = now + ERASE_EVERY
+            try:
+                erased = self._month.erase(latest)
+            except ErasureDelayed:
+                return
+            self._runtime.metrics.count("readings_erased", erased)
 
     def _veiled(self, processor: str, pseudonym: str) -> str:
         """The second veil: whatever reaches a pipeline names neither device nor processor."""
@@ -133,8 +151,8 @@ class Gateway:
         self._runtime.messenger.reply(
             event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict))
         )
-        if verdict.retrain and not self._wanted and now >= self._state.get("attempted", 0.0) + PATIENCE:
-            self._wanted = True
+        if verdict.retrain and not self._state.get("wanted") and now >= self._state.get("attempted", 0.0) + PATIENCE:
+            self._state.set("wanted", True)
             self._state.set("attempted", now)
             self._runtime.note(
                 "drift-shared",
@@ -173,10 +191,9 @@ class Gateway:
                 _run, rows, self._section.seed, self._runtime.clock.now(), champion, parent
             )
         except PipelineError as error:
-            self._wanted = False
+            self._state.set("wanted", None)
             self._runtime.note("training-failed", reason=str(error))
             return
-        self._wanted = False
         self._consider(candidate)
 
     def _training_rows(self) -> list[tuple[str, float, dict[str, float]]]:
@@ -203,6 +220,7 @@ class Gateway:
                 self._section.channel, "challenger", version, who=self._runtime.id, at=now, why="trained"
             )
             self._state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
+            self._state.set("wanted", None)
             if decision.deploy:
                 self._state.set("to publish", version)
             self._runtime.note(
@@ -216,11 +234,14 @@ class Gateway:
             )
 
     async def _publish(self) -> None:
-        """Anchor the waiting candidate on chain; that it stands there is what makes it current, also for us."""
+        """Anchor the waiting candidate on chain, where it may stand already, unseen by us: then that makes it current."""
         version: int = self._state.get("to publish")
         manifest = self._registry.get(self._section.channel, version).manifest
         async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
             releases = ReleasesContract(client, Wallet(self._publisher.to_bytes(), client))
+            current = await releases.current(self._channel)
+            if current is not None and current.manifest_hash == keccak256(manifest):
+                return
             receipt = await releases.publish(self._channel, keccak256(manifest))
         self._runtime.note(
             "published", version=version, block=receipt.block, transaction="0x" + receipt.transaction.hex()

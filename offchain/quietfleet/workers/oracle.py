@@ -42,6 +42,9 @@ class Oracle:
     async def after(self) -> None:
         """Nothing waits for a commit here."""
 
+    def recover(self) -> None:
+        """Nothing is kept in memory alone."""
+
     def status(self) -> dict[str, Any]:
         return {"dispatch": dict(self._dispatcher.counts)}
 

@@ -111,6 +111,9 @@ class Processor:
                 return
             self._runtime.metrics.count("readings_erased", erased)
 
+    def recover(self) -> None:
+        self._uplink.recover()
+
     def status(self) -> dict[str, Any]:
         rows = self._database.execute("SELECT id, quarantined FROM devices").fetchall()
         return {
@@ -137,6 +140,9 @@ class Processor:
     # sensors
 
     def _opened(self, peer: str, purpose: str) -> None:
+        before = self._database.execute("SELECT deal FROM devices WHERE id = ?", (peer,)).fetchone()
+        if before is not None and before[0] != purpose:
+            self._provider.ended(before[0])
         row = (peer, purpose, purpose)
         self._database.execute(
             "INSERT INTO devices VALUES (?, ?, 0, NULL) ON CONFLICT (id) DO UPDATE SET deal = ?", row

@@ -40,7 +40,7 @@ class Sensor:
         self._seeker = self._new_seeker()
         self._asked = False
         self._send_due = 0.0
-        self._heard = now
+        self._unanswered_since: float | None = None
 
     @property
     def processor(self) -> str | None:
@@ -81,13 +81,16 @@ class Sensor:
         if not self._runtime.membership.complete:
             return
         self._keep_seeking(now)
-        if self.processor and now - self._heard > SILENCE:
+        if self.processor and self._silent(now):
             self._runtime.sever(self.processor, "no answer for too long")
         if self.processor and not self._asked and now >= self._send_due:
             self._send(self.processor, now)
 
     async def after(self) -> None:
         """Nothing waits for a commit here."""
+
+    def recover(self) -> None:
+        self._asked = False
 
     def status(self) -> dict[str, Any]:
         return {
@@ -128,6 +131,12 @@ class Sensor:
         registry, me = self._runtime.registry, self._runtime.id
         return registry.usable(me) or (registry.stale and self._runtime.replica.usable(me))
 
+    def _silent(self, now: float) -> bool:
+        """Whether a question stands unanswered for too long; while the chain is out of sight nobody may answer."""
+        if self._runtime.registry.stale:
+            self._unanswered_since = None
+        return self._unanswered_since is not None and now - self._unanswered_since > SILENCE
+
     def _send(self, processor: str, now: float) -> None:
         rows = self._runtime.database.execute(
             "SELECT number, at, fields FROM readings ORDER BY number LIMIT ?", (BATCH,)
@@ -136,12 +145,13 @@ class Sensor:
             return
         self._send_due = now + self._section.send_every
         self._asked = True
+        self._unanswered_since = self._unanswered_since or now
         body = Readings(rows[0][0], [(at, json.loads(fields)) for _, at, fields in rows])
         self._runtime.messenger.request(processor, body, (Recommendation,), ANSWER_WITHIN, f"{ASKED}{rows[-1][0]}")
 
     def _recommended(self, event: Received) -> None:
         advice: Recommendation = event.body
-        self._heard = self._runtime.clock.now()
+        self._unanswered_since = None
         last = int((event.answers or ASKED + "0").removeprefix(ASKED))
         gone = self._runtime.database.execute("DELETE FROM readings WHERE number <= ?", (last,)).rowcount
         self._state.set("answered", self._state.get("answered", 0) + gone)
@@ -188,7 +198,7 @@ class Sensor:
     def _opened(self, peer: str) -> None:
         self._state.set("processor", peer)
         self._asked = False
-        self._heard = self._runtime.clock.now()
+        self._unanswered_since = None
         self._runtime.note("session-open", peer=peer)
 
     def _closed(self, event: Closed) -> None:

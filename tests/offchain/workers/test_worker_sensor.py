@@ -135,6 +135,26 @@ async def test_silence__session_is_dead_on_the_other_side__another_pairing(fleet
     assert sum(rows for rows, _ in answered(sensor)) == 1
 
 
+async def test_silence__nothing_to_say_for_hours__is_none(fleet, sensor, processor):
+    await fleet.pass_time(4 * SILENCE, step=5)
+    sensor.source.coming = hours(1, 0.0)
+    await fleet.pass_time(2)
+    assert answered(sensor) == [(1, 1)]
+    assert len(sensor.journal("session-open")) == 1
+
+
+async def test_silence__chain_out_of_sight_for_longer__same_session_afterwards(fleet, sensor, processor):
+    sensor.source.coming = hours(1, 0.0)
+    fleet.lose = lambda *_: True
+    await fleet.pass_time(1)
+    fleet.chain_runs = False
+    await fleet.pass_time(3 * SILENCE)
+    fleet.lose, fleet.chain_runs = (lambda *_: False), True
+    await fleet.pass_time(12)
+    assert answered(sensor) == [(1, 1)]
+    assert len(sensor.journal("session-open")) == 1
+
+
 async def test_introduction__to_somebody_the_chain_does_not_allow__refused_and_sought_again(world):
     oracle = await world.add("oracle", Kind.ORACLE)
     sensor = await world.add("sensor", Kind.SENSOR)

@@ -16,7 +16,7 @@ from quietfleet.chain.replica import Batch
 from quietfleet.chain.types import Configuration, Head, Kind
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey, keccak256
-from quietfleet.session import epoch_commitment
+from quietfleet.session import Event, Received, epoch_commitment
 from quietfleet.settings import (
     ChainSection,
     GatewaySection,
@@ -73,11 +73,48 @@ class Source:
         self.recalibrated += 1
 
 
+class Pen:
+    """An agent that does nothing by itself: it notes what it hears and says what the test writes."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.events: list[Event] = []
+        self.answers: dict[type, Callable[[Any], Any]] = {}
+
+    def admit(self, _peer: str, _purpose: str) -> bool:
+        return True
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Received) and type(event.body) in self.answers:
+            self._runtime.messenger.reply(event, self.answers[type(event.body)](event.body))
+
+    def on_change(self, change: Any) -> None:
+        """Nothing on chain concerns it."""
+
+    def on_tick(self) -> None:
+        """Nor does time."""
+
+    def recover(self) -> None:
+        """It has nothing to lose."""
+
+    async def after(self) -> None:
+        """It starts nothing."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+    def heard(self, kind: type) -> list[Any]:
+        return [event.body for event in self.events if isinstance(event, Received) and isinstance(event.body, kind)]
+
+
 class Worker:
     """One worker: its runtime, what it sent, and whether its process is up."""
 
-    def __init__(self, world: World, name: str, kind: Kind, key: PrivateKey) -> None:
-        self.world, self.name, self.kind, self.key, self.id = world, name, kind, key, key.public.id
+    def __init__(self, world: World, name: str, kind: Kind, make: Callable[[Runtime], Any] | None) -> None:
+        self.world, self.name, self.kind, self._make = world, name, kind, make
+        self.key = PrivateKey.from_bytes(keccak256(name.encode()))
+        self.id = self.key.public.id
         self.source = Source()
         self.up = False
         self.start()
@@ -87,7 +124,7 @@ class Worker:
         self.runtime = Runtime(self.world.settings(self.name), self.key, self.world.clock)
         self.node = Node()
         self.runtime.node = self.node
-        self.runtime.agent = self.world.agent(self)
+        self.runtime.agent = self._make(self.runtime) if self._make else self.world.agent(self)
         self.up = True
 
     def crash(self) -> None:
@@ -140,7 +177,7 @@ class World:
     chain_runs: bool = True
     capacity: int = 8
     lose: Callable[[Worker, Envelope], bool] = lambda _sender, _envelope: False
-    wire: list[Envelope] = field(default_factory=list)
+    wire: list[tuple[Worker, Envelope]] = field(default_factory=list)
     latest: Configuration | None = None
     _events: list[Located] = field(default_factory=list)
     _block: int = 0
@@ -158,7 +195,7 @@ class World:
             network=NetworkSection(),
             sensor=SensorSection(site=SITE, send_every=0.5),
             processor=ProcessorSection(site=SITE, capacity=self.capacity),
-            gateway=GatewaySection(),
+            gateway=GatewaySection(history="history.csv"),
             folder=str(self.folder),
         )
 
@@ -173,9 +210,11 @@ class World:
             case _:
                 return Sensor(worker.runtime, worker.source)
 
-    async def add(self, name: str, kind: Kind, *, enrol: bool = True) -> Worker:
+    async def add(
+        self, name: str, kind: Kind, *, enrol: bool = True, agent: Callable[[Runtime], Any] | None = None
+    ) -> Worker:
         """Start another worker, which reads the chain so far."""
-        worker = self.workers[name] = Worker(self, name, kind, PrivateKey.from_bytes(keccak256(name.encode())))
+        worker = self.workers[name] = Worker(self, name, kind, agent)
         if self._events:
             await self._read(worker, -1, tuple(self._events))
         if enrol:
@@ -251,7 +290,7 @@ class World:
         for sender in self.up():
             sent, sender.node.sent = sender.node.sent, []
             for envelope in sent:
-                self.wire.append(envelope)
+                self.wire.append((sender, envelope))
                 if not self.lose(sender, envelope):
                     for other in self.up():
                         if other is not sender:

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from worker_world import DAY, HOUR, WEATHER, Pen
+
+from quietfleet.chain.types import Kind, Release, ReleaseState
+from quietfleet.errors import ChainUnavailable, DataRejected
+from quietfleet.pipeline.runtime import load_model
+from quietfleet.workers import gateway as module
+from quietfleet.workers.gateway import MONTH, PATIENCE
+from quietfleet.workers.messages import (
+    DriftReport,
+    DriftVerdict,
+    FetchRelease,
+    NoSuchRelease,
+    ReleaseBundle,
+    Stored,
+    Upload,
+)
+
+SITE = "garden"
+SUMMER = 1_370_044_800.0  # 2013-06-01
+JANUARY = 1_356_998_400.0  # what the first model was trained on
+
+
+class Pipeline:
+    """Stands in for the training: notes what it was given and hands out one candidate after another."""
+
+    def __init__(self, candidate) -> None:
+        self.candidate = candidate
+        self.runs = []
+        self.error = None
+
+    def __call__(self, rows, seed, now, champion, parent):
+        self.runs.append(SimpleNamespace(rows=rows, champion=champion, parent=parent))
+        if self.error is not None:
+            raise self.error
+        if len(self.runs) == 1:
+            return self.candidate
+        evaluation = replace(self.candidate.evaluation, champion_rmse=self.candidate.evaluation.rmse * 2 + 3)
+        manifest = self.candidate.manifest + b" " * len(self.runs)
+        return replace(self.candidate, evaluation=evaluation, package=replace(self.candidate.package, manifest=manifest))
+
+
+class Releases:
+    """The contract as the gateway calls it; `seen` is what the chain holds, read by the workers only when told."""
+
+    def __init__(self) -> None:
+        self.seen = []
+        self.down = False
+
+    def __call__(self, _client, _wallet):
+        return self
+
+    async def current(self, channel):
+        if self.down:
+            raise ChainUnavailable
+        if not self.seen:
+            return None
+        return Release(channel, len(self.seen), 0, self.seen[-1], len(self.seen), ReleaseState.PUBLISHED)
+
+    async def publish(self, channel, manifest_hash):
+        assert channel == WEATHER
+        self.seen.append(manifest_hash)
+        return SimpleNamespace(block=len(self.seen), transaction=b"\1" * 32)
+
+
+@pytest.fixture
+def pipeline(monkeypatch, candidate):
+    pipeline = Pipeline(candidate)
+    monkeypatch.setattr(module, "_run", pipeline)
+    return pipeline
+
+
+@pytest.fixture
+def releases(monkeypatch):
+    releases = Releases()
+    monkeypatch.setattr(module, "ReleasesContract", releases)
+    monkeypatch.setattr(module, "ChainClient", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(module, "Wallet", lambda *_: None)
+    monkeypatch.setattr(module, "JOB_PAUSE", 0.0)
+    return releases
+
+
+@pytest.fixture
+async def founded(world, pipeline, releases):
+    """An oracle and a gateway that is about to train its first model."""
+    with (world.folder / "history.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["device", "time", "temp"])
+        writer.writerows([["EWR", 0.0, 1.5], ["JFK", HOUR, 2.5]])
+    await world.add("oracle", Kind.ORACLE)
+    await world.add("gateway", Kind.GATEWAY)
+    await world.rotate()
+    return world
+
+
+@pytest.fixture
+def gateway(founded):
+    return founded.workers["gateway"]
+
+
+@pytest.fixture
+def idle(gateway):
+    """Lets the gateway finish the job it started, and the one that follows from it."""
+
+    async def idle():
+        for _ in range(2):
+            await gateway.beat()
+            while jobs := list(gateway.agent._jobs):
+                await asyncio.gather(*jobs)
+                await asyncio.sleep(0)
+
+    return idle
+
+
+@pytest.fixture
+async def cloud(founded, gateway, releases, idle):
+    """The gateway after its first release, with two processors that say what the test writes."""
+    await idle()
+    await founded.release(1, releases.seen[0])
+    pens = [await founded.add(f"processor-{index}", Kind.PROCESSOR, agent=Pen) for index in (1, 2)]
+    await founded.until(lambda: all(pen.runtime.membership.complete for pen in pens))
+    await founded.until(lambda: all(pen.runtime.membership.gateway_card() for pen in pens))
+    for pen in pens:
+        card = pen.runtime.membership.gateway_card()
+        await pen.do(lambda pen=pen, card=card: pen.runtime.messenger.connect(card, "gateway"))
+    await founded.until(lambda: all(pen.in_session_with(gateway) for pen in pens))
+    return founded
+
+
+@pytest.fixture
+def say(cloud):
+    """Has a processor ask the gateway something, and returns the answer."""
+
+    async def say(name, body):
+        pen = cloud.workers[name]
+        pen.agent.events.clear()
+        expects = (Stored, DriftVerdict, ReleaseBundle, NoSuchRelease)
+        gateway = cloud.workers["gateway"].id
+        await pen.do(lambda: pen.runtime.messenger.request(gateway, body, expects, 20.0, "said"))
+        await cloud.until(lambda: pen.agent.heard(expects) != [])
+        return pen.agent.heard(expects)[0]
+
+    return say
+
+
+@pytest.fixture
+def bring(say, weather):
+    """Uploads some days of three stations of one site: two behind one processor, one behind the other."""
+
+    async def bring(days, since=SUMMER, warmer=None):
+        for name, station in (("processor-1", "EWR"), ("processor-1", "JFK"), ("processor-2", "LGA")):
+            more = (warmer or {}).get(station, 0.0)
+            rows = [
+                (at, {channel: value + more * (channel == "temp") for channel, value in fields.items()})
+                for at, fields in weather[station]
+                if since <= at < since + days * DAY
+            ]
+            await say(name, Upload(station.lower(), SITE, rows))
+
+    return bring
+
+
+def report(release=1, device="ewr"):
+    return DriftReport(release, {device: {"temp": 120.0}})
+
+
+async def test_start__no_release_yet__trains_on_the_history_and_anchors_it_once(gateway, pipeline, releases, idle):
+    for _ in range(5):
+        await idle()
+    assert pipeline.runs[0].rows == [("EWR", 0.0, {"temp": 1.5}), ("JFK", HOUR, {"temp": 2.5})]
+    assert pipeline.runs[0].champion is None
+    assert releases.seen == [pipeline.candidate.manifest_hash]
+    assert len(pipeline.runs) == 1
+    assert gateway.agent.status()["release"] == 0, "only the chain makes it current"
+
+
+async def test_release__read_from_the_chain__is_current_and_served(cloud, gateway, say, candidate):
+    assert gateway.agent.status()["release"] == 1
+    bundle = await say("processor-1", FetchRelease("weather", 1))
+    load_model(bundle.manifest, bundle.artefact, candidate.manifest_hash)
+    assert await say("processor-1", FetchRelease("weather", 2)) == NoSuchRelease(2)
+    assert await say("processor-1", FetchRelease("tides", 1)) == NoSuchRelease(1)
+
+
+async def test_release__none_of_ours__noted_and_not_served(cloud, gateway, say):
+    await cloud.release(2, b"\7" * 32)
+    assert gateway.journal("release-unknown") == [{"sequence": 2}]
+    assert gateway.agent.status()["release"] == 1
+    assert await say("processor-1", FetchRelease("weather", 2)) == NoSuchRelease(2)
+
+
+async def test_publish__killed_before_the_chain_was_read__not_anchored_twice(founded, gateway, releases, idle):
+    await idle()
+    assert len(releases.seen) == 1
+    gateway.restart()
+    await idle()
+    assert len(releases.seen) == 1
+    await founded.release(1, releases.seen[0])
+    assert gateway.agent.status()["release"] == 1
+
+
+async def test_publish__endpoint_down__tried_again(gateway, releases, idle):
+    releases.down = True
+    await idle()
+    assert releases.seen == []
+    releases.down = False
+    await idle()
+    assert len(releases.seen) == 1
+    assert gateway.metric("jobs_failed") == 0
+
+
+async def test_train__data_is_no_good__said_once_and_the_release_stays(cloud, gateway, bring, say, pipeline, idle):
+    pipeline.error = DataRejected("too few rows")
+    await bring(10)
+    await say("processor-1", report())
+    for _ in range(3):
+        await idle()
+    assert ["too few rows" in entry["reason"] for entry in gateway.journal("training-failed")] == [True]
+    assert gateway.agent.status()["release"] == 1
+
+
+async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, gateway, say, pipeline, idle):
+    rows = [(SUMMER, {"temp": 20.0})]
+    assert await say("processor-1", Upload("leaf", SITE, rows)) == Stored(1)
+    assert await say("processor-2", Upload("leaf", SITE, rows)) == Stored(1)
+    kept = gateway.agent._month.devices()
+    assert len(kept) == 2, "one pseudonym of two processors is two devices"
+    for name in kept:
+        assert "leaf" not in name
+        for pen in ("processor-1", "processor-2"):
+            assert cloud.workers[pen].id[2:10].lower() not in name
+    gateway.agent._state.set("wanted", True)
+    await idle()
+    assert {device for device, _, _ in pipeline.runs[-1].rows} == set(kept)
+    assert "leaf" not in str(gateway.journal("training"))
+
+
+async def test_upload__twice__stored_once(cloud, say):
+    rows = [(SUMMER + hour * HOUR, {"temp": 20.0}) for hour in range(3)]
+    assert await say("processor-1", Upload("leaf", SITE, rows[:2])) == Stored(2)
+    assert await say("processor-1", Upload("leaf", SITE, rows)) == Stored(1)
+
+
+async def test_month__older_readings__erased(cloud, gateway, say):
+    await say("processor-1", Upload("leaf", SITE, [(SUMMER, {"temp": 20.0})]))
+    await say("processor-1", Upload("leaf", SITE, [(SUMMER + MONTH + HOUR, {"temp": 21.0})]))
+    await cloud.pass_time(12)
+    (device,) = gateway.agent._month.devices()
+    assert [at for at, _ in gateway.agent._month.window(device, 0, float("inf"))] == [SUMMER + MONTH + HOUR]
+
+
+async def test_drift__shared_by_the_site__trained_once_however_often_reported(
+    cloud, gateway, bring, say, pipeline, releases, idle
+):
+    await bring(10)
+    answer = await say("processor-1", report())
+    assert (answer.fleet, answer.devices) == ("retrain", {"ewr": "retrain"})
+    await say("processor-2", report(device="lga"))
+    await idle()
+    assert len(pipeline.runs) == 2
+    assert pipeline.runs[1].champion is not None
+    assert pipeline.runs[1].parent == 1
+    assert len(gateway.journal("drift-shared")) == 1
+    assert "temp" in gateway.journal("drift-shared")[0]["channels"]
+    assert len(releases.seen) == 2
+
+
+async def test_drift__again_within_patience__waits__after_it__trains_again(
+    cloud, gateway, bring, say, pipeline, releases, idle
+):
+    await bring(10)
+    await say("processor-1", report())
+    await idle()
+    await cloud.release(2, releases.seen[1])
+    await bring(PATIENCE / DAY - 1, SUMMER + 10 * DAY)
+    assert (await say("processor-1", report(release=2))).fleet == "retrain"
+    await idle()
+    assert len(pipeline.runs) == 2
+    await bring(2, SUMMER + 10 * DAY + PATIENCE - DAY)
+    await say("processor-1", report(release=2))
+    await idle()
+    assert len(pipeline.runs) == 3
+
+
+async def test_drift__gateway_killed_before_the_training_ended__trains_after_all(
+    cloud, gateway, bring, say, pipeline, idle, monkeypatch
+):
+    await bring(10)
+    monkeypatch.setattr(gateway.agent, "_start", lambda job: job.close())
+    await say("processor-1", report())
+    assert len(pipeline.runs) == 1
+    gateway.restart()
+    await idle()
+    assert len(pipeline.runs) == 2
+
+
+async def test_drift__of_a_release_no_longer_current__outdated(say, bring, pipeline):
+    await bring(10)
+    assert await say("processor-1", report(release=7)) == DriftVerdict("outdated", {})
+    assert await say("processor-1", DriftReport(1, {})) == DriftVerdict("outdated", {})
+    assert len(pipeline.runs) == 1
+
+
+async def test_drift__of_one_device_alone__nobody_trains(bring, say, pipeline, idle):
+    await bring(8, JANUARY, warmer={"EWR": 15.0})
+    answer = await say("processor-1", report())
+    await idle()
+    assert (answer.fleet, answer.devices) == ("wait", {"ewr": "verify"})
+    assert len(pipeline.runs) == 1
+
+
+async def test_after__switched_off__no_job_is_started(founded, gateway, pipeline, releases, idle):
+    await founded.switch(gateway, active=False)
+    started = len(pipeline.runs)
+    await idle()
+    assert releases.seen == []
+    assert len(pipeline.runs) <= started + 1, "the one that was under way"
+
+
+async def test_admit__only_for_what_a_gateway_is_there_for(gateway):
+    assert gateway.agent.admit("0x1", "gateway")
+    assert not gateway.agent.admit("0x1", "deal:1")
+    assert not gateway.agent.admit("0x1", "oracle")

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import pytest
+from worker_world import DAY, HOUR, Pen, hours
+
+from quietfleet.chain.types import Kind
+from quietfleet.crypto import keccak256
+from quietfleet.workers import processor as module
+from quietfleet.workers.messages import (
+    DriftReport,
+    DriftVerdict,
+    FetchRelease,
+    NoSuchRelease,
+    ReleaseBundle,
+    Stored,
+    Upload,
+)
+
+
+@pytest.fixture
+async def cloud(world):
+    """The fleet with a gateway that notes what comes up and answers as the test says."""
+    await world.add("oracle", Kind.ORACLE)
+    gateway = await world.add("gateway", Kind.GATEWAY, agent=Pen)
+    gateway.agent.answers = {
+        Upload: lambda upload: Stored(len(upload.rows)),
+        FetchRelease: lambda fetch: NoSuchRelease(fetch.sequence),
+        DriftReport: lambda _: DriftVerdict("wait", {}),
+    }
+    processor = await world.add("processor", Kind.PROCESSOR)
+    await world.add("sensor", Kind.SENSOR)
+    await world.rotate()
+    await world.until(lambda: processor.journal("session-open") and processor.in_session_with(gateway))
+    return world
+
+
+@pytest.fixture
+def processor(world):
+    return world.workers["processor"]
+
+
+@pytest.fixture
+def feed(world):
+    """Has the sensor measure some hours, six at a time."""
+
+    async def feed(first, last, temperature=None):
+        readings = hours(last, 0.0, temperature)[first:]
+        for start in range(0, len(readings), 6):
+            world.workers["sensor"].source.coming = readings[start : start + 6]
+            await world.pass_time(1)
+        await world.pass_time(3)
+
+    return feed
+
+
+def went_up(world):
+    """The hours of data the gateway was given, in the order they came."""
+    uploads = world.workers["gateway"].agent.heard(Upload)
+    return [at / HOUR for upload in uploads for at, _ in upload.rows]
+
+
+def needle(hour):
+    """A thermometer that sticks for the whole fourth day."""
+    return 8.0 if 72 <= hour < 96 else 10.0 + 5.0 * (hour % 24) / 24 + 0.1 * (hour % 7)
+
+
+async def test_admit__introduced_sensor__for_that_deal_alone(fleet, processor):
+    sensor = fleet.workers["sensor"]
+    stranger = await fleet.add("stranger", Kind.SENSOR)
+    (session,) = processor.runtime.messenger.table.with_peer(sensor.id)
+    assert processor.agent.admit(sensor.id, session.purpose)
+    assert not processor.agent.admit(stranger.id, session.purpose)
+    assert not processor.agent.admit(sensor.id, "deal:" + "0" * 32)
+    assert not processor.agent.admit(sensor.id, session.purpose.removeprefix("deal:"))
+    assert not processor.agent.admit(sensor.id, "oracle")
+
+
+async def test_call__active_sensor_nobody_introduced__no_session(fleet, processor):
+    stranger = await fleet.add("stranger", Kind.SENSOR, agent=Pen)
+    await fleet.until(lambda: stranger.runtime.membership.complete)
+    card = processor.runtime.messenger.own_card()
+    await stranger.do(lambda: stranger.runtime.messenger.connect(card, "deal:" + "ab" * 16))
+    await fleet.pass_time(5)
+    assert not stranger.in_session_with(processor)
+    assert processor.metric("handshakes_refused") > 0
+    assert processor.runtime.messenger.table.with_peer(stranger.id) == []
+
+
+async def test_readings__a_day_old__go_up_veiled_and_in_order(cloud, feed, processor):
+    await feed(0, 60)
+    assert went_up(cloud) == list(range(60 - 24))[: len(went_up(cloud))]
+    assert len(went_up(cloud)) >= 30
+    sensor = cloud.workers["sensor"].id
+    uploads = cloud.workers["gateway"].agent.heard(Upload)
+    assert len({upload.device for upload in uploads}) == 1
+    assert all(sensor[2:].lower() not in upload.device.lower() for upload in uploads)
+
+
+async def test_upload__not_answered__comes_again_from_its_first_row(cloud, feed):
+    gateway = cloud.workers["gateway"].agent
+    answer = gateway.answers.pop(Upload)
+    await feed(0, 48)
+    before = went_up(cloud)
+    assert before
+    await cloud.pass_time(22)
+    gateway.answers[Upload] = answer
+    gateway.events.clear()
+    await cloud.pass_time(25)
+    assert went_up(cloud)[0] == before[0]
+    assert sorted(set(went_up(cloud))) == list(range(23)), "and nothing is missing after it"
+
+
+async def test_fault__needle_sticks__set_aside_and_its_days_never_go_up(cloud, feed, processor):
+    await feed(0, 84, needle)
+    sensor = cloud.workers["sensor"]
+    assert "stuck" in processor.journal("quarantined")[0]["reason"]
+    assert sensor.source.recalibrated == 1
+    assert processor.agent.status()["devices"][sensor.id] != "fine"
+    held = went_up(cloud)
+    await feed(84, 108, needle)
+    assert went_up(cloud) == held
+    await feed(108, 160, needle)
+    assert processor.journal("released") != []
+    assert processor.agent.status()["devices"][sensor.id] == "fine"
+    again = went_up(cloud)[len(held) :]
+    assert again
+    assert not [hour for hour in went_up(cloud) if 72 <= hour < 120]
+
+
+async def test_fault__in_quarantine__still_answered(cloud, feed):
+    await feed(0, 100, needle)
+    assert sum(entry["rows"] for entry in cloud.workers["sensor"].journal("recommendation")) == 100
+
+
+@pytest.fixture
+async def equipped(cloud, candidate, feed):
+    """The fleet after its first release was taken up."""
+    bundle = ReleaseBundle(1, candidate.manifest, candidate.artifact)
+    cloud.workers["gateway"].agent.answers[FetchRelease] = lambda _: bundle
+    await cloud.release(1, candidate.manifest_hash)
+    await cloud.until(lambda: cloud.workers["processor"].journal("release-installed") != [])
+    await feed(0, 30)
+    return cloud
+
+
+async def test_release__as_anchored__forecasts_with_it(equipped):
+    last = equipped.workers["sensor"].journal("recommendation")[-1]
+    assert last["release"] == 1
+    assert isinstance(last["forecast"], float)
+    assert 0 < last["confidence"] <= 1
+
+
+async def test_release__another_one_than_the_chain_names__rejected_and_the_old_one_goes_on(
+    equipped, candidate, feed, processor
+):
+    forged = ReleaseBundle(2, candidate.manifest.replace(b'"sigma"', b'"Sigma"'), candidate.artifact)
+    equipped.workers["gateway"].agent.answers[FetchRelease] = lambda _: forged
+    await equipped.release(2, keccak256(b"the true manifest"))
+    await equipped.pass_time(3)
+    assert "not the one released on chain" in processor.journal("release-rejected")[0]["reason"]
+    await feed(30, 36)
+    assert equipped.workers["sensor"].journal("recommendation")[-1]["release"] == 1
+    assert processor.agent.status()["release"] == 1
+
+
+async def test_release__artefact_swapped__rejected(equipped, candidate, processor):
+    swapped = ReleaseBundle(2, candidate.manifest, candidate.artifact + b"\0")
+    equipped.workers["gateway"].agent.answers[FetchRelease] = lambda _: swapped
+    await equipped.release(2, candidate.manifest_hash)
+    await equipped.pass_time(3)
+    assert processor.journal("release-rejected") != []
+    assert processor.agent.status()["release"] == 1
+
+
+async def test_release__gateway_does_not_have_it__asked_again_until_it_has(equipped, candidate, processor):
+    gateway = equipped.workers["gateway"].agent
+    gateway.answers[FetchRelease] = lambda fetch: NoSuchRelease(fetch.sequence)
+    await equipped.release(2, candidate.manifest_hash)
+    await equipped.pass_time(3)
+    gateway.answers[FetchRelease] = lambda _: ReleaseBundle(2, candidate.manifest, candidate.artifact)
+    await equipped.until(lambda: processor.agent.status()["release"] == 2)
+
+
+async def test_restart__with_a_model_and_a_session__same_ones(equipped, feed, processor):
+    processor.restart()
+    await feed(30, 36)
+    assert equipped.workers["sensor"].journal("recommendation")[-1]["release"] == 1
+    assert len(processor.journal("session-open")) == 1
+    assert len(processor.journal("release-installed")) == 1
+
+
+async def test_watch__world_left_the_baseline__reported_under_pseudonyms(equipped, feed, processor):
+    await feed(30, 230, lambda hour: 30.0 + 5.0 * (hour % 24) / 24 + 0.1 * (hour % 7))
+    reports = equipped.workers["gateway"].agent.heard(DriftReport)
+    assert reports
+    assert reports[-1].release == 1
+    (device,) = reports[-1].drift
+    assert device == equipped.workers["gateway"].agent.heard(Upload)[-1].device
+    assert max(reports[-1].drift[device].values()) > 70
+    assert processor.journal("drift-verdict")[-1] == {"fleet": "wait"}
+
+
+async def test_week__older_readings__erased(cloud, feed, processor):
+    await feed(0, 12)
+    await feed(240, 252)
+    await cloud.pass_time(12)
+    kept = [at for (day,) in processor.rows("SELECT day FROM series_day") for (at,) in _times(processor, day)]
+    assert kept
+    assert min(kept) >= 251 * HOUR - 7 * DAY
+
+
+def _times(processor, day):
+    return processor.rows(f"SELECT time FROM series_{day}")  # noqa: S608 - a day's number
+
+
+async def test_sensor_comes_again__time_and_again__takes_one_place(world):
+    world.capacity = 2
+    await world.add("oracle", Kind.ORACLE)
+    processor = await world.add("processor", Kind.PROCESSOR)
+    sensor = await world.add("sensor", Kind.SENSOR)
+    await world.rotate()
+    for times in range(1, 5):
+        await world.until(lambda times=times: len(processor.journal("session-open")) == times)
+        await sensor.do(lambda: sensor.runtime.sever(processor.id, "moved away"))
+    await world.until(lambda: len(processor.journal("session-open")) == 5)
+    sensor.source.coming = hours(2, 0.0)
+    await world.until(lambda: sensor.journal("recommendation") != [])
+
+
+async def test_step_fails__with_an_upload_just_asked_for__the_upload_is_made_up_for(
+    equipped, monkeypatch, processor
+):
+    def broken(*_args, **_named):
+        raise ZeroDivisionError
+
+    sensor, gateway = equipped.workers["sensor"], equipped.workers["gateway"].agent
+    sensor.source.coming = hours(36, 0.0)[30:]
+    await sensor.beat()
+    await equipped.deliver()
+    gateway.events.clear()
+    equipped.clock.advance(1)
+    with monkeypatch.context() as monitor:
+        monitor.setattr(module, "assess", broken)
+        await processor.beat()
+    assert processor.metric("steps_failed") == 1
+    await equipped.pass_time(2)
+    assert went_up(equipped) == list(range(5, 11))

@@ -1,0 +1,47 @@
+"""One chain and one fleet for all system tests: each test leaves it as it found it, with readings flowing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from system_fleet import System
+
+from quietfleet.chain.deployment import save_deployment
+from quietfleet.crypto import PrivateKey
+from quietfleet.testbed.anvil import Anvil
+from quietfleet.testbed.contracts import compile_contracts, deploy
+from quietfleet.testbed.fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def system(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("system")
+    artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
+    anvil = Anvil(block_time=1, accounts=14, state=folder / "chain.json", log=folder / "anvil.log")
+    system = System(Fleet(folder, anvil.url, folder / "deployment.json"), anvil)
+    try:
+        anvil.start()
+        asyncio.run(_found(system, artifacts))
+        yield system
+    finally:
+        system.fleet.stop()
+        anvil.stop()
+
+
+async def _found(system, artifacts):
+    anvil, keys = system.anvil, [PrivateKey.from_bytes(key) for key in system.anvil.keys()]
+    owner, publisher = keys[0].to_bytes(), keys[1].public.id
+    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, publisher=publisher)
+    save_deployment(system.fleet.deployment, place)
+    system.people()
+    system.fleet.start(*system.fleet.members)
+    await system.fleet.enrol()
+    await system.rotate()
+
+
+@pytest.fixture
+async def flowing(system):
+    """The fleet with every sensor being answered."""
+    await system.flowing()
+    return system

@@ -1,0 +1,195 @@
+"""A small fleet of real processes on a chain of its own, with what its owners do and how its journals are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from quietfleet.chain.deployment import load_deployment
+from quietfleet.chain.rpc import ChainClient
+from quietfleet.chain.service import Rotation, ServiceContract
+from quietfleet.chain.types import Kind
+from quietfleet.chain.wallet import Wallet
+from quietfleet.crypto.keystore import create_keystore
+from quietfleet.storage import AuditEntry, AuditLog, Database
+from quietfleet.testbed.anvil import MNEMONIC, Anvil, key_of
+from quietfleet.testbed.fleet import SITE, Fleet, write_history, write_readings
+
+DAY = 86_400.0
+SPEED = DAY / 6  # four hours of data a second
+MAX_AGE = 6.0
+WAIT = 45.0  # seconds for anything that should happen; a busy machine needs some of it
+STOP_WITHIN = 8.0
+START = datetime(2013, 3, 20, tzinfo=UTC).timestamp()
+IGNORED = 'quietfleet_messages_ignored_total{reason="severed"}'
+
+
+@dataclass
+class System:
+    """The fleet, its chain, and a seeded die."""
+
+    fleet: Fleet
+    anvil: Anvil
+    relays: list[str] = field(default_factory=list)
+    dice: random.Random = field(default_factory=lambda: random.Random(2013))
+
+    def people(self) -> None:
+        """Two relays, an oracle, a gateway, two processors, two sensors, each under an owner of its own."""
+        fleet = self.fleet
+        self.relays = fleet.add_relays(2, owner=2)
+        self.add("oracle", Kind.ORACLE, owner=4)
+        gateway = self.add("gateway", Kind.GATEWAY, owner=5, gateway={"history": "history.csv"})
+        write_history(gateway.folder / "history.csv", START - 20 * DAY, START)
+        publisher = gateway.key.from_bytes(key_of(MNEMONIC, 1))
+        create_keystore(gateway.folder / "publisher.json", publisher, fleet.passphrase, light=True)
+        for index in (1, 2):
+            self.add(f"processor-{index}", Kind.PROCESSOR, owner=5 + index, processor={"site": SITE, "capacity": 3})
+        self.add_sensor("sensor-1", "JFK", owner=8, program=("quietfleet.testbed.faulty",))
+        self.add_sensor("sensor-2", "LGA", owner=9)
+
+    def add(self, name: str, kind: Kind, *, owner: int, **sections: Any) -> Any:
+        network = {"peers": self.relays, "ttl": 10}
+        chain = {"poll": 0.3, "max_age": MAX_AGE}
+        return self.fleet.add(name, kind, owner=owner, network=network, chain=chain, **sections)
+
+    def add_sensor(self, name: str, station: str, *, owner: int, program: tuple[str, ...] = ()) -> None:
+        sensor = {
+            "site": SITE,
+            "replay": "readings.csv",
+            "data_start": "2013-03-20",
+            "replay_epoch": time.time(),
+            "speed": SPEED,
+            "send_every": 0.5,
+        }
+        member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor)
+        write_readings(member.folder / "readings.csv", station, START, START + 200 * DAY)
+
+    # what owners do
+
+    async def rotate(self) -> None:
+        """Have oracle and gateway draw keys, and put the next configuration on chain."""
+        async with self._client() as client:
+            service = ServiceContract(client, Wallet(key_of(MNEMONIC, 0), client))
+            latest, _ = await service.configuration()
+            epoch = self.fleet.prepare_epoch(latest.version + 1 if latest else 1)
+            await service.rotate(
+                Rotation(
+                    oracle=epoch["oracle"],
+                    gateway=epoch["gateway"],
+                    epoch_key_commitment=_bytes(epoch["epoch_key_commitment"]),
+                    oracle_card_digest=_bytes(epoch["oracle_card_digest"]),
+                    gateway_card_digest=_bytes(epoch["gateway_card_digest"]),
+                    grace=10,
+                    min_pow=0.002,
+                    max_ttl=60,
+                )
+            )
+
+    async def switch(self, name: str, *, active: bool) -> None:
+        """What `fleet.disable` and `fleet.enable` do, by the device's owner."""
+        member = self.fleet.members[name]
+        async with self._client() as client:
+            owner = ServiceContract(client, Wallet(key_of(MNEMONIC, member.owner), client))
+            await owner.set_active([member.id], active)
+
+    def fault(self, name: str, **faults: bool) -> None:
+        (self.fleet.members[name].folder / "faults.json").write_text(json.dumps(faults))
+
+    # what a machine may do to a worker
+
+    def terminate(self, name: str) -> tuple[int, float]:
+        """Ask a worker to stop as a service manager does; return its exit code and the seconds it took."""
+        process = self.fleet.members[name].process
+        assert process is not None
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(STOP_WITHIN)
+        self.fleet.members[name].started = 0  # it is down by our own wish
+        return code, time.monotonic() - begun
+
+    async def until(self, what: str, holds: Callable[[], bool], within: float = WAIT) -> None:
+        await self.fleet.until(what, holds, within)
+
+    async def moment(self, longest: float) -> None:
+        """Let a random time pass."""
+        due = time.monotonic() + self.dice.uniform(0, longest)
+        await self.until("a moment", lambda: time.monotonic() >= due)
+
+    # what the journals say
+
+    def since(self, name: str, kind: str, begun: float) -> list[AuditEntry]:
+        return [entry for entry in self.fleet.journal(name, kind) if entry.at >= begun]
+
+    def answers(self, sensor: str, begun: float = 0.0) -> list[AuditEntry]:
+        return [entry for entry in self.since(sensor, "recommendation", begun) if entry.detail["rows"]]
+
+    async def flowing(self, *, answers: int = 2) -> None:
+        """Wait until every sensor is being answered, from now on."""
+        begun = time.time()
+        sensors = self.named(Kind.SENSOR)
+        await self.until(
+            "every sensor is answered", lambda: all(len(self.answers(s, begun)) >= answers for s in sensors)
+        )
+
+    def named(self, *kinds: Kind) -> list[str]:
+        return [member.name for member in self.fleet.members.values() if member.kind in kinds]
+
+    def processor_of(self, sensor: str) -> str:
+        """The processor a sensor works with, by name."""
+        partner = self.fleet.status(sensor)["processor"]
+        return next(member.name for member in self.fleet.members.values() if member.id == partner)
+
+    def sessions(self, name: str) -> set[str]:
+        """The ids of everybody a worker is in session with, as it last said."""
+        return {session["peer"] for session in self.fleet.status(name).get("sessions", [])}
+
+    def check_database(self, name: str) -> int:
+        """Check a worker's file and its audit trail, running or not; return the trail's length."""
+        with Database.observe(self.fleet.members[name].folder / "state" / "worker.db") as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            return AuditLog(database, create=False).verify()
+
+    def check_nothing_lost(self) -> None:
+        """Every reading numbered so far was answered once, in order, and some processor stored it."""
+        for sensor in self.named(Kind.SENSOR):
+            assert self.fleet.journal(sensor, "readings-overflow") == []
+            taken = [entry.detail for entry in self.answers(sensor)]
+            throughs = [detail["through"] for detail in taken]
+            assert throughs == sorted(throughs)
+            assert sum(detail["rows"] for detail in taken) == throughs[-1]
+            assert len(self._stored(sensor)) >= throughs[-1]
+
+    def _stored(self, sensor: str) -> set[int]:
+        """The numbers of a sensor's readings that a processor says it stored."""
+        worker = self.fleet.members[sensor].id
+        return {
+            number
+            for name in self.named(Kind.PROCESSOR)
+            for entry in self.fleet.journal(name, "readings")
+            if entry.detail["sensor"] == worker
+            for number in range(entry.detail["first"], entry.detail["first"] + entry.detail["rows"])
+        }
+
+    def _client(self) -> ChainClient:
+        return ChainClient(self.anvil.url, load_deployment(self.fleet.deployment))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, zombies not counted."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import time
+
+from system_fleet import IGNORED
+
+from quietfleet.chain.types import Kind
+
+
+async def test_disable__a_processor__its_sensors_move_and_it_serves_nobody(flowing):
+    system = flowing
+    processor = system.processor_of("sensor-2")
+    worker = system.fleet.members[processor].id
+    sensors = [s for s in system.named(Kind.SENSOR) if system.processor_of(s) == processor]
+    begun = time.time()
+    await system.switch(processor, active=False)
+    await system.until("its sensors sever", lambda: all(system.since(s, "severed", begun) for s in sensors))
+    severed = max(system.since(s, "severed", begun)[0].at for s in sensors)
+    await system.until(
+        "its sensors are answered by another",
+        lambda: all(any(e.detail["processor"] != worker for e in system.answers(s, severed)) for s in sensors),
+    )
+    await system.until("it is in session with nobody", lambda: system.sessions(processor) == set())
+    assert system.since(processor, "readings", severed + 1.0) == []
+    assert not [e for s in sensors for e in system.answers(s, severed) if e.detail["processor"] == worker]
+    system.check_nothing_lost()
+    await system.switch(processor, active=True)
+    await system.until("it is back with the oracle", lambda: system.sessions(processor) != set())
+
+
+async def test_disable__a_sensor_that_does_not_listen__ignored_counted_and_never_answered(flowing):
+    system = flowing
+    name = "sensor-1"
+    device = system.fleet.members[name].id
+    processor = system.processor_of(name)
+    before = system.fleet.metric(processor, IGNORED)
+    begun = time.time()
+    await system.switch(name, active=False)
+    await system.until(
+        "both sides sever",
+        lambda: bool(system.since(name, "severed", begun) and system.since(processor, "severed", begun)),
+    )
+    severed = system.since(processor, "severed", begun)[0].at
+    system.fault(name, ignore_severing=True)
+    await system.until("it is counted", lambda: system.fleet.metric(processor, IGNORED) >= before + 3)
+    assert not [e for e in system.since(processor, "readings", severed) if e.detail["sensor"] == device]
+    assert system.since(name, "recommendation", severed + 1.0) == []
+    assert device not in system.sessions(processor)
+    system.fault(name, ignore_severing=False)
+    await system.until(
+        "it is repaired", lambda: system.fleet.journal(name, "fault")[-1].detail == {"ignore_severing": False}
+    )
+    await system.switch(name, active=True)
+    await system.flowing()
+
+
+async def test_start__before_enrolment__waits_and_works_afterwards(flowing):
+    system = flowing
+    name = "sensor-3"
+    system.add_sensor(name, "EWR", owner=10)
+    system.fleet.start(name)
+    await system.until("it follows the chain", lambda: system.fleet.status(name).get("configuration") == 1)
+    block = system.fleet.status(name)["block"]
+    await system.until("some blocks pass", lambda: system.fleet.status(name)["block"] >= block + 3)
+    assert system.sessions(name) == set()
+    assert system.fleet.status(name)["measured"] == 0
+    await system.fleet.enrol([name])
+    await system.until("it is answered", lambda: len(system.answers(name)) >= 2)
+    assert [e.detail for e in system.fleet.journal(name, "registered")] == [{"usable": True}]
+    system.terminate(name)
+    del system.fleet.members[name]
+
+
+async def test_rotate__while_readings_flow__everyone_moves_on_and_nothing_is_lost(flowing):
+    system = flowing
+    talkers = system.named(Kind.ORACLE, Kind.GATEWAY, Kind.PROCESSOR, Kind.SENSOR)
+    version = system.fleet.status("oracle")["configuration"]
+    opened = {s: len(system.fleet.journal(s, "session-open")) for s in system.named(Kind.SENSOR)}
+    await system.rotate()
+    await system.until(
+        "everyone retires the old version",
+        lambda: all({"version": version} in [e.detail for e in system.fleet.journal(n, "epoch-retired")] for n in talkers),
+    )
+    await system.flowing()
+    assert {s: len(system.fleet.journal(s, "session-open")) for s in system.named(Kind.SENSOR)} == opened
+    system.check_nothing_lost()
