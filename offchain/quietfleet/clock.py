@@ -35,3 +35,17 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move forward by `seconds`."""
         self._now += seconds
+
+
+class ReplayClock:
+    """The time of a recording: `start` (Unix seconds) at the real time `epoch`, then `speed` times as fast."""
+
+    def __init__(self, real: Clock, start: float, epoch: float, speed: float) -> None:
+        self._real = real
+        self._start = start
+        self._epoch = epoch
+        self._speed = speed
+
+    def now(self) -> float:
+        """Return the recording's time in Unix seconds; it stands still before `epoch`."""
+        return self._start + max(0.0, self._real.now() - self._epoch) * self._speed

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from quietfleet.clock import Clock, ReplayClock
 from quietfleet.errors import SettingsError
 
 PREFIX = "QUIETFLEET_"
@@ -55,19 +57,24 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl: Count = 20
 
 
-class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[sensor]`: what is measured and how often it is sent.
+class DataSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[data]`: the clock that readings go by, the same for every worker of a fleet.
 
-    `replay` names a CSV of recorded readings; data time runs `speed` times as fast as real time, starting with
-    `data_start` (ISO 8601) at the Unix time `replay_epoch` (0: when the sensor first starts).
+    It is real time, unless a recording is replayed: then it shows `start` (ISO 8601, UTC) at the Unix time `epoch` and
+    runs `speed` times as fast. Retention, drift windows and what counts as too old or too early go by it.
     """
+
+    start: str = ""
+    epoch: Annotated[float, Meta(ge=0)] = 0.0
+    speed: Seconds = 1.0
+
+
+class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[sensor]`: what is measured and how often it is sent; `replay` names a CSV of recorded readings."""
 
     station: str = ""
     site: str = ""
     replay: str = ""
-    data_start: str = ""
-    replay_epoch: Annotated[float, Meta(ge=0)] = 0.0
-    speed: Seconds = 3600.0
     send_every: Seconds = 1.0
     capability: Name = "forecast"
 
@@ -98,10 +105,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: WorkerSection
     chain: ChainSection
     network: NetworkSection = NetworkSection()
+    data: DataSection = DataSection()
     sensor: SensorSection = SensorSection()
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
     folder: str = "."
+
+    def data_clock(self, real: Clock) -> Clock:
+        """Return the clock readings go by; raises `SettingsError` when `[data] start` is no date."""
+        if not self.data.start:
+            return real
+        try:
+            start = datetime.fromisoformat(self.data.start).replace(tzinfo=UTC).timestamp()
+        except ValueError as error:
+            raise SettingsError(f"[data] start: {error}") from error
+        return ReplayClock(real, start, self.data.epoch, self.data.speed)
 
     def path(self, relative: str) -> Path:
         """Resolve a path of the settings file."""

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from quietfleet.clock import ManualClock
 from quietfleet.errors import SettingsError
 from quietfleet.settings import Settings, load_settings, passphrase
 
@@ -57,7 +58,7 @@ def test_load__file_names_a_folder_of_its_own__refused_or_ignored_never_followed
         ("QUIETFLEET_CHAIN_CONFIRMATIONS", "3", lambda s: s.chain.confirmations == 3),
         ("QUIETFLEET_WORKER_NAME", "attic", lambda s: s.worker.name == "attic"),
         ("QUIETFLEET_NETWORK_PEERS", "a:1,b:2", lambda s: s.network.peers == ["a:1", "b:2"]),
-        ("QUIETFLEET_SENSOR_SPEED", "86400", lambda s: s.sensor.speed == 86_400),
+        ("QUIETFLEET_DATA_SPEED", "86400", lambda s: s.data.speed == 86_400),
         ("QUIETFLEET_PROCESSOR_CAPACITY", "2", lambda s: s.processor.capacity == 2),
         ("QUIETFLEET_GATEWAY_SEED", "7", lambda s: s.gateway.seed == 7),
     ],
@@ -95,7 +96,9 @@ def test_load__passphrase_variable__is_no_setting(write):
         (WORKER + "confirmations = 1.5\n", "$.chain.confirmations"),
         (WORKER + '[network]\npeers = "a:1"\n', "$.network.peers"),
         (WORKER + "[network]\nttl = 0\n", "$.network.ttl"),
-        (WORKER + "[sensor]\nspeed = 0.0\n", "$.sensor.speed"),
+        (WORKER + "[data]\nspeed = 0.0\n", "$.data.speed"),
+        (WORKER + "[data]\nspeed = nan\n", "$.data.speed"),
+        (WORKER + "[data]\nepoch = -1\n", "$.data.epoch"),
         (WORKER + "[sensor]\nsend_every = -2\n", "$.sensor.send_every"),
         (WORKER + '[sensor]\ncapability = ""\n', "$.sensor.capability"),
         (WORKER + "[processor]\ncapacity = 0\n", "$.processor.capacity"),
@@ -183,3 +186,23 @@ def test_passphrase__file_without_a_phrase__names_the_variable(tmp_path, content
     with pytest.raises(SettingsError) as caught:
         passphrase({"QUIETFLEET_PASSPHRASE_FILE": str(file)})
     assert "QUIETFLEET_PASSPHRASE_FILE" in sentence(caught)
+
+
+def test_data_clock__nothing_replayed__is_the_real_one(write):
+    real = ManualClock(5.0)
+    assert load_settings(write(WORKER), {}).data_clock(real) is real
+
+
+def test_data_clock__recording__starts_at_its_epoch_and_runs_at_its_speed(write):
+    settings = load_settings(write(WORKER + '[data]\nstart = "2013-03-20"\nepoch = 100.0\nspeed = 60.0\n'), {})
+    real = ManualClock(90.0)
+    clock = settings.data_clock(real)
+    assert clock.now() == 1_363_737_600.0, "it stands still before"
+    real.advance(12.0)
+    assert clock.now() == 1_363_737_600.0 + 2 * 60
+
+
+def test_data_clock__start_is_no_date__says_so(write):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(WORKER + '[data]\nstart = "spring"\n'), {}).data_clock(ManualClock())
+    assert "[data] start" in sentence(caught)

@@ -30,9 +30,10 @@ def system(request, tmp_path_factory):
 
 
 async def _found(system, artifacts):
-    anvil, keys = system.anvil, [PrivateKey.from_bytes(key) for key in system.anvil.keys()]
-    owner, publisher = keys[0].to_bytes(), keys[1].public.id
-    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, publisher=publisher)
+    anvil = system.anvil
+    owner, publisher = anvil.keys()[:2]
+    named = PrivateKey.from_bytes(publisher).public.id
+    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, publisher=named)
     save_deployment(system.fleet.deployment, place)
     system.people()
     system.fleet.start(*system.fleet.members)

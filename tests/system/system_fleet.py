@@ -24,7 +24,7 @@ from quietfleet.testbed.anvil import MNEMONIC, Anvil, key_of
 from quietfleet.testbed.fleet import SITE, Fleet, write_history, write_readings
 
 DAY = 86_400.0
-SPEED = DAY / 6  # four hours of data a second
+SPEED = DAY / 12  # two hours of data a second
 MAX_AGE = 6.0
 WAIT = 45.0  # seconds for anything that should happen; a busy machine needs some of it
 STOP_WITHIN = 8.0
@@ -44,6 +44,7 @@ class System:
     def people(self) -> None:
         """Two relays, an oracle, a gateway, two processors, two sensors, each under an owner of its own."""
         fleet = self.fleet
+        fleet.data = {"start": "2013-03-20", "epoch": time.time(), "speed": SPEED}
         self.relays = fleet.add_relays(2, owner=2)
         self.add("oracle", Kind.ORACLE, owner=4)
         gateway = self.add("gateway", Kind.GATEWAY, owner=5, gateway={"history": "history.csv"})
@@ -64,9 +65,6 @@ class System:
         sensor = {
             "site": SITE,
             "replay": "readings.csv",
-            "data_start": "2013-03-20",
-            "replay_epoch": time.time(),
-            "speed": SPEED,
             "send_every": 0.5,
         }
         member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor)
@@ -165,10 +163,10 @@ class System:
             throughs = [detail["through"] for detail in taken]
             assert throughs == sorted(throughs)
             assert sum(detail["rows"] for detail in taken) == throughs[-1]
-            assert len(self._stored(sensor)) >= throughs[-1]
+            assert len(self._taken(sensor)) >= throughs[-1]
 
-    def _stored(self, sensor: str) -> set[int]:
-        """The numbers of a sensor's readings that a processor says it stored."""
+    def _taken(self, sensor: str) -> set[int]:
+        """The numbers of a sensor's readings that a processor says it took."""
         worker = self.fleet.members[sensor].id
         return {
             number

@@ -79,7 +79,9 @@ async def test_rotate__while_readings_flow__everyone_moves_on_and_nothing_is_los
     await system.rotate()
     await system.until(
         "everyone retires the old version",
-        lambda: all({"version": version} in [e.detail for e in system.fleet.journal(n, "epoch-retired")] for n in talkers),
+        lambda: all(
+            {"version": version} in [e.detail for e in system.fleet.journal(n, "epoch-retired")] for n in talkers
+        ),
     )
     await system.flowing()
     assert {s: len(system.fleet.journal(s, "session-open")) for s in system.named(Kind.SENSOR)} == opened

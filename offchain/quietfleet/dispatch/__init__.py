@@ -2,7 +2,7 @@
 
 from quietfleet.dispatch._deal import ANSWER_WITHIN
 from quietfleet.dispatch._dispatcher import MAX_OFFERS, MAX_SEEKS, REMEMBER, Dispatcher
-from quietfleet.dispatch._provider import ProviderMachine, ProviderState, Served, ServedState, Service
+from quietfleet.dispatch._provider import OPEN_WITHIN, ProviderMachine, ProviderState, Served, ServedState, Service
 from quietfleet.dispatch._seeker import REPEAT_EVERY, RETRY_AFTER, SeekerMachine, SeekerState, Wish
 from quietfleet.dispatch._store import DispatchStore
 from quietfleet.dispatch.messages import (
@@ -25,6 +25,7 @@ from quietfleet.dispatch.messages import (
     Reason,
     Refusal,
     Release,
+    Released,
     Seek,
     Terms,
     Value,
@@ -35,6 +36,7 @@ __all__ = [
     "ANSWER_WITHIN",
     "MAX_OFFERS",
     "MAX_SEEKS",
+    "OPEN_WITHIN",
     "REMEMBER",
     "REPEAT_EVERY",
     "RETRY_AFTER",
@@ -61,6 +63,7 @@ __all__ = [
     "Reason",
     "Refusal",
     "Release",
+    "Released",
     "Seek",
     "SeekerMachine",
     "SeekerState",

@@ -1,12 +1,13 @@
 """One deal between a seeker and a provider.
 
 Theory of operation: the oracle proposes the same terms to both sides. Each answers with Accept and its card, or
-declines, or stays silent until the deadline. Only the second Accept releases the two cards, both at once. What has no
-row in the table changes nothing: a decline after the introduction, or a second card from the same side.
+declines, or stays silent until the deadline. Only the second Accept releases the two cards, both at once. A concluded
+deal takes a place at its provider until it ends; its cards are forgotten earlier, once no introduction can be lost any
+more. What has no row in the table changes nothing: a decline after the introduction, or a second card of the same side.
 
-            ACCEPT                ACCEPT
-  PROPOSED ───────→ HALF_ACCEPTED ───────→ INTRODUCED
-      └────── BREAK ──────┴──────→ FAILED
+            ACCEPT                ACCEPT              FORGET
+  PROPOSED ───────→ HALF_ACCEPTED ───────→ INTRODUCED ──────→ SETTLED
+      └────── CLOSE ──────┴──────→ FAILED      └───── CLOSE ─────┴──────→ ENDED
 """
 
 from __future__ import annotations
@@ -38,21 +39,27 @@ class DealState(StrEnum):
     PROPOSED = "proposed"
     HALF_ACCEPTED = "half-accepted"
     INTRODUCED = "introduced"
+    SETTLED = "settled"
     FAILED = "failed"
+    ENDED = "ended"
 
 
 class DealEvent(Enum):
     """What can happen to a deal."""
 
     ACCEPT = auto()
-    BREAK = auto()
+    FORGET = auto()
+    CLOSE = auto()
 
 
 TRANSITIONS: Final[dict[tuple[DealState, DealEvent], DealState]] = {
     (DealState.PROPOSED, DealEvent.ACCEPT): DealState.HALF_ACCEPTED,
-    (DealState.PROPOSED, DealEvent.BREAK): DealState.FAILED,
+    (DealState.PROPOSED, DealEvent.CLOSE): DealState.FAILED,
     (DealState.HALF_ACCEPTED, DealEvent.ACCEPT): DealState.INTRODUCED,
-    (DealState.HALF_ACCEPTED, DealEvent.BREAK): DealState.FAILED,
+    (DealState.HALF_ACCEPTED, DealEvent.CLOSE): DealState.FAILED,
+    (DealState.INTRODUCED, DealEvent.FORGET): DealState.SETTLED,
+    (DealState.INTRODUCED, DealEvent.CLOSE): DealState.ENDED,
+    (DealState.SETTLED, DealEvent.CLOSE): DealState.ENDED,
 }
 
 
@@ -72,6 +79,10 @@ class Deal(msgspec.Struct, frozen=True):
         """Return the side this worker is on, or None for a stranger."""
         return next((side for side, name in self.workers.items() if name == worker), None)
 
+    @property
+    def concluded(self) -> bool:
+        return self.state in (DealState.INTRODUCED, DealState.SETTLED)
+
     def accept(self, side: Side, card: bytes) -> Deal:
         """Take a side's card; a side that left one already changes nothing."""
         state = TRANSITIONS.get((self.state, DealEvent.ACCEPT))
@@ -79,9 +90,16 @@ class Deal(msgspec.Struct, frozen=True):
             return self
         return msgspec.structs.replace(self, state=state, cards={**self.cards, side: card})
 
-    def fail(self) -> Deal:
-        """Break the deal and drop its cards; one already introduced stays as it is."""
-        state = TRANSITIONS.get((self.state, DealEvent.BREAK))
+    def settle(self) -> Deal:
+        """Keep of a deal just introduced only what its place needs until the terms end: no card, no seek."""
+        state = TRANSITIONS.get((self.state, DealEvent.FORGET))
+        if state is None:
+            return self
+        return msgspec.structs.replace(self, state=state, cards={}, seek_id="", deadline=self.terms.expires)
+
+    def close(self) -> Deal:
+        """Drop the cards: an open deal has failed by this, a concluded one has ended."""
+        state = TRANSITIONS.get((self.state, DealEvent.CLOSE))
         return self if state is None else msgspec.structs.replace(self, state=state, cards={})
 
 

@@ -31,6 +31,7 @@ from quietfleet.dispatch.messages import (
     Reason,
     Refusal,
     Release,
+    Released,
     Seek,
     Withdraw,
 )
@@ -95,7 +96,7 @@ class Dispatcher:
             case Decline(deal_id):
                 self._decline(turn, worker, deal_id)
             case Release(deal_id):
-                self._release(turn, deal_id)
+                self._release(turn, worker, deal_id)
             case _:
                 self.counts["ignored"] += 1
 
@@ -124,7 +125,7 @@ class Dispatcher:
         self._store.drop_offer(worker, offer_id)
         turn.say(worker, OfferState(offer_id, open=False))
         for deal in self._store.open_deals_of_offer(worker, offer_id):
-            self._break(turn, deal, left={Side.PROVIDER})
+            self._close(turn, deal, left={Side.PROVIDER})
             self._requeue(deal, declined=False)
 
     def _suspend(self, turn: _Turn, worker: str, offer_id: str) -> None:
@@ -197,7 +198,6 @@ class Dispatcher:
             deadline=turn.now + ANSWER_WITHIN,
         )
         self._store.put_deal(deal)
-        self._store.take_place(deal)
         self._store.put_seek(replace(queued, deal_id=deal.deal_id))
         self._store.put_offer(replace(listed, since=turn.now))
         self.counts["proposals"] += 1
@@ -215,9 +215,8 @@ class Dispatcher:
             turn.say(deal.workers[side], Proposal(deal.deal_id, deal.terms, initiator=side is Side.SEEKER))
 
     def _accept(self, turn: _Turn, worker: str, deal_id: str, card: bytes) -> None:
-        deal = self._store.deal(deal_id)
-        side = deal.side_of(worker) if deal else None
-        if deal is None or side is None:
+        deal, side = self._known(worker, deal_id)
+        if deal is None or side is None or deal.state is DealState.SETTLED:
             turn.say(worker, DealFailed(deal_id, Reason.UNKNOWN))
         elif side in deal.cards:
             self._tell(turn, deal, side)
@@ -229,43 +228,41 @@ class Dispatcher:
             self._store.put_deal(deal)
             return
         self.counts["introductions"] += 1
-        self._store.put_deal(replace(deal, deadline=turn.now + REMEMBER))
+        self._store.put_deal(replace(deal, deadline=min(turn.now + REMEMBER, deal.terms.expires)))
         self._store.drop_seek(deal.workers[Side.SEEKER], deal.seek_id)
         for side in Side:
             self._tell(turn, deal, side)
 
     def _decline(self, turn: _Turn, worker: str, deal_id: str) -> None:
-        deal = self._store.deal(deal_id)
-        side = deal.side_of(worker) if deal else None
-        if deal and side and self._break(turn, deal, left={side}):
+        deal, side = self._known(worker, deal_id)
+        if deal and side and not deal.concluded:
+            self._close(turn, deal, left={side})
             self._requeue(deal, declined=True)
 
-    def _break(self, turn: _Turn, deal: Deal, *, left: set[Side]) -> bool:
-        """Fail a deal that is not concluded and tell the sides that have not left it; return whether it failed."""
-        if deal.fail().state is not DealState.FAILED:
-            return False
-        self.counts["failures"] += 1
-        self._erase(turn, deal.deal_id)
+    def _release(self, turn: _Turn, worker: str, deal_id: str) -> None:
+        deal, side = self._known(worker, deal_id)
+        if deal and side and deal.concluded:
+            self._close(turn, deal, left={side})
+
+    def _close(self, turn: _Turn, deal: Deal, *, left: set[Side]) -> None:
+        """Fail or end a deal, free its place, and tell the sides that have not left it."""
+        failed = deal.close().state is DealState.FAILED
+        self.counts["failures"] += failed
+        self._store.drop_deal(deal.deal_id)
+        turn.freed.add(deal.terms.capability.name)
+        word = DealFailed(deal.deal_id, Reason.FELL_THROUGH) if failed else Released(deal.deal_id)
         for side in (side for side in Side if side not in left):
-            turn.say(deal.workers[side], DealFailed(deal.deal_id, Reason.FELL_THROUGH))
-        return True
+            turn.say(deal.workers[side], word)
 
-    def _erase(self, turn: _Turn, deal_id: str) -> None:
-        self._store.drop_deal(deal_id)
-        turn.freed |= self._store.free_place(deal_id)
-
-    def _release(self, turn: _Turn, deal_id: str) -> None:
-        """Free a concluded deal's place; to know its id is to have been a side of it."""
+    def _known(self, worker: str, deal_id: str) -> tuple[Deal | None, Side | None]:
         deal = self._store.deal(deal_id)
-        if deal is None or deal.state is DealState.INTRODUCED:
-            self._erase(turn, deal_id)
+        return deal, deal.side_of(worker) if deal else None
 
     # the clock and the registry
 
     def _settle(self, turn: _Turn) -> None:
         for deal in self._store.deals_due(turn.now):
             self._lapse(turn, deal)
-        turn.freed |= self._store.free_places_due(turn.now)
         for listed in self._store.offers_due(turn.now):
             self._store.drop_offer(listed.worker, listed.offer.offer_id)
             turn.say(listed.worker, OfferState(listed.offer.offer_id, open=False))
@@ -275,11 +272,16 @@ class Dispatcher:
             self._refuse(turn, queued.worker, queued.seek.seek_id, reason)
 
     def _lapse(self, turn: _Turn, deal: Deal) -> None:
-        """Forget a concluded deal but for its place, or break one at the cost of who stayed silent."""
-        silent = set(Side) - set(deal.cards)
-        if not self._break(turn, deal, left=silent):
-            self._store.drop_deal(deal.deal_id)
-            return
+        """Break an open deal at the cost of who was silent; settle a concluded one, or end it with its terms."""
+        if not deal.concluded:
+            self._blame(turn, deal, silent=set(Side) - set(deal.cards))
+        elif turn.now >= deal.terms.expires:
+            self._close(turn, deal, left=set())
+        else:
+            self._store.put_deal(deal.settle())
+
+    def _blame(self, turn: _Turn, deal: Deal, *, silent: set[Side]) -> None:
+        self._close(turn, deal, left=silent)
         if Side.PROVIDER in silent:
             self._suspend(turn, deal.workers[Side.PROVIDER], deal.offer_id)
         if Side.SEEKER in silent:
@@ -289,9 +291,8 @@ class Dispatcher:
 
     def _forget(self, turn: _Turn, worker: str) -> None:
         for deal in self._store.deals_of(worker):
-            side = deal.side_of(worker)
-            if side is None or not self._break(turn, deal, left={side}):
-                self._erase(turn, deal.deal_id)
-            elif side is Side.PROVIDER:
+            left = {side for side in Side if deal.workers[side] == worker}
+            self._close(turn, deal, left=left)
+            if Side.PROVIDER in left and not deal.concluded:
                 self._requeue(deal, declined=True)
         self._store.drop_worker(worker)

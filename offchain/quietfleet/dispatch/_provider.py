@@ -2,11 +2,12 @@
 
 Theory of operation: the offer is said until the oracle confirms it, renewed at half of its lifetime under the same id,
 and said again when the oracle has suspended it. Each proposal within the capacity is a small deal of its own; one that
-is not concluded within the oracle's deadline is dropped here as it is there.
+is not concluded within the oracle's deadline is dropped here as it is there, and one whose seeker then opens no session
+gives its place back. After a restart this machine knows none of its deals: the oracle still counts them.
 
-         START           OPENED                          ACCEPT           INTRODUCTION
-  IDLE ────────→ OFFERING ⇄ OPEN        deal: PROPOSED ───────→ ACCEPTED ─────────────→ INTRODUCED
-    ↑              CLOSED   │                     └── FAILED ────────┴──── (forgotten) ────┘ END
+         START           OPENED                        ACCEPT          INTRODUCTION            SESSION
+  IDLE ────────→ OFFERING ⇄ OPEN      deal: PROPOSED ───────→ ACCEPTED ───────────→ INTRODUCED ───────→ OPENED
+    ↑              CLOSED   │                   └── FAILED ──────┴──── (forgotten) ──────┴── END ─────────┘
     └──────── STOP ─────────┘
 """
 
@@ -32,10 +33,13 @@ from quietfleet.dispatch.messages import (
     OfferState,
     Proposal,
     Release,
+    Released,
     Terms,
     Value,
     Withdraw,
 )
+
+OPEN_WITHIN: Final = 120.0  # seconds for the seeker to open the session, as long as its introduction may be delayed
 
 
 class ProviderState(StrEnum):
@@ -72,6 +76,7 @@ class ServedState(StrEnum):
     PROPOSED = "proposed"
     ACCEPTED = "accepted"
     INTRODUCED = "introduced"
+    OPENED = "opened"
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -94,9 +99,13 @@ class Served(msgspec.Struct, frozen=True):
     due: float = float("inf")
     introduction: Introduction | None = None
 
+    @property
+    def concluded(self) -> bool:
+        return self.state in (ServedState.INTRODUCED, ServedState.OPENED)
+
 
 class ProviderMachine:
-    """Keeps one service listed and its deals within capacity; every method returns what to send to the oracle."""
+    """Keeps one service listed and its deals within capacity; what a method returns is to be sent to the oracle."""
 
     def __init__(self, service: Service, random: Callable[[int], bytes]) -> None:
         self.service = service
@@ -115,16 +124,18 @@ class ProviderMachine:
         return [Withdraw(self._offer_id)] if self._step(ProviderEvent.STOP) else []
 
     def receive(self, message: object, now: float) -> list[FromWorker]:
-        """React to the oracle; deals this worker does not know are ignored."""
+        """React to the oracle; of deals this worker does not know, only a place is given back."""
         match message:
             case OfferState(offer_id, open) if offer_id == self._offer_id:
                 self._listed(now, is_open=open)
             case Proposal(deal_id, terms, False) if terms.capability.name == self.service.capability.name:
                 return self._proposed(deal_id, terms, now)
-            case Introduction(deal_id):
-                self._introduced(deal_id, message)
+            case Introduction(deal_id, _, False):
+                return self._introduced(deal_id, message, now)
             case DealFailed(deal_id) if deal_id in self.deals:
                 self._failed(deal_id)
+            case Released(deal_id):
+                self.deals.pop(deal_id, None)
         return []
 
     def accept(self, deal_id: str, card: bytes, now: float) -> list[FromWorker]:
@@ -144,12 +155,18 @@ class ProviderMachine:
         del self.deals[deal_id]
         return [Decline(deal_id, reason)]
 
-    def ended(self, deal_id: str) -> list[FromWorker]:
-        """Free the place of a pairing whose session is over."""
+    def opened(self, deal_id: str) -> None:
+        """Note that the session of a pairing is open, so that it lasts as long as its terms."""
         deal = self.deals.get(deal_id)
-        if deal is None or deal.state is not ServedState.INTRODUCED:
+        if deal is not None and deal.state is ServedState.INTRODUCED:
+            self.deals[deal_id] = replace(deal, state=ServedState.OPENED, until=deal.terms.expires)
+
+    def ended(self, deal_id: str) -> list[FromWorker]:
+        """Free the place of a pairing whose session is over, also of one from before a restart."""
+        deal = self.deals.get(deal_id)
+        if deal is not None and not deal.concluded:
             return []
-        del self.deals[deal_id]
+        self.deals.pop(deal_id, None)
         return [Release(deal_id)]
 
     def tick(self, now: float) -> list[FromWorker]:
@@ -176,19 +193,23 @@ class ProviderMachine:
         self.deals[deal_id] = Served(deal_id, terms, until=now + ANSWER_WITHIN)
         return []
 
-    def _introduced(self, deal_id: str, message: Introduction) -> None:
+    def _introduced(self, deal_id: str, message: Introduction, now: float) -> list[FromWorker]:
         deal = self.deals.get(deal_id)
-        if deal is not None and deal.state is ServedState.ACCEPTED:
+        if deal is None:
+            return [Release(deal_id)]  # accepted before a restart, or given back while the word was on its way
+        if deal.state is ServedState.ACCEPTED:
+            until = min(now + OPEN_WITHIN, deal.terms.expires)
             self.deals[deal_id] = replace(
-                deal, state=ServedState.INTRODUCED, introduction=message, until=deal.terms.expires, due=float("inf")
+                deal, state=ServedState.INTRODUCED, introduction=message, until=until, due=float("inf")
             )
+        return []
 
     def _failed(self, deal_id: str) -> None:
-        if self.deals[deal_id].state is not ServedState.INTRODUCED:
+        if not self.deals[deal_id].concluded:
             del self.deals[deal_id]
 
     def _tick_deal(self, deal: Served, now: float) -> list[FromWorker]:
-        if deal.state is ServedState.INTRODUCED:
+        if deal.concluded:
             return self.ended(deal.deal_id) if now >= deal.until else []
         if deal.state is ServedState.PROPOSED and now >= deal.until:
             del self.deals[deal.deal_id]

@@ -2,8 +2,8 @@
 
 Theory of operation: a wish goes out as a Seek and waits in the oracle's queue. A Proposal that meets the wish waits for
 the worker's decision; after Accept the next word is an Introduction or a failure. A failed deal is back in the queue by
-the oracle's own doing, so the same seek goes on; a refused, expired or severed one starts again under a fresh id, so
-that two pairings cannot be linked by it. Words that may have been lost are repeated: the oracle answers them again.
+the oracle's own doing, so the same seek goes on; a refused, expired, severed or released one starts again under a fresh
+id, so that two pairings cannot be linked by it. Words that may have been lost are repeated: the oracle answers again.
 
          SEEK            PROPOSAL             ACCEPT             INTRODUCTION
   IDLE ───────→ SEEKING ─────────→ PROPOSED ───────→ ACCEPTED ───────────────→ INTRODUCED
@@ -30,6 +30,7 @@ from quietfleet.dispatch.messages import (
     Proposal,
     Refusal,
     Release,
+    Released,
     Seek,
     Terms,
 )
@@ -131,6 +132,8 @@ class SeekerMachine:
                 self._back_in_queue(now)
             case Refusal(seek_id) if self._seek and seek_id == self._seek.seek_id and self._step(SeekerEvent.REFUSED):
                 self._clear(due=now + RETRY_AFTER)
+            case Released(deal_id) if deal_id == self.deal_id:
+                return self._afresh(now)
         return []
 
     def accept(self, card: bytes, now: float) -> list[FromWorker]:
@@ -186,10 +189,13 @@ class SeekerMachine:
     def _end(self, now: float) -> list[FromWorker]:
         """Leave what there is and begin again."""
         concluded = self.deal_id if self.state is SeekerState.INTRODUCED else None
+        released: list[FromWorker] = [Release(concluded)] if concluded else []
+        return released + self._afresh(now)
+
+    def _afresh(self, now: float) -> list[FromWorker]:
         self._step(SeekerEvent.END)
         self._clear(due=now)
-        released: list[FromWorker] = [Release(concluded)] if concluded else []
-        return released + self.start(now)
+        return self.start(now)
 
     def _clear(self, due: float) -> None:
         self.deal_id, self.terms, self.introduction, self._seek, self._awaited = None, None, None, None, None

@@ -1,7 +1,7 @@
-"""The oracle's book in SQLite: offers, seeks, open deals, and the places that pairings take.
+"""The oracle's book in SQLite: offers, seeks, and deals, each of which takes a place at its provider.
 
 Rows are sealed under the storage key and workers appear as keyed digests, so that the file alone tells a thief neither
-who offers what nor who was paired. A concluded pairing leaves only its place: a random id that counts for an offer.
+who offers what nor who was paired. A pairing's row lasts as long as its place, to tell each side when the other leaves.
 """
 
 from __future__ import annotations
@@ -43,11 +43,6 @@ _STEPS: Final = (
     CREATE INDEX dispatch_deals_seeker ON dispatch_deals (seeker, seek_id);
     CREATE INDEX dispatch_deals_provider ON dispatch_deals (provider, offer_id);
     CREATE INDEX dispatch_deals_deadline ON dispatch_deals (deadline);
-    CREATE TABLE dispatch_places (
-        deal_id TEXT PRIMARY KEY, provider BLOB NOT NULL, offer_id TEXT NOT NULL, capability TEXT NOT NULL,
-        until REAL NOT NULL) STRICT;
-    CREATE INDEX dispatch_places_offer ON dispatch_places (provider, offer_id);
-    CREATE INDEX dispatch_places_until ON dispatch_places (until);
     """,
 )
 
@@ -94,8 +89,8 @@ class DispatchStore:
     def spare_offers(self, capability: str, after: float) -> list[Candidate]:
         """Return the open offers of a capability that have a free place and last beyond `after`."""
         rows = self._database.execute(
-            "SELECT offer_id, body, used FROM (SELECT *, (SELECT COUNT(*) FROM dispatch_places AS place"
-            " WHERE place.provider = offer.worker AND place.offer_id = offer.offer_id) AS used"
+            "SELECT offer_id, body, used FROM (SELECT *, (SELECT COUNT(*) FROM dispatch_deals AS deal"
+            " WHERE deal.provider = offer.worker AND deal.offer_id = offer.offer_id) AS used"
             " FROM dispatch_offers AS offer WHERE capability = ? AND open AND expires > ?) WHERE used < capacity",
             (capability, after),
         )
@@ -145,8 +140,8 @@ class DispatchStore:
 
     def open_deals_of_offer(self, worker: str, offer_id: str) -> list[Deal]:
         """Return the deals on an offer that are not concluded yet."""
-        where = "provider = ? AND offer_id = ? AND state != ? ORDER BY deal_id"
-        return list(self._deals(where, self._tag(worker), offer_id, DealState.INTRODUCED))
+        where = "provider = ? AND offer_id = ? AND state IN (?, ?) ORDER BY deal_id"
+        return list(self._deals(where, self._tag(worker), offer_id, DealState.PROPOSED, DealState.HALF_ACCEPTED))
 
     def deals_of(self, worker: str) -> list[Deal]:
         tag = self._tag(worker)
@@ -158,27 +153,12 @@ class DispatchStore:
     def drop_deal(self, deal_id: str) -> None:
         self._drop("deals", "deal_id = ?", deal_id)
 
-    # places
-
-    def take_place(self, deal: Deal) -> None:
-        """Count a deal against its offer's capacity until it is freed or its terms end."""
-        provider = self._tag(deal.workers[Side.PROVIDER])
-        self._put("places", (deal.deal_id, provider, deal.offer_id), (deal.terms.capability.name, deal.terms.expires))
-
-    def free_place(self, deal_id: str) -> set[str]:
-        """Free one place; return the capability it served, or nothing when it was free already."""
-        return self._drop("places", "deal_id = ?", deal_id, returning="capability")
-
-    def free_places_due(self, now: float) -> set[str]:
-        """Free the places whose terms have ended; return their capabilities."""
-        return self._drop("places", "until <= ?", now, returning="capability")
+    # rows
 
     def drop_worker(self, worker: str) -> None:
-        """Erase a worker's offers with their places, and its seeks."""
-        for table, column in (("offers", "worker"), ("seeks", "worker"), ("places", "provider")):
-            self._drop(table, f"{column} = ?", self._tag(worker))
-
-    # rows
+        """Erase a worker's offers and seeks."""
+        for table in ("offers", "seeks"):
+            self._drop(table, "worker = ?", self._tag(worker))
 
     def _offers(self, where: str, *values: Any) -> Iterator[ListedOffer]:
         return (self._open_offer(body, row) for row, body in self._rows("offers", "offer_id", where, values))
@@ -197,9 +177,8 @@ class DispatchStore:
         marks = ", ".join("?" * len(values))
         self._database.execute(f"INSERT OR REPLACE INTO dispatch_{table} VALUES ({marks})", values)  # noqa: S608
 
-    def _drop(self, table: str, where: str, *values: Any, returning: str = "1") -> set[Any]:
-        rows = self._database.execute(f"DELETE FROM dispatch_{table} WHERE {where} RETURNING {returning}", values)  # noqa: S608
-        return {value for (value,) in rows.fetchall()}
+    def _drop(self, table: str, where: str, *values: Any) -> None:
+        self._database.execute(f"DELETE FROM dispatch_{table} WHERE {where}", values)  # noqa: S608
 
     def _tag(self, worker: str) -> bytes:
         return blake2b(worker.encode(), digest_size=16, key=self._tag_key).digest()

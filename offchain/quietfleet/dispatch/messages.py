@@ -167,13 +167,19 @@ class DealFailed(msgspec.Struct, frozen=True, tag="dispatch.deal-failed/1"):
 
 
 class Release(msgspec.Struct, frozen=True, tag="dispatch.release/1"):
-    """The session of a deal has ended; its place at the provider is free."""
+    """The session of a deal has ended, or never came about; its place at the provider is free."""
+
+    deal_id: Id
+
+
+class Released(msgspec.Struct, frozen=True, tag="dispatch.released/1"):
+    """A concluded deal is over: the other side has left it or is gone, or its terms have ended."""
 
     deal_id: Id
 
 
 FromWorker = Offer | Withdraw | Seek | Accept | Decline | Release
-FromOracle = OfferState | Refusal | Proposal | Introduction | DealFailed
+FromOracle = OfferState | Refusal | Proposal | Introduction | DealFailed | Released
 Message = FromWorker | FromOracle
 
 

@@ -4,6 +4,7 @@ from quietfleet.session._calls import GATEWAY, ORACLE
 from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_card
 from quietfleet.session._codec import Codec, Mode, Packet
 from quietfleet.session._epochs import Epochs, epoch_commitment
+from quietfleet.session._foreign import Finite
 from quietfleet.session._vault import Vault
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
 from quietfleet.session.messenger import Messenger, Registry, Transmission
@@ -19,6 +20,7 @@ __all__ = [
     "Epochs",
     "Event",
     "Expired",
+    "Finite",
     "Ignored",
     "Messenger",
     "Mode",

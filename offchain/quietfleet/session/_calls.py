@@ -26,7 +26,7 @@ GATEWAY = "gateway"
 RETRY = 2.0  # seconds between two Hellos
 PATIENCE = 20.0  # seconds until we give up
 
-Send = Callable[[bytes, bytes, bytes], None]  # topic, key, payload
+Send = Callable[[str, bytes, bytes, bytes], None]  # peer ("" for everyone), topic, key, payload
 
 
 @dataclass(slots=True)
@@ -75,9 +75,14 @@ class Calls:
             hello = handshake.make_hello(self._identity, own.card, card, purpose, now, seed, self._domain)
             self._attempts[hello.hello_id] = Attempt(hello, own, card, now, now + PATIENCE)
 
-    def hang_up(self, peer: str) -> None:
-        """Stop calling a worker."""
-        self._attempts = {key: a for key, a in self._attempts.items() if a.peer.worker != peer}
+    def hang_up(self, peer: str) -> list[Attempt]:
+        """Stop calling a worker; return the calls that were under way."""
+        gone = [key for key, attempt in self._attempts.items() if attempt.peer.worker == peer]
+        return [self._attempts.pop(key) for key in gone]
+
+    def peers(self) -> set[str]:
+        """Whom we are calling."""
+        return {attempt.peer.worker for attempt in self._attempts.values()}
 
     def tick(self, now: float) -> list[Attempt]:
         """Call again where it is time; return the calls given up."""
@@ -87,7 +92,12 @@ class Calls:
             if now >= attempt.due:
                 attempt.due = now + RETRY
                 topic = topic_within(attempt.peer.bloom, self._random(TOPIC_ENTROPY))
-                self._send(topic, attempt.peer.contact_key, handshake.seal_hello(attempt.hello, attempt.peer))
+                self._send(
+                    attempt.peer.worker,
+                    topic,
+                    attempt.peer.contact_key,
+                    handshake.seal_hello(attempt.hello, attempt.peer),
+                )
         return given_up
 
     def answered(self, topic: bytes, data: bytes) -> tuple[Attempt, bytes] | None:
@@ -130,7 +140,8 @@ class Calls:
 
     def send_welcome(self, caller: Caller, sealed: bytes) -> None:
         """Send an answer, again if need be."""
-        self._send(welcome_topic(caller.hello, caller.peer), handshake.welcome_key(caller.hello), sealed)
+        topic, key = welcome_topic(caller.hello, caller.peer), handshake.welcome_key(caller.hello)
+        self._send(caller.peer.worker, topic, key, sealed)
 
     def announce(self) -> None:
         """Send our card to everyone, under every configuration that names us as oracle or gateway."""
@@ -138,7 +149,7 @@ class Calls:
             secrets = self._epochs.secrets(configuration.version)
             if secrets and secrets.card.digest in service_digests(configuration):
                 key, topic = announcement(self._domain, configuration.version)
-                self._send(topic, key, encode_card(secrets.card))
+                self._send("", topic, key, encode_card(secrets.card))
 
     def announced(self, topic: bytes, data: bytes) -> Card | None:
         """Recognise the announced card of an oracle or gateway; only one the chain vouches for."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Final
 
 import msgspec
 
 from quietfleet.crypto import PrivateKey, PublicKey, derive, keccak256, recover
 from quietfleet.crypto.hpke import HPKE_PRIVATE_SIZE, HPKE_PUBLIC_SIZE, HpkePrivateKey
-from quietfleet.errors import CardRefused, CryptoError
+from quietfleet.errors import CardRefused, CryptoError, MessageRefused
+from quietfleet.session._foreign import read
 from quietfleet.whisper import BLOOM_SIZE, draw_bloom
 
-BLOOM_BITS = 64  # of 512: one foreign topic in 512 falls inside, so what reaches a worker does not single it out
+BLOOM_BITS: Final = 512  # of 512: every node takes everything, so a narrower bloom would only tie its topics together
 
 
 class Card(msgspec.Struct, frozen=True, array_like=True):
@@ -22,7 +24,7 @@ class Card(msgspec.Struct, frozen=True, array_like=True):
     topic sent to this worker lies inside, `signature` 65 bytes by the identity key over the rest.
     """
 
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
     public_key: bytes
     hpke_public: bytes
     bloom: bytes
@@ -42,6 +44,9 @@ class Card(msgspec.Struct, frozen=True, array_like=True):
     def contact_key(self) -> bytes:
         """The symmetric key around first messages to this worker: known to whoever holds the card."""
         return derive(self.hpke_public, "contact", self.public_key)
+
+
+_CARDS: Final = msgspec.msgpack.Decoder(Card)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,9 @@ def encode_card(card: Card) -> bytes:
 def decode_card(data: bytes) -> Card:
     """Decode and check a card; raises `CardRefused` when it is malformed or its signature is not its own."""
     try:
-        card = msgspec.msgpack.decode(data, type=Card)
+        card = read(_CARDS, data)
         signer = recover(_digest_to_sign(card), card.signature)
-    except (msgspec.DecodeError, CryptoError) as error:
+    except (MessageRefused, CryptoError) as error:
         raise CardRefused(str(error)) from error
     if signer.to_bytes() != card.public_key:
         raise CardRefused("signed by another key")

@@ -6,15 +6,18 @@ are ignored so that a newer sender is understood, unknown tags and malformed bod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from quietfleet.errors import MessageRefused
+from quietfleet.session._foreign import Finite, read
 
+Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 MAX_BODY = 100_000  # bytes; larger content travels by hash
 
 
@@ -29,10 +32,10 @@ class Mode(IntEnum):
 class Packet(msgspec.Struct, frozen=True, array_like=True):
     """What one envelope carries inside a session; ids are 16 random bytes that never show on the wire."""
 
-    id: bytes
-    parent: bytes | None
+    id: Id
+    parent: Id | None
     mode: Mode
-    reply_by: float
+    reply_by: Finite
     body: bytes
 
 
@@ -51,35 +54,36 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye/1"):
 
 
 class Codec:
-    """Encodes and decodes packets whose bodies are one of `types`."""
+    """Encodes and decodes packets whose bodies are one of `types`; those in `answers` make sense only as answers."""
 
-    def __init__(self, *types: type[msgspec.Struct]) -> None:
-        self._bodies = msgspec.msgpack.Decoder(reduce(or_, (Ready, Ack, Goodbye, *types)))
+    def __init__(self, *types: type[msgspec.Struct], answers: Sequence[type[msgspec.Struct]] = ()) -> None:
+        self._bodies = msgspec.msgpack.Decoder(reduce(or_, (Ready, Ack, Goodbye, *types, *answers)))
         self._packets = msgspec.msgpack.Decoder(Packet)
+        self._answers: tuple[type, ...] = (Ack, *answers)
 
     def body(self, data: bytes) -> Any:
         """Decode a body; raises `MessageRefused`."""
         if len(data) > MAX_BODY:
             raise MessageRefused(f"{len(data)} bytes")
-        try:
-            return self._bodies.decode(data)
-        except msgspec.DecodeError as error:
-            raise MessageRefused(str(error)) from error
+        return read(self._bodies, data)
 
     def packet(self, data: bytes) -> Packet:
         """Decode a packet; raises `MessageRefused`."""
-        try:
-            packet = self._packets.decode(data)
-        except msgspec.DecodeError as error:
-            raise MessageRefused(str(error)) from error
-        if len(packet.id) != 16 or (packet.parent is not None and len(packet.parent) != 16):  # noqa: PLR2004
-            raise MessageRefused("an id is not 16 bytes")
-        return packet
+        return read(self._packets, data)
+
+    def only_answers(self, body: Any) -> bool:
+        """Tell whether a body says nothing unless it was asked for."""
+        return isinstance(body, self._answers)
 
 
-def encode(value: msgspec.Struct) -> bytes:
-    """Encode a body or a packet; raises `MessageRefused` when a body is over the limit."""
-    data = msgspec.msgpack.encode(value)
-    if len(data) > MAX_BODY + 128:
+def encode_body(body: msgspec.Struct) -> bytes:
+    """Encode a body; raises `MessageRefused` when it is over the limit."""
+    data = msgspec.msgpack.encode(body)
+    if len(data) > MAX_BODY:
         raise MessageRefused(f"{len(data)} bytes: send it by hash")
     return data
+
+
+def encode_packet(packet: Packet) -> bytes:
+    """Encode a packet; a body within its limit makes one that fits the largest envelope."""
+    return msgspec.msgpack.encode(packet)

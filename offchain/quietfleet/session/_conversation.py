@@ -19,6 +19,7 @@ from quietfleet.storage import Database
 FIRST_RETRY = 2.0  # seconds; doubles up to
 LAST_RETRY = 8.0
 MEMORY = 600.0  # seconds a handled message is remembered; no request may live longer
+ANSWERS = 16  # of a peer, kept to be sent again
 
 
 class Unexpected(StrEnum):
@@ -28,6 +29,8 @@ class Unexpected(StrEnum):
     AUTHOR = "wrong author"
     LATE = "late"
     SCHEMA = "wrong schema"
+    UNASKED = "an answer to nothing"
+    DEADLINE = "deadline out of bounds"
 
 
 class Pending(msgspec.Struct, array_like=True):
@@ -51,7 +54,6 @@ class Handled(msgspec.Struct, array_like=True):
     peer: str
     at: float
     answer: bytes = b""
-    mode: Mode = Mode.REPLY
 
 
 class Conversations:
@@ -124,9 +126,14 @@ class Conversations:
         """Return our record of a message handled before."""
         return self._handled.get(message_id)
 
-    def remember(self, message_id: bytes, peer: str, now: float, answer: bytes = b"", mode: Mode = Mode.REPLY) -> None:
-        """Note that a message was handled, with the answer it got."""
-        record = Handled(peer, now, answer, mode)
+    def remember(self, message_id: bytes, peer: str, now: float, answer: bytes = b"") -> None:
+        """Note that a message was handled, with the answer it got; only a peer's last answers are kept."""
+        self._note(message_id, Handled(peer, now, answer))
+        answered = [(r.at, m) for m, r in self._handled.items() if r.peer == peer and r.answer] if answer else []
+        for at, old in sorted(answered)[:-ANSWERS]:
+            self._note(old, Handled(peer, at))
+
+    def _note(self, message_id: bytes, record: Handled) -> None:
         self._handled[message_id] = record
         self._inbox.put(message_id, record)
 

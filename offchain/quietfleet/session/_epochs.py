@@ -50,14 +50,22 @@ class Epochs:
             if row.epoch_key:
                 self._keys[version] = row.epoch_key
 
-    def adopt(self, latest: Configuration | None, previous: Configuration | None, now: float) -> None:
-        """Take note of the chain's configuration; draw own keys for a live version seen for the first time."""
+    def adopt(self, latest: Configuration | None, previous: Configuration | None, now: float) -> set[int]:
+        """Take note of the chain's configuration; draw own keys for a live version seen for the first time.
+
+        An epoch key that is not the one a configuration commits to belongs to a chain that was reorganised: it goes,
+        and its version is returned.
+        """
         self.latest, self.previous = latest, previous
+        swapped = {one.version for one in (latest, previous) if one is not None and self._mismatch(one)}
+        for version in swapped:
+            self._store(version, self._secrets[version], b"")
         for version in self.live(now):
             if version not in self._secrets:
                 self.load()
             if version not in self._secrets:
                 self.prepare(version)
+        return swapped
 
     def prepare(self, version: int, epoch_key: bytes = b"") -> EpochSecrets:
         """Draw and store keys for `version` ahead of its announcement; an oracle also brings the epoch key."""
@@ -77,9 +85,13 @@ class Epochs:
         """Return the epoch key of `version`, if we hold it."""
         return self._keys.get(version)
 
-    def epoch_keys(self) -> list[tuple[int, bytes]]:
-        """Every epoch key we hold, oldest version first."""
-        return sorted(self._keys.items())
+    def granted(self, version: int, now: float) -> bytes | None:
+        """The key of `version` for whoever may have it: only of a live configuration, and only the committed one."""
+        announced = (one for one in (self.latest, self.previous) if one is not None and one.version == version)
+        configuration = next(announced, None)
+        if configuration is None or version not in self.live(now) or self._mismatch(configuration):
+            return None
+        return self._keys.get(version)
 
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Store an epoch key; raises `HandshakeRefused` when it is not the one the chain committed to."""
@@ -114,10 +126,15 @@ class Epochs:
             self._keys.pop(version, None)
         return gone
 
+    def _mismatch(self, configuration: Configuration) -> bool:
+        key = self._keys.get(configuration.version)
+        return key is not None and epoch_commitment(key) != configuration.epoch_key_commitment
+
     def _store(self, version: int, secrets: EpochSecrets, epoch_key: bytes) -> None:
         row = _Epoch(secrets.hpke.to_bytes(), encode_card(secrets.card), epoch_key)
         self._vault.put(version.to_bytes(4, "big"), row)
         self._secrets[version] = secrets
+        self._keys.pop(version, None)
         if epoch_key:
             self._keys[version] = epoch_key
 

@@ -8,12 +8,15 @@ current version.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from quietfleet.crypto import PrivateKey, derive, keccak256, recover
 from quietfleet.crypto.hpke import HpkePrivateKey, hpke_open, hpke_seal
-from quietfleet.errors import CardRefused, CryptoError, HandshakeRefused
+from quietfleet.errors import CardRefused, CryptoError, HandshakeRefused, MessageRefused
 from quietfleet.session._card import Card, decode_card, encode_card
+from quietfleet.session._foreign import Finite, read
 
 MAX_AGE = 120.0  # seconds a Hello stays acceptable; older ones are replays or very late
 
@@ -25,7 +28,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     card: bytes
     share: bytes
     purpose: str
-    at: float
+    at: Finite
     signature: bytes
 
 
@@ -35,6 +38,10 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     hello_id: bytes
     share: bytes
     signature: bytes
+
+
+_HELLOS: Final = msgspec.msgpack.Decoder(Hello)
+_WELCOMES: Final = msgspec.msgpack.Decoder(Welcome)
 
 
 def make_hello(
@@ -53,13 +60,15 @@ def seal_hello(hello: Hello, peer: Card) -> bytes:
 def open_hello(private: HpkePrivateKey, own: Card, data: bytes, now: float, domain: bytes) -> tuple[Hello, Card]:
     """Open and check a Hello; raises `HandshakeRefused`."""
     try:
-        hello = msgspec.msgpack.decode(hpke_open(private, data, b"quietfleet hello" + own.digest), type=Hello)
+        hello = read(_HELLOS, hpke_open(private, data, b"quietfleet hello" + own.digest))
         card = decode_card(hello.card)
         _check_signer(_hello_digest(hello, own, domain), hello.signature, card)
-    except (CryptoError, CardRefused, msgspec.DecodeError) as error:
+    except (CryptoError, CardRefused, MessageRefused) as error:
         raise HandshakeRefused(str(error)) from error
     if abs(now - hello.at) > MAX_AGE:
         raise HandshakeRefused("too old or from the future")
+    if card.version != own.version:
+        raise HandshakeRefused("the two cards are of different configuration versions")
     return hello, card
 
 
@@ -78,9 +87,9 @@ def open_welcome(private: HpkePrivateKey, own: Card, data: bytes, hello: Hello, 
     """Open and check the answer to our `hello`; raises `HandshakeRefused`."""
     try:
         plain = hpke_open(private, data, b"quietfleet welcome" + own.digest)
-        welcome = msgspec.msgpack.decode(plain, type=Welcome)
+        welcome = read(_WELCOMES, plain)
         _check_signer(_welcome_digest(hello, peer, welcome.share, domain), welcome.signature, peer)
-    except (CryptoError, msgspec.DecodeError) as error:
+    except (CryptoError, MessageRefused) as error:
         raise HandshakeRefused(str(error)) from error
     return welcome
 

@@ -19,6 +19,8 @@ from quietfleet.session._ratchet import ChainState, MessageKey, Receiver, Sender
 from quietfleet.session._vault import Random, Vault
 from quietfleet.storage import Database
 
+GRAVE = 1024  # topics remembered of a severed peer
+
 
 class Generation(msgspec.Struct, array_like=True):
     """The two chains of one configuration version."""
@@ -45,6 +47,8 @@ class Session(msgspec.Struct, array_like=True):
     confirmed: bool
     hello_id: bytes
     welcome: bytes = b""
+    unheard: int = 0
+    heard_at: float = 0.0
 
 
 class Tombstone(msgspec.Struct, array_like=True):
@@ -118,6 +122,7 @@ class Table:
         sender = Sender(generation.send, session.peer_bloom)
         message = sender.next()
         generation.send = sender.state
+        session.unheard += 1
         self.save(session)
         return message
 
@@ -125,8 +130,9 @@ class Table:
         """Return every expected message with that topic."""
         return [Match(self.sessions[sid], version, message) for sid, version, message in self._index.get(topic, ())]
 
-    def spend(self, match: Match) -> None:
-        """Use up a received message's key, for good."""
+    def spend(self, match: Match, now: float) -> None:
+        """Use up a received message's key, for good; the peer is there."""
+        match.session.unheard, match.session.heard_at = 0, now
         receiver = self._receivers[(match.session.id, match.version)]
         gone, fresh = receiver.used(match.message.number)
         self._forget(match.session.id, match.version, gone)
@@ -143,8 +149,18 @@ class Table:
         del self.sessions[session.id]
         self._vault.delete(session.id)
         if bury:
-            self._graves.put(session.id, Tombstone(session.peer, session.root_version, topics))
-            self._buried.update(dict.fromkeys(topics, session.peer))
+            self._bury(session, topics)
+
+    def _bury(self, session: Session, topics: list[bytes]) -> None:
+        """Keep one grave a peer, of bounded size, until the last version it has topics of is over."""
+        version = max(session.generations, default=0)
+        for stone_id, stone in list(self._graves.all(Tombstone)):
+            if stone.peer == session.peer:
+                self._graves.delete(stone_id)
+                topics, version = stone.topics + topics, max(version, stone.version)
+        kept = topics[-GRAVE:]
+        self._graves.put(session.id, Tombstone(session.peer, version, kept))
+        self._buried.update(dict.fromkeys(kept, session.peer))
 
     def buried(self, topic: bytes) -> str | None:
         """Return the severed peer that topic belonged to, if any."""

@@ -3,8 +3,8 @@
 Theory of operation. `receive` recognises an envelope by its topic: an expected message of a session, the answer to a
 Hello of ours, the announcement of a service card, or a first message inside our own bloom; anything else is another
 worker's and is passed over. Everything it changes is in the database, inside the caller's transaction; nothing leaves
-before that commits. `transmissions` then takes fresh keys for what is due, stores them, and hands out sealed payloads.
-A crash at any point repeats work, never loses it and never reuses a key.
+before that commits. `next_transmission` then takes a fresh key for what is due, stores it, and hands out a sealed
+payload. A crash at any point repeats work, never loses it and never reuses a key.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import msgspec
 from quietfleet.chain.types import Configuration
 from quietfleet.clock import Clock
 from quietfleet.crypto import PrivateKey
-from quietfleet.errors import CryptoError, HandshakeRefused, MessageRefused, PayloadError
+from quietfleet.errors import CryptoError, HandshakeRefused, MessageRefused, NoSession, PayloadError
 from quietfleet.metrics import Metrics
 from quietfleet.session._calls import Attempt, Caller, Calls, new_session
 from quietfleet.session._card import Card
-from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode
-from quietfleet.session._conversation import Conversations, Pending, Unexpected
+from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode_body, encode_packet
+from quietfleet.session._conversation import MEMORY, Conversations, Pending, Unexpected
 from quietfleet.session._epochs import Epochs
+from quietfleet.session._ratchet import WINDOW
 from quietfleet.session._table import Match, Session, Table
 from quietfleet.session._vault import Random
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
@@ -33,6 +34,8 @@ from quietfleet.whisper import open_symmetric, room, seal_symmetric
 
 SIZE_CLASSES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 114_688)
 NOTICE_PATIENCE = 30.0
+UNHEARD = 8  # messages without a word back that make a peer silent after
+SILENCE = 60.0  # seconds
 CONFIRM_WITHIN = 60.0  # seconds after which a session its initiator never used is dropped
 
 
@@ -46,8 +49,9 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transmission:
-    """A payload ready for an envelope: mine it, then publish it."""
+    """A payload ready for an envelope: mine it, then publish it; `peer` is empty when it is for everyone."""
 
+    peer: str
     topic: bytes
     data: bytes
 
@@ -93,9 +97,11 @@ class Messenger:
 
     def adopt(self, latest: Configuration | None, previous: Configuration | None) -> list[Event]:
         """Follow the chain's configuration: own keys for new versions, sessions re-keyed, old versions erased."""
-        self.epochs.adopt(latest, previous, self._clock.now())
+        swapped = self.epochs.adopt(latest, previous, self._clock.now())
+        torn = [s for s in self.table.sessions.values() if s.mixes and swapped & set(s.generations)]
+        events = [event for session in torn for event in self._end(session, "its configuration was reorganised away")]
         self._rekey()
-        return self._retire()
+        return events + self._retire()
 
     def own_card(self) -> Card | None:
         """Our card for the configuration in force."""
@@ -130,13 +136,27 @@ class Messenger:
 
     def sever(self, peer: str, reason: str) -> list[Event]:
         """End everything with `peer` at once: keys erased, messages dropped, later ones ignored and counted."""
-        self._calls.hang_up(peer)
+        calls = [Closed(peer, attempt.hello.purpose, reason) for attempt in self._calls.hang_up(peer)]
+        self._controls = [control for control in self._controls if control.peer != peer]
         expired = self._expire(self.conversations.drop_peer(peer))
-        closed: list[Event] = []
-        for session in self.table.with_peer(peer):
+        sessions = self.table.with_peer(peer)
+        for session in sessions:
             self.table.remove(session, bury=True)
-            closed.append(Closed(peer, session.purpose, reason))
-        return closed + expired
+        return [*calls, *(Closed(peer, session.purpose, reason) for session in sessions), *expired]
+
+    def peers(self) -> set[str]:
+        """Everyone we are in session with, are calling, or have something to tell."""
+        sessions = {session.peer for session in self.table.sessions.values()}
+        return sessions | self._calls.peers() | {pending.peer for pending in self.conversations.pending.values()}
+
+    def leave(self, peer: str, reason: str) -> list[Event]:
+        """End a session of our own accord, and say goodbye so that the peer need not wait."""
+        session = self.session(peer)
+        events = self._end(session, reason) if session is not None else []
+        if session is not None:
+            goodbye = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(Goodbye(reason)))
+            self._controls.append(self._seal(session, encode_packet(goodbye)))
+        return events
 
     # messages
 
@@ -152,11 +172,9 @@ class Messenger:
 
     def reply(self, received: Received, body: msgspec.Struct) -> None:
         """Answer a request; the answer is kept, and sent again if the request comes again."""
-        packet = Packet(self._random(16), received.packet.id, Mode.REPLY, received.packet.reply_by, encode(body))
-        data = encode(packet)
-        now = self._clock.now()
-        self.conversations.remember(received.packet.id, received.peer, now, data)
-        self.conversations.put(Pending(packet.id, received.peer, data, Mode.REPLY, now, received.packet.reply_by, []))
+        packet = Packet(self._random(16), received.packet.id, Mode.REPLY, received.packet.reply_by, encode_body(body))
+        self.conversations.remember(received.packet.id, received.peer, self._clock.now(), encode_packet(packet))
+        self._answer_with(received.peer, packet.id, encode_packet(packet), received.packet.reply_by)
 
     def receive(self, topic: bytes, data: bytes) -> list[Event]:
         """Take an envelope from the network; what is not for us, or not in order, is dropped and counted."""
@@ -166,32 +184,31 @@ class Messenger:
             except (CryptoError, PayloadError):
                 continue
             return self._read(match, payload)
-        severed = self.table.buried(topic)
-        if severed is not None:
-            self._metrics.count("messages_ignored", reason="severed")
-            return [Ignored(severed)]
         return self._handshake(topic, data)
 
     def tick(self) -> list[Event]:
-        """Let time pass: expire requests, retry handshakes, retire versions."""
+        """Let time pass: expire requests, retry handshakes, give up silent peers, retire versions."""
         now = self._clock.now()
         self.conversations.forget(now)
-        events = self._expire(self.conversations.expired(now)) + self._retire()
+        events = self._expire(self.conversations.expired(now)) + self._retire() + self._give_up(now)
         given_up = self._calls.tick(now)
         return events + [Closed(attempt.peer.worker, attempt.hello.purpose, "no answer") for attempt in given_up]
 
-    def transmissions(self) -> list[Transmission]:
-        """Hand out what is due, each under a fresh key that is stored as spent before this returns."""
-        now = self._clock.now()
+    def next_transmission(self) -> Transmission | None:
+        """Hand out one message that is due and allowed at this moment, under a fresh key already stored as spent.
+
+        One at a time, so that a revocation that comes in meanwhile stops everything that has not left yet.
+        """
+        while self._controls:
+            control = self._controls.pop(0)
+            if control.peer == "" or self._allowed(control.peer):
+                return control
         try:
             with self._database.transaction():
-                for pending in self.conversations.due(now):
-                    self._attempt(pending, now)
+                return self._next_due()
         except BaseException:
             self.reload()
             raise
-        ready, self._controls = self._controls, []
-        return ready
 
     # inside
 
@@ -209,29 +226,39 @@ class Messenger:
         via: bytes = b"",
     ) -> bytes:
         now = self._clock.now()
-        packet = Packet(self._random(16), None, mode, now + within, encode(body))
+        packet = Packet(self._random(16), None, mode, now + min(within, MEMORY), encode_body(body))
         tags = [str(kind.__struct_config__.tag) for kind in expects]
-        self.conversations.put(
-            Pending(packet.id, peer, encode(packet), mode, now, now + within, tags, context, via=via)
-        )
+        data = encode_packet(packet)
+        self.conversations.put(Pending(packet.id, peer, data, mode, now, packet.reply_by, tags, context, via=via))
         return packet.id
 
-    def _attempt(self, pending: Pending, now: float) -> None:
-        session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
-        if session is not None and self._allowed(session.peer) and self._transmit(session, pending.packet):
-            self.conversations.sent(pending, now)
+    def _answer_with(self, peer: str, message_id: bytes, packet: bytes, until: float, via: bytes = b"") -> None:
+        now = self._clock.now()
+        self.conversations.put(Pending(message_id, peer, packet, Mode.REPLY, now, until, [], via=via))
 
-    def _transmit(self, session: Session, packet: bytes) -> bool:
+    def _next_due(self) -> Transmission | None:
+        now = self._clock.now()
+        for pending in self.conversations.due(now):
+            session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
+            if session is None or self._version(session, now) is None or not self._allowed(session.peer):
+                continue
+            self.conversations.sent(pending, now)
+            return self._seal(session, pending.packet)
+        return None
+
+    def _seal(self, session: Session, packet: bytes) -> Transmission:
         version = self._version(session, self._clock.now())
         if version is None:
-            return False
+            raise NoSession(session.peer)
         message = self.table.next_key(session, version)
-        self._control(message.topic, message.key, packet)
-        return True
+        return self._transmission(session.peer, message.topic, message.key, packet)
 
-    def _control(self, topic: bytes, key: bytes, payload: bytes) -> None:
+    def _transmission(self, peer: str, topic: bytes, key: bytes, payload: bytes) -> Transmission:
         size = next((s for s in SIZE_CLASSES if room(s, signed=False) >= len(payload)), None)
-        self._controls.append(Transmission(topic, seal_symmetric(key, payload, pad_to=size, random=self._random)))
+        return Transmission(peer, topic, seal_symmetric(key, payload, pad_to=size, random=self._random))
+
+    def _control(self, peer: str, topic: bytes, key: bytes, payload: bytes) -> None:
+        self._controls.append(self._transmission(peer, topic, key, payload))
 
     def _version(self, session: Session, now: float) -> int | None:
         """The generation to send under: the newest in force that the session has keys for."""
@@ -244,63 +271,71 @@ class Messenger:
     def _read(self, match: Match, payload: bytes) -> list[Event]:
         session, now = match.session, self._clock.now()
         if not self._allowed(session.peer):
-            self._metrics.count("messages_ignored", reason="not allowed")
-            return [Ignored(session.peer)]
-        self.table.spend(match)
+            return [*self._ignore("not allowed"), Ignored(session.peer)]
+        self.table.spend(match, now)
         try:
             packet = self._codec.packet(payload)
             body = self._codec.body(packet.body)
         except MessageRefused:
-            self._metrics.count("messages_ignored", reason="malformed")
-            return []
+            return self._ignore("malformed")
         events = self._confirm(session)
+        if isinstance(body, Goodbye):
+            return events + self._end(session, "the peer said goodbye")
         if packet.mode is not Mode.REPLY and self._repeated(session, packet):
             return events
-        if isinstance(body, Goodbye):
-            return events + self.sever(session.peer, body.reason or "peer said goodbye")
         return events + self._deliver(session, packet, body, now)
 
     def _deliver(self, session: Session, packet: Packet, body: Any, now: float) -> list[Event]:
+        asks = packet.mode is not Mode.REPLY
+        if asks and not now <= packet.reply_by <= now + MEMORY:
+            return self._ignore(Unexpected.DEADLINE)
+        if packet.parent is None and (not asks or self._codec.only_answers(body)):
+            return self._ignore(Unexpected.UNASKED)
         answers: str | None = None
         if packet.parent is not None:
             verdict = self.conversations.judge(packet, session.peer, str(body.__struct_config__.tag), now)
             if isinstance(verdict, Unexpected):
-                self._metrics.count("messages_ignored", reason=verdict.value)
-                return []
+                return self._ignore(verdict)
             self.conversations.remove(verdict.id)
             answers = verdict.context
-        if packet.mode is Mode.REQUEST and now > packet.reply_by:
-            self._metrics.count("messages_ignored", reason=Unexpected.LATE.value)
-            return []
         if packet.mode is Mode.NOTICE:
             self._acknowledge(session, packet)
-        elif packet.mode is Mode.REQUEST:
-            self.conversations.remember(packet.id, session.peer, now, mode=Mode.REQUEST)
+        elif asks:
+            self.conversations.remember(packet.id, session.peer, now)
         if isinstance(body, Ready | Ack):
             return []
         self._metrics.count("messages_received")
         return [Received(session.peer, packet, body, answers)]
 
+    def _ignore(self, reason: str) -> list[Event]:
+        self._metrics.count("messages_ignored", reason=str(reason))
+        return []
+
     def _acknowledge(self, session: Session, packet: Packet) -> None:
         now = self._clock.now()
-        answer = Packet(self._random(16), packet.id, Mode.REPLY, packet.reply_by, encode(Ack()))
-        self.conversations.remember(packet.id, session.peer, now, encode(answer))
-        pending = Pending(
-            answer.id, session.peer, encode(answer), Mode.REPLY, now, now + NOTICE_PATIENCE, [], via=session.id
-        )
-        self.conversations.put(pending)
+        answer = Packet(self._random(16), packet.id, Mode.REPLY, packet.reply_by, encode_body(Ack()))
+        self.conversations.remember(packet.id, session.peer, now, encode_packet(answer))
+        self._answer_with(session.peer, answer.id, encode_packet(answer), now + NOTICE_PATIENCE, session.id)
 
     def _repeated(self, session: Session, packet: Packet) -> bool:
         """Send the answer to a message handled before once more."""
         handled = self.conversations.handled(packet.id)
-        if handled is None:
+        if handled is None or handled.peer != session.peer:
             return False
-        self._metrics.count("messages_ignored", reason="repeated")
+        self._ignore("repeated")
         if handled.answer:
-            now = self._clock.now()
-            again = Pending(self._random(16), session.peer, handled.answer, Mode.REPLY, now, now + NOTICE_PATIENCE, [])
-            self.conversations.put(again)
+            self._answer_with(session.peer, self._random(16), handled.answer, self._clock.now() + NOTICE_PATIENCE)
         return True
+
+    def _end(self, session: Session, reason: str) -> list[Event]:
+        """End one session without a grave: its peer knows, or is not there."""
+        self.table.remove(session, bury=False)
+        return [Closed(session.peer, session.purpose, reason)]
+
+    def _give_up(self, now: float) -> list[Event]:
+        """End sessions whose peer has not been heard for long: it may have lost what it takes to hear us."""
+        silent = [s for s in self.table.sessions.values() if s.confirmed and _is_silent(s, now)]
+        return [event for session in silent for event in self._end(session, "no answer for too long")]
 
     def _confirm(self, session: Session) -> list[Event]:
         if session.confirmed:
@@ -332,14 +367,22 @@ class Messenger:
             self._metrics.count("handshakes_refused")
             return []
         if caller is None:
-            self._metrics.count("messages_passed_over")
-        elif not self._answer(caller):
+            return self._passed_over(topic)
+        if not self._answer(caller):
             self._metrics.count("handshakes_refused")
         return []
 
+    def _passed_over(self, topic: bytes) -> list[Event]:
+        """Somebody else's, or from a severed peer: then it is counted as such."""
+        severed = self.table.buried(topic)
+        if severed is None:
+            self._metrics.count("messages_passed_over")
+            return []
+        return [*self._ignore("severed"), Ignored(severed)]
+
     def _welcomed(self, attempt: Attempt, root: bytes) -> list[Event]:
         session = new_session(root, attempt.hello, attempt.own.card, attempt.peer, self._clock.now(), initiator=True)
-        if not self._enter(session):
+        if not self._allowed(session.peer) or not self._enter(session):
             return []
         self._calls.connected(attempt)
         replaced = self._replace(session)
@@ -349,13 +392,14 @@ class Messenger:
     def _answer(self, caller: Caller) -> bool:
         """Answer a Hello if chain and agent allow it; one seen before gets the answer it got."""
         hello, peer, now = caller.hello, caller.peer.worker, self._clock.now()
+        if not self._allowed(peer):
+            return False
         known = next((s for s in self.table.with_peer(peer) if s.hello_id == hello.hello_id), None)
         if known is not None:
             if known.welcome:
                 self._calls.send_welcome(caller, known.welcome)
             return True
-        replayed = self.conversations.handled(hello.hello_id) is not None
-        if replayed or not self._allowed(peer) or not self._admit(peer, hello.purpose):
+        if self.conversations.handled(hello.hello_id) is not None or not self._admit(peer, hello.purpose):
             return False
         sealed, root = self._calls.welcome(caller)
         session = new_session(root, hello, caller.own, caller.peer, now, initiator=False)
@@ -382,11 +426,15 @@ class Messenger:
     # time
 
     def _rekey(self) -> None:
-        """Give every session a generation for each version whose epoch key we hold and that it has not passed."""
+        """Give every session a generation for each live version, in order, as far as we hold the epoch keys."""
         for session in [s for s in self.table.sessions.values() if s.mixes]:
-            for version, key in self.epochs.epoch_keys():
-                if version >= session.root_version:
-                    self.table.add_generation(session, version, key)
+            for version in sorted(self.epochs.live(self._clock.now())):
+                key = self.epochs.epoch_key(version)
+                if version < session.root_version:
+                    continue
+                if key is None:
+                    break
+                self.table.add_generation(session, version, key)
 
     def _retire(self) -> list[Event]:
         """Erase the keys of versions whose grace is over, and sessions nobody ever used."""
@@ -404,13 +452,18 @@ class Messenger:
             if not session.generations and not session.mixes:
                 self.table.remove(session, bury=False)
         self.table.exhume(live)
+        self._rekey()
         return [VersionRetired(version) for version in gone]
 
     def _expire(self, late: list[Pending]) -> list[Event]:
-        events: list[Event] = []
-        for pending in late:
-            if pending.mode is Mode.REPLY or pending.context == "":
-                continue
-            body = self._codec.body(self._codec.packet(pending.packet).body)
-            events.append(Expired(pending.peer, pending.context, body))
-        return events
+        asked = [pending for pending in late if pending.mode is not Mode.REPLY and pending.context]
+        return [Expired(pending.peer, pending.context, self._body(pending)) for pending in asked]
+
+    def _body(self, pending: Pending) -> Any:
+        return self._codec.body(self._codec.packet(pending.packet).body)
+
+
+def _is_silent(session: Session, now: float) -> bool:
+    """Too many messages without a word back, or several over a long time; the receiver looks ahead `WINDOW`."""
+    quiet = now - max(session.heard_at, session.opened_at)
+    return session.unheard >= WINDOW // 2 or (session.unheard >= UNHEARD and quiet > SILENCE)

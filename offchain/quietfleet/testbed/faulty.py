@@ -19,7 +19,7 @@ from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.session import Event, Messenger
 from quietfleet.session._table import Session
-from quietfleet.settings import SensorSection, Settings, load_settings, passphrase
+from quietfleet.settings import Settings, load_settings, passphrase
 from quietfleet.workers._host import Registry
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._source import Reading, Source, open_replay
@@ -48,8 +48,8 @@ class StickingSource:
         self._faults = faults
         self._last: dict[str, float] = {}
 
-    def due(self, now: float) -> list[Reading]:
-        readings = self._source.due(now)
+    def due(self) -> list[Reading]:
+        readings = self._source.due()
         if self._faults["stuck"] and self._last:
             return [(at, dict(self._last)) for at, _ in readings]
         if readings:
@@ -142,12 +142,6 @@ class FaultySensor(Sensor):
             self._asked = False
 
 
-def open_source(section: SensorSection, runtime: FaultyRuntime) -> Source:
-    """The sensor's own recording behind a needle that may stick."""
-    path = runtime.settings.path(section.replay)
-    return StickingSource(open_replay(section, path, runtime.clock.now(), resumed=False), runtime.faults)
-
-
 @click.command()
 @click.option("--settings", type=click.Path(path_type=Path), required=True)
 def main(settings: Path) -> None:
@@ -157,7 +151,8 @@ def main(settings: Path) -> None:
 
     async def work() -> None:
         runtime = FaultyRuntime(chosen, key, SystemClock())
-        runtime.agent = FaultySensor(runtime, open_source(chosen.sensor, runtime))
+        source = open_replay(chosen.path(chosen.sensor.replay), runtime.data_clock)
+        runtime.agent = FaultySensor(runtime, StickingSource(source, runtime.faults))
         await runtime.run()
 
     asyncio.run(work())

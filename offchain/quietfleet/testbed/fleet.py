@@ -47,7 +47,6 @@ class Member:
     folder: Path
     key: PrivateKey
     program: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: int = 0
 
@@ -76,6 +75,7 @@ class Fleet:
     deployment: Path
     members: dict[str, Member] = field(default_factory=dict)
     random: Callable[[int], bytes] = secrets.token_bytes
+    data: dict[str, Any] = field(default_factory=dict)
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(18))
 
     def add(
@@ -87,7 +87,7 @@ class Fleet:
         key = PrivateKey.generate(self.random)
         create_keystore(place / "keystore.json", key, self.passphrase, light=True)
         chain = {"rpc": self.rpc, "deployment": str(self.deployment.resolve()), **sections.pop("chain", {})}
-        document = {"worker": {"name": name}, "chain": chain, **sections}
+        document = {"worker": {"name": name}, "chain": chain, "data": self.data, **sections}
         (place / "worker.toml").write_text(_toml(document))
         member = self.members[name] = Member(name, kind, owner, place, key, tuple(program))
         return member
@@ -154,7 +154,6 @@ class Fleet:
                     stderr=output,
                     env={
                         **os.environ,
-                        **member.environment,
                         "QUIETFLEET_PASSPHRASE": self.passphrase,
                         "OMP_NUM_THREADS": "1",
                     },

@@ -20,7 +20,7 @@ CHANNEL: Final = "weather"
 STATIONS: Final = ("EWR", "JFK", "LGA")
 STUCK, SWITCHED = "sensor-ewr", "sensor-jfk"
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
-HEAD_START: Final = 4.0  # seconds between starting the sensors and their first reading
+HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
 
 async def found(scene: Scene) -> None:
@@ -42,7 +42,7 @@ async def found(scene: Scene) -> None:
     await scene.fleet.until(
         "the first model is out", lambda: all(scene.has(p, "release-installed") for p in scene.processors()), 60
     )
-    _start_sensors(scene)
+    scene.fleet.start(*scene.sensors())
     talkers = [name for name, member in members.items() if member.kind is not Kind.RELAY]
     await scene.fleet.until(
         "every worker reads the configuration", lambda: all(scene.has(name, "configuration") for name in talkers), 40
@@ -66,17 +66,11 @@ async def _enrolled(scene: Scene) -> None:
     )
 
 
-def _start_sensors(scene: Scene) -> None:
-    """Let the recordings begin together, as soon as the sensors are up."""
-    scene.replay_epoch = time.time() + HEAD_START
-    for name in scene.sensors():
-        scene.fleet.members[name].environment["QUIETFLEET_SENSOR_REPLAY_EPOCH"] = str(scene.replay_epoch)
-    scene.fleet.start(*scene.sensors())
-
-
 def _people(scene: Scene, publisher: PrivateKey) -> None:
     fleet = scene.fleet
     scene.relays = relays = fleet.add_relays(3, owner=2)
+    scene.replay_epoch = time.time() + HEAD_START
+    fleet.data = {"start": FIRST_DAY, "epoch": scene.replay_epoch, "speed": SPEED}
     fleet.add("oracle", Kind.ORACLE, owner=5, network={"peers": relays[:2]})
     gateway = fleet.add(
         "gateway",
@@ -106,8 +100,6 @@ def _sensor(scene: Scene, station: str, owner: int, peers: list[str]) -> None:
         "station": station,
         "site": SITE,
         "replay": "readings.csv",
-        "data_start": FIRST_DAY,
-        "speed": SPEED,
     }
     member = scene.fleet.add(name, Kind.SENSOR, owner=owner, program=program, network={"peers": peers}, sensor=sensor)
     write_readings(member.folder / "readings.csv", station, at(FIRST_DAY), at("2013-12-31"))

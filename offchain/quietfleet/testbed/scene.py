@@ -134,18 +134,20 @@ class Scene:
     # the screen
 
     def audit(self) -> None:
+        """Check what holds for every worker at any time: whole audit trails, and no step that failed."""
         if not self.founded:
             return
-        entries = 0
-        for member in self.fleet.members.values():
+        entries, failed = 0, 0.0
+        for name, member in self.fleet.members.items():
             path = member.folder / "state" / "worker.db"
             if path.exists():
                 with Database.observe(path) as database:
                     entries += AuditLog(database, create=False).verify()
+                failed += self.fleet.metric(name, "quietfleet_steps_failed_total")
         self.line(
-            f"the audit trails are whole: {entries} entries",
-            f"journals: {len(self.fleet.members)} hash chains verified",
-            holds=entries > 0,
+            f"the audit trails are whole: {entries} entries; no worker failed a step",
+            f"journals: {len(self.fleet.members)} hash chains verified; metrics: {failed:.0f} steps failed",
+            holds=entries > 0 and failed == 0,
         )
 
     async def watch(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from quietfleet.chain.service import ReleasesContract, ServiceContract
 from quietfleet.crypto import keccak256
 from quietfleet.storage import AuditEntry, Database
 from quietfleet.testbed.founding import CHANNEL, STUCK
-from quietfleet.testbed.scene import Scene, at
+from quietfleet.testbed.scene import Scene
 
-STICKS: Final = "2013-03-29T12:00"
+STICKS_AFTER: Final = 8.0  # seconds, which are days of data, after the first answers
 SOUND: Final = 2  # of three sensors
 
 
@@ -56,7 +57,8 @@ async def work(scene: Scene) -> None:
 
 async def drift(scene: Scene) -> None:
     """The season moves for all; one sensor sticks."""
-    await scene.fleet.until("the day the needle sticks", lambda: scene.data_time() >= at(STICKS), 60)
+    begun = max(scene.first(sensor, "recommendation").at for sensor in scene.sensors())
+    await scene.fleet.until("some days have passed", lambda: time.time() > begun + STICKS_AFTER, 60)
     stuck_since = scene.data_time()
     scene.fault(STUCK, stuck=True)
     await scene.fleet.until("the stuck sensor is quarantined", lambda: bool(_quarantines(scene)), 20)

@@ -69,6 +69,7 @@ class Host:
         self.identity = identity
         self.id = identity.public.id
         self.clock = clock
+        self.data_clock = settings.data_clock(clock)
         self.random = secrets.token_bytes
         self.folder = settings.path(settings.worker.state)
         self.database = Database(self.folder / "worker.db")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quietfleet.chain.types import Configuration
+from quietfleet.errors import HandshakeRefused
 from quietfleet.session import ORACLE, Card, Event, Expired, Received
 from quietfleet.workers.messages import EpochKeyGrant, EpochKeyRequest
 
@@ -57,7 +58,7 @@ class Membership:
         if not runtime.registry.usable(runtime.id):
             self._asked.clear()
             return
-        for configuration in (runtime.messenger.epochs.latest, runtime.messenger.epochs.previous):
+        for configuration in (runtime.messenger.epochs.previous, runtime.messenger.epochs.latest):
             if configuration is None or configuration.oracle == runtime.id:
                 continue
             if configuration.version in runtime.messenger.epochs.live(runtime.clock.now()):
@@ -66,7 +67,7 @@ class Membership:
     def on_event(self, event: Event) -> bool:
         """Take what concerns membership; tell whether it did."""
         if isinstance(event, Received) and isinstance(event.body, EpochKeyGrant):
-            self._granted(event.body)
+            self._granted(event.peer, event.body)
             return True
         if isinstance(event, Expired) and event.context == CONTEXT:
             self._asked.clear()
@@ -85,9 +86,15 @@ class Membership:
             request = EpochKeyRequest(configuration.version)
             messenger.request(configuration.oracle, request, (EpochKeyGrant,), ASK_WITHIN, CONTEXT)
 
-    def _granted(self, grant: EpochKeyGrant) -> None:
+    def _granted(self, peer: str, grant: EpochKeyGrant) -> None:
         messenger = self._runtime.messenger
         for configuration in (messenger.epochs.latest, messenger.epochs.previous):
-            if configuration is not None and configuration.version == grant.version:
+            if configuration is None or (configuration.version, configuration.oracle) != (grant.version, peer):
+                continue
+            try:
                 messenger.set_epoch_key(configuration, grant.key)
+            except HandshakeRefused as error:
+                self._runtime.note("epoch-key-refused", version=grant.version, reason=str(error))
+                self._asked.discard(grant.version)
+            else:
                 self._runtime.note("epoch-key", version=grant.version)

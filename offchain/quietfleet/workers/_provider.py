@@ -9,6 +9,8 @@ from quietfleet.dispatch import (
     Introduction,
     ProviderMachine,
     ProviderState,
+    Release,
+    Released,
     Service,
 )
 from quietfleet.errors import CardRefused
@@ -30,10 +32,13 @@ class Provider:
         self._machine = ProviderMachine(self._service(), self._offer_id)
 
     def tick(self, now: float) -> None:
-        """Offer, renew, repeat what was not confirmed."""
+        """Offer, renew, repeat what was not confirmed; at first, give back what a restart has left hanging."""
         if self._machine.state is ProviderState.IDLE:
             self._tell(self._machine.start(now))
-        self._tell(self._machine.tick(now))
+            self._tidy()
+        out = self._machine.tick(now)
+        self._tell(out)
+        self._drop(*(message.deal_id for message in out if isinstance(message, Release)))
 
     def receive(self, message: FromOracle) -> None:
         """React to the oracle: accept what is proposed, note who is introduced."""
@@ -47,15 +52,35 @@ class Provider:
         self._tell(out)
         if isinstance(message, Introduction):
             self._introduced(message)
+        elif isinstance(message, Released):
+            self._drop(message.deal_id)
 
     def expects(self, peer: str, purpose: str) -> bool:
         """Tell whether a caller was introduced to us, for that very deal."""
         return purpose.startswith(DEAL) and self._state.get(purpose) == peer
 
+    def opened(self, purpose: str) -> None:
+        """Note that the session of a deal is open."""
+        self._machine.opened(purpose.removeprefix(DEAL))
+
     def ended(self, purpose: str) -> None:
         """Give a deal's place back."""
         self._state.set(purpose, None)
         self._tell(self._machine.ended(purpose.removeprefix(DEAL)))
+
+    def _tidy(self) -> None:
+        for purpose, peer in self._state.starting(DEAL).items():
+            if self._runtime.messenger.session(peer) is None:
+                self.ended(purpose)
+
+    def _drop(self, *deals: str) -> None:
+        """End what is left of deals that are over: whom we expected, and the session if there is one."""
+        for deal in deals:
+            peer = self._state.get(DEAL + deal)
+            self._state.set(DEAL + deal, None)
+            session = self._runtime.messenger.session(peer) if peer else None
+            if session is not None and session.purpose == DEAL + deal:
+                self._runtime.sever(session.peer, "the deal is over")
 
     def _introduced(self, introduction: Introduction) -> None:
         """Remember whom to expect, once the chain says that we may work together."""

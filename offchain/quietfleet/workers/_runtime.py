@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
@@ -66,7 +66,7 @@ class Runtime(Host):
         self.messenger = self.make_messenger(domain)
         self.membership = Membership(self)
         self._announce_due = 0.0
-        self._sending = asyncio.Lock()
+        self._to_send = asyncio.Event()
 
     def make_messenger(self, domain: bytes) -> Messenger:
         """Build the session layer; fault injection overrides this."""
@@ -94,22 +94,36 @@ class Runtime(Host):
 
     def parts(self) -> list[Any]:
         self._reconcile()
-        return [*super().parts(), self._hear()]
+        return [*super().parts(), self._hear(), self._send()]
 
     def feed(self, events: list[Event]) -> None:
         """Hand events to the membership and the agent."""
         for event in events:
             if isinstance(event, VersionRetired):
                 self.note("epoch-retired", version=event.version)
-            if isinstance(event, CardSeen):
+            elif isinstance(event, CardSeen):
                 self.membership.card_seen(event.card)
             elif isinstance(event, Ignored):
                 self.metrics.count("envelopes_from_severed")
-            elif not self.membership.on_event(event):
-                self.agent.on_event(event)
+            else:
+                self._react(lambda heard=event: self._hand_over(heard))  # type: ignore[misc]
+
+    def _hand_over(self, event: Event) -> None:
+        if not self.membership.on_event(event):
+            self.agent.on_event(event)
+
+    def _react(self, reaction: Callable[[], None]) -> None:
+        """Run one reaction; if it fails, it alone is undone: what the session layer has read stays read."""
+        try:
+            with self.database.transaction():
+                reaction()
+        except Exception:  # noqa: BLE001 - whatever a message makes an agent do, the worker goes on
+            log.exception("a reaction failed and was undone")
+            self.metrics.count("steps_failed")
+            self.recover()
 
     def sever(self, peer: str, reason: str) -> None:
-        """End every session with a peer and tell the agent."""
+        """End everything with a peer and tell the agent."""
         events = self.messenger.sever(peer, reason)
         if events:
             self.note("severed", peer=peer, reason=reason)
@@ -138,15 +152,13 @@ class Runtime(Host):
         if now >= self._announce_due:
             self._announce_due = now + ANNOUNCE_EVERY
             self.messenger.announce()
-        self.feed(self.messenger.tick())
-        self.membership.tick()
-        self.agent.on_tick()
+        self._react(lambda: self.feed(self.messenger.tick()))
+        self._react(self.membership.tick)
+        self._react(self.agent.on_tick)
 
     async def after(self) -> None:
-        """Send what is due, each message mined to the configuration's proof of work."""
-        async with self._sending:
-            for transmission in self.messenger.transmissions():
-                await self._publish(transmission)
+        """Let the sender know that there may be something to send."""
+        self._to_send.set()
         await self.agent.after()
 
     def recover(self) -> None:
@@ -163,16 +175,21 @@ class Runtime(Host):
 
     async def _hear(self) -> None:
         async for envelope in self.node.envelopes():
-            if not await self.guarded(lambda heard=envelope: self._receive(heard)):  # type: ignore[misc]
-                await self.guarded(lambda heard=envelope: self._discard(heard))  # type: ignore[misc]
+            await self.guarded(lambda heard=envelope: self._receive(heard))  # type: ignore[misc]
 
     def _receive(self, envelope: Envelope) -> None:
         self.feed(self.messenger.receive(envelope.topic, envelope.data))
 
-    def _discard(self, envelope: Envelope) -> None:
-        """Read a message no handler could stomach, and leave it at that: sent again, it is known and ignored."""
-        self.messenger.receive(envelope.topic, envelope.data)
-        self.metrics.count("messages_discarded")
+    async def _send(self) -> None:
+        while True:
+            await self._to_send.wait()
+            self._to_send.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what is due, one message at a time: sealed, mined, published, then the next is asked for."""
+        while (transmission := self.messenger.next_transmission()) is not None:
+            await self._publish(transmission)
 
     async def _publish(self, transmission: Transmission) -> None:
         configuration = self.messenger.epochs.latest
@@ -202,12 +219,12 @@ class Runtime(Host):
             self.sever(worker, "switched off on chain")
             return
         self.note("switched-off", worker=self.id)
-        for peer in {session.peer for session in self.messenger.table.sessions.values()}:
+        for peer in self.messenger.peers():
             self.sever(peer, "we were switched off on chain")
 
     def _reconcile(self) -> None:
         """At start: follow the configuration, and end sessions the chain no longer allows."""
         self.adopt()
-        for peer in {session.peer for session in self.messenger.table.sessions.values()}:
+        for peer in self.messenger.peers():
             if not self.replica.can_cooperate(self.id, peer):
                 self.sever(peer, "switched off on chain while we were down")

@@ -20,6 +20,11 @@ class State:
         row = self._database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else default
 
+    def starting(self, prefix: str) -> dict[str, Any]:
+        """Return every value whose name starts so, by name."""
+        rows = self._database.execute("SELECT name, value FROM state WHERE name GLOB ? ORDER BY name", (prefix + "*",))
+        return {name: json.loads(value) for name, value in rows.fetchall()}
+
     def set(self, name: str, value: Any) -> None:
         """Keep a value; None forgets it."""
         if value is None:

@@ -29,6 +29,7 @@ from quietfleet.workers.messages import (
     ReleaseBundle,
     Stored,
     Upload,
+    timely,
 )
 
 if TYPE_CHECKING:
@@ -108,20 +109,20 @@ class Gateway:
 
     def _store(self, event: Received, upload: Upload) -> None:
         device = self._veiled(event.peer, upload.device)
-        new = sum(self._month.append(device, at, fields) for at, fields in upload.rows)
+        rows = timely(upload.rows, self._runtime.data_clock.now(), MONTH)
+        new = sum(self._month.append(device, at, fields) for at, fields in rows)
         self._state.set(f"site:{device}", upload.site)
         self._runtime.messenger.reply(event, Stored(new))
         self._runtime.metrics.count("readings_stored", new)
-        latest = max((at for at, _ in upload.rows), default=0.0)
-        self._state.set("latest", max(latest, self._state.get("latest", 0.0)))
+        if len(rows) < len(upload.rows):
+            self._runtime.metrics.count("readings_refused", len(upload.rows) - len(rows))
 
     def _erase(self) -> None:
-        latest: float | None = self._state.get("latest")
         now = self._runtime.clock.now()
-        if latest is not None and now >= self._erase_due:
+        if now >= self._erase_due:
             self._erase_due = now + ERASE_EVERY
             try:
-                erased = self._month.erase(latest)
+                erased = self._month.erase(self._runtime.data_clock.now())
             except ErasureDelayed:
                 return
             self._runtime.metrics.count("readings_erased", erased)
@@ -151,9 +152,9 @@ class Gateway:
         self._runtime.messenger.reply(
             event, DriftVerdict("retrain" if verdict.retrain else "wait", self._named(event.peer, report, verdict))
         )
-        if verdict.retrain and not self._state.get("wanted") and now >= self._state.get("attempted", 0.0) + PATIENCE:
+        if verdict.retrain and not self._state.get("wanted") and self._patient():
             self._state.set("wanted", True)
-            self._state.set("attempted", now)
+            self._state.set("attempted", self._runtime.data_clock.now())
             self._runtime.note(
                 "drift-shared",
                 channels=list(verdict.shared),
@@ -161,6 +162,11 @@ class Gateway:
                 quarantined=sorted(verdict.quarantined),
                 percent=max(found.drift_pct for found in verdict.devices.values()),
             )
+
+    def _patient(self) -> bool:
+        """Whether the last attempt to beat the champion is long enough ago."""
+        attempted: float = self._state.get("attempted", 0.0)
+        return self._runtime.data_clock.now() >= attempted + PATIENCE
 
     def _named(self, processor: str, report: DriftReport, verdict: FleetVerdict) -> dict[str, str]:
         found = ((name, verdict.devices.get(self._veiled(processor, name))) for name in report.drift)
@@ -234,7 +240,7 @@ class Gateway:
             )
 
     async def _publish(self) -> None:
-        """Anchor the waiting candidate on chain, where it may stand already, unseen by us: then that makes it current."""
+        """Anchor the waiting candidate on chain, unless it stands there already, unseen by us."""
         version: int = self._state.get("to publish")
         manifest = self._registry.get(self._section.channel, version).manifest
         async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from quietfleet import dispatch
-from quietfleet.session import Codec
+from quietfleet.session import Codec, Finite
 
 DEAL = "deal:"  # a session between introduced workers has this purpose, followed by the deal's id
 
-Rows = list[tuple[float, dict[str, float]]]  # (data time in Unix seconds, value by field; absent where missing)
+CLOCK_SKEW = 3600.0  # seconds of data time
+
+Name = Annotated[str, Meta(min_length=1, max_length=32)]
+Fields = Annotated[dict[Name, Finite], Meta(max_length=16)]
+Rows = Annotated[list[tuple[Finite, Fields]], Meta(max_length=240)]
+"""Readings as (data time in Unix seconds, value by field); a missing value is absent. 240 full rows fit a message."""
+
+Percent = Annotated[float, Meta(ge=0.0, le=1e6)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Sentence = Annotated[str, Meta(max_length=256)]
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
 class Readings(msgspec.Struct, frozen=True, tag="readings/1"):
     """A sensor's readings since the last ones that were answered; `first` numbers the oldest of them."""
 
-    first: int
+    first: Count
     rows: Rows
 
 
@@ -26,32 +39,32 @@ class Recommendation(msgspec.Struct, frozen=True, tag="recommendation/1"):
     `release` the sequence of the model that said so (0: no model yet).
     """
 
-    accepted: int
-    advice: str
-    forecast: float | None = None
-    confidence: float | None = None
-    horizon: float = 0.0
-    release: int = 0
+    accepted: Count
+    advice: Sentence
+    forecast: Finite | None = None
+    confidence: Share | None = None
+    horizon: Finite = 0.0
+    release: Count = 0
 
 
 class Recalibrate(msgspec.Struct, frozen=True, tag="recalibrate/1"):
     """A processor asks a sensor to check itself: its readings are set aside until they look right again."""
 
-    reason: str
+    reason: Sentence
 
 
 class Upload(msgspec.Struct, frozen=True, tag="upload/1"):
     """Cleaned readings of one device under its pseudonym, for the gateway's 30-day store."""
 
-    device: str
-    site: str
+    device: Name
+    site: Annotated[str, Meta(max_length=32)]
     rows: Rows
 
 
 class Stored(msgspec.Struct, frozen=True, tag="stored/1"):
     """The gateway has taken so many rows."""
 
-    rows: int
+    rows: Count
 
 
 class DriftReport(msgspec.Struct, frozen=True, tag="drift-report/1"):
@@ -60,28 +73,28 @@ class DriftReport(msgspec.Struct, frozen=True, tag="drift-report/1"):
     `drift` is percent by device pseudonym and feature.
     """
 
-    release: int
-    drift: dict[str, dict[str, float]]
+    release: Count
+    drift: Annotated[dict[Name, dict[Name, Percent]], Meta(max_length=64)]
 
 
 class DriftVerdict(msgspec.Struct, frozen=True, tag="drift-verdict/1"):
     """What the gateway makes of it, seeing every processor's devices: one verdict for the fleet, one a device."""
 
-    fleet: str
-    devices: dict[str, str]
+    fleet: Name
+    devices: Annotated[dict[Name, Name], Meta(max_length=64)]
 
 
 class FetchRelease(msgspec.Struct, frozen=True, tag="fetch-release/1"):
     """A processor asks for the release the chain names."""
 
-    channel: str
-    sequence: int
+    channel: Name
+    sequence: Count
 
 
 class ReleaseBundle(msgspec.Struct, frozen=True, tag="release-bundle/1"):
     """A release in full: its manifest (canonical JSON) and its artefact (ONNX)."""
 
-    sequence: int
+    sequence: Count
     manifest: bytes
     artefact: bytes
 
@@ -89,36 +102,34 @@ class ReleaseBundle(msgspec.Struct, frozen=True, tag="release-bundle/1"):
 class NoSuchRelease(msgspec.Struct, frozen=True, tag="no-such-release/1"):
     """The gateway does not have it."""
 
-    sequence: int
+    sequence: Count
 
 
 class EpochKeyRequest(msgspec.Struct, frozen=True, tag="epoch-key-request/1"):
     """A registered, active worker asks the oracle for a configuration version's epoch key."""
 
-    version: int
+    version: Count
 
 
 class EpochKeyGrant(msgspec.Struct, frozen=True, tag="epoch-key-grant/1"):
     """The oracle's answer; the key must match the commitment on chain."""
 
-    version: int
+    version: Count
     key: bytes
+
+
+ANSWERS = (Recommendation, Stored, DriftVerdict, ReleaseBundle, NoSuchRelease, EpochKeyGrant)
 
 
 def make_codec() -> Codec:
     """The codec every worker speaks."""
-    return Codec(
-        Readings,
-        Recommendation,
-        Recalibrate,
-        Upload,
-        Stored,
-        DriftReport,
-        DriftVerdict,
-        FetchRelease,
-        ReleaseBundle,
-        NoSuchRelease,
-        EpochKeyRequest,
-        EpochKeyGrant,
-        *dispatch.Message.__args__,
-    )
+    asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, EpochKeyRequest)
+    return Codec(*asked, *dispatch.Message.__args__, answers=ANSWERS)
+
+
+def timely(rows: Rows, now: float, retention: float) -> Rows:
+    """Return the rows that can be of this time: no older than the retention (s), no newer than a clock may be off.
+
+    Without it, one device dating a reading years ahead would move everybody's windows.
+    """
+    return [(at, fields) for at, fields in rows if now - retention <= at <= now + CLOCK_SKEW]

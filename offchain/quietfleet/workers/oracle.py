@@ -49,7 +49,7 @@ class Oracle:
         return {"dispatch": dict(self._dispatcher.counts)}
 
     def _grant(self, event: Received, request: EpochKeyRequest) -> None:
-        key = self._runtime.messenger.epochs.epoch_key(request.version)
+        key = self._runtime.messenger.epochs.granted(request.version, self._runtime.clock.now())
         if key is None:
             self._runtime.metrics.count("epoch_keys_missing")
             return

@@ -30,11 +30,13 @@ from quietfleet.workers.messages import (
     ReleaseBundle,
     Stored,
     Upload,
+    timely,
 )
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 WEEK = 7 * DAY
+WATCHED = 6 * DAY  # of the week: readings come late, and what is a week old is gone
 HOLD = DAY  # data time readings wait before they go up, so that a fault is noticed before it is learned from
 UPLOAD_ROWS = 240
 ERASE_EVERY = 10  # of the monitor's rounds
@@ -102,11 +104,10 @@ class Processor:
     async def after(self) -> None:
         """Erase what is over a week old, outside of any transaction, so that it is gone from the log too."""
         now = self._runtime.clock.now()
-        latest: float | None = self._state.get("latest")
-        if latest is not None and now >= self._erase_due:
+        if now >= self._erase_due:
             self._erase_due = now + ERASE_EVERY * self._section.monitor_every
             try:
-                erased = self._week.erase(latest)
+                erased = self._week.erase(self._runtime.data_clock.now())
             except ErasureDelayed:
                 return
             self._runtime.metrics.count("readings_erased", erased)
@@ -143,6 +144,7 @@ class Processor:
         before = self._database.execute("SELECT deal FROM devices WHERE id = ?", (peer,)).fetchone()
         if before is not None and before[0] != purpose:
             self._provider.ended(before[0])
+        self._provider.opened(purpose)
         row = (peer, purpose, purpose)
         self._database.execute(
             "INSERT INTO devices VALUES (?, ?, 0, NULL) ON CONFLICT (id) DO UPDATE SET deal = ?", row
@@ -158,13 +160,23 @@ class Processor:
         known = self._database.execute("SELECT 1 FROM devices WHERE id = ?", (event.peer,)).fetchone()
         if known is None or not body.rows:
             return
-        new = sum(self._week.append(event.peer, at, fields) for at, fields in body.rows)
-        latest = max(at for at, _ in body.rows)
-        self._state.set("latest", max(latest, self._state.get("latest", 0.0)))
+        rows = timely(body.rows, self._runtime.data_clock.now(), WEEK)
+        new = sum(self._week.append(event.peer, at, fields) for at, fields in rows)
         self._state.set("answered", self._state.get("answered", 0) + 1)
-        self._check(event.peer, latest)
-        self._runtime.messenger.reply(event, self._advise(event.peer, latest, new))
-        self._runtime.note("readings", sensor=event.peer, first=body.first, rows=len(body.rows), new=new)
+        refused = len(body.rows) - len(rows)
+        if refused:
+            self._runtime.metrics.count("readings_refused", refused)
+        if rows:
+            latest = max(at for at, _ in rows)
+            self._check(event.peer, latest)
+            self._runtime.messenger.reply(event, self._advise(event.peer, latest, new))
+        else:
+            self._runtime.messenger.reply(
+                event, Recommendation(0, "check the clock: these readings are not of our time")
+            )
+        self._runtime.note(
+            "readings", sensor=event.peer, first=body.first, rows=len(body.rows), new=new, refused=refused
+        )
 
     def _advise(self, device: str, latest: float, accepted: int) -> Recommendation:
         model, history = self._slot.model, self._week.window(device, latest - 26 * HOUR, latest + 1)
@@ -203,7 +215,7 @@ class Processor:
 
     def _upload(self) -> None:
         """Send every sound device's next readings up, once they have been held long enough."""
-        until = self._state.get("latest", 0.0) - HOLD
+        until = self._runtime.data_clock.now() - HOLD
         for device, since in self._sound():
             pseudonym = self._pseudonym(device)
             rows = self._week.window(device, since, until)[:UPLOAD_ROWS] if self._uplink.free(pseudonym) else []
@@ -226,13 +238,12 @@ class Processor:
 
     def _watch(self) -> None:
         """Compare the week with what the model was trained on; ask the gateway what a drift means."""
-        latest: float | None = self._state.get("latest")
-        model = self._slot.model
-        if model is None or latest is None:
+        model, today = self._slot.model, self._runtime.data_clock.now()
+        if model is None:
             return
-        week = {device: self._week.window(device, latest - WEEK, latest + 1) for device in self._devices()}
+        week = {device: self._week.window(device, today - WEEK, today + HOUR) for device in self._devices()}
         aligned, now = align(week)
-        verdicts = assess(aligned, model.baseline, now=now).devices
+        verdicts = assess(aligned, model.baseline, now=now, window=WATCHED).devices
         for device, found in verdicts.items():
             self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._pseudonym(device))
         worrying = {d: v for d, v in verdicts.items() if v.verdict in {Verdict.RETRAIN, Verdict.VERIFY}}

@@ -6,7 +6,17 @@ import json
 from typing import Any
 
 from quietfleet.chain.types import Change, WorkerChanged
-from quietfleet.dispatch import FromOracle, FromWorker, Introduction, OneOf, Release, SeekerMachine, SeekerState, Wish
+from quietfleet.dispatch import (
+    FromOracle,
+    FromWorker,
+    Introduction,
+    OneOf,
+    Release,
+    Released,
+    SeekerMachine,
+    SeekerState,
+    Wish,
+)
 from quietfleet.errors import CardRefused, HandshakeRefused
 from quietfleet.session import Card, Closed, Event, Expired, Opened, Received, decode_card, encode_card
 from quietfleet.workers._runtime import Runtime
@@ -33,10 +43,7 @@ class Sensor:
         self._section = runtime.settings.sensor
         runtime.database.migrate("sensor", _SCHEMA)
         self._state = State(runtime.database)
-        path = runtime.settings.path(self._section.replay)
-        now = runtime.clock.now()
-        resumed = bool(self._state.get("measured"))
-        self.source = source or open_replay(self._section, path, now, resumed=resumed)
+        self.source = source or open_replay(runtime.settings.path(self._section.replay), runtime.data_clock)
         self._seeker = self._new_seeker()
         self._asked = False
         self._send_due = 0.0
@@ -77,12 +84,12 @@ class Sensor:
 
     def on_tick(self) -> None:
         now = self._runtime.clock.now()
-        self._measure(now)
+        self._measure()
         if not self._runtime.membership.complete:
             return
         self._keep_seeking(now)
         if self.processor and self._silent(now):
-            self._runtime.sever(self.processor, "no answer for too long")
+            self._runtime.feed(self._runtime.messenger.leave(self.processor, "no answer for too long"))
         if self.processor and not self._asked and now >= self._send_due:
             self._send(self.processor, now)
 
@@ -113,8 +120,8 @@ class Sensor:
             self._tell(self._seeker.start(now))
         self._tell(self._seeker.tick(now))
 
-    def _measure(self, now: float) -> None:
-        readings = self.source.due(now)
+    def _measure(self) -> None:
+        readings = self.source.due()
         if not readings or not self._in_service():
             return
         for at, fields in readings:
@@ -169,6 +176,8 @@ class Sensor:
 
     def _dispatch(self, message: FromOracle) -> None:
         now = self._runtime.clock.now()
+        if isinstance(message, Released) and message.deal_id == self._state.get("deal"):
+            self._released()
         out = self._seeker.receive(message, now)
         card = self._runtime.messenger.own_card()
         if self._seeker.state is SeekerState.PROPOSED and card is not None:
@@ -177,6 +186,14 @@ class Sensor:
         self._tell(out)
         if isinstance(message, Introduction) and self._seeker.introduction is message:
             self._introduced(message, now)
+
+    def _released(self) -> None:
+        """The oracle says that the deal is over; the machine seeks anew by itself, unless a restart made it forget."""
+        processor = self.processor
+        self._state.set("deal", None)
+        self._state.set("processor", None)
+        if processor is not None:
+            self._runtime.sever(processor, "the deal is over")
 
     def _introduced(self, introduction: Introduction, now: float) -> None:
         """Check who we were paired with against the chain, and only then set up the session."""

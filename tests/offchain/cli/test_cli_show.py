@@ -41,7 +41,7 @@ def ended_pid():
 def test_status__workers_below_here__a_line_each(run, write_status):
     write_status("porch")
     write_status("relay", name="relay-1", running=False, peers=3, sessions=[], release="")
-    lines = [line for line in run("status").stdout.splitlines() if "0xAbCdEf01…" in line]
+    lines = [line for line in run("status").stdout.splitlines() if "0xAbCdEf…" in line]
     assert [line.split("│")[1].strip() for line in lines] == ["porch", "relay-1"]
     assert [cell.strip() for cell in lines[0].split("│")[3:9]] == ["yes", "2", "17", "3", "2", "5"]
     assert [cell.strip() for cell in lines[1].split("│")[3:9]] == ["no", "3", "17", "3", "0", ""]

@@ -16,6 +16,7 @@ PROPOSED = Deal(
     terms=Terms(READINGS, {}, 100.0),
     deadline=30.0,
 )
+INTRODUCED = PROPOSED.accept(Side.SEEKER, b"a").accept(Side.PROVIDER, b"b")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(Side)))
@@ -32,15 +33,28 @@ def test_accept__same_side_again__changes_nothing(side: Side) -> None:
     assert half.accept(side, b"b") == half
 
 
-def test_fail__half_accepted__drops_the_card() -> None:
-    failed = PROPOSED.accept(Side.SEEKER, b"a").fail()
+def test_close__half_accepted__fails_and_drops_the_card() -> None:
+    failed = PROPOSED.accept(Side.SEEKER, b"a").close()
     assert (failed.state, failed.cards) == (DealState.FAILED, {})
     assert failed.accept(Side.PROVIDER, b"b") == failed
 
 
-def test_fail__introduced__changes_nothing() -> None:
-    both = PROPOSED.accept(Side.SEEKER, b"a").accept(Side.PROVIDER, b"b")
-    assert both.fail() == both
+@pytest.mark.parametrize("concluded", [INTRODUCED, INTRODUCED.settle()])
+def test_close__concluded__ends(concluded: Deal) -> None:
+    ended = concluded.close()
+    assert (concluded.concluded, ended.state, ended.cards) == (True, DealState.ENDED, {})
+    assert ended.close() == ended
+
+
+def test_settle__introduced__keeps_neither_card_nor_seek_until_the_terms_end() -> None:
+    settled = INTRODUCED.settle()
+    assert (settled.state, settled.cards, settled.seek_id) == (DealState.SETTLED, {}, "")
+    assert settled.deadline == settled.terms.expires
+    assert settled.accept(Side.SEEKER, b"a") == settled
+
+
+def test_settle__still_open__changes_nothing() -> None:
+    assert PROPOSED.settle() == PROPOSED
 
 
 def test_side_of__stranger__is_none() -> None:

@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from quietfleet.dispatch import (
     ANSWER_WITHIN,
-    REMEMBER,
     Accept,
     DealFailed,
     Decline,
@@ -28,6 +27,7 @@ from quietfleet.dispatch import (
     Reason,
     Refusal,
     Release,
+    Released,
     Seek,
     Withdraw,
 )
@@ -49,7 +49,6 @@ class Seen:
     sides: dict[bool, str] = field(default_factory=dict)  # by initiator
     cards: dict[str, bytes] = field(default_factory=dict)
     state: str = "open"
-    introduced_at: float = 0.0
 
 
 class Fleet(RuleBasedStateMachine):
@@ -65,6 +64,7 @@ class Fleet(RuleBasedStateMachine):
         self.deals: dict[str, Seen] = {}
         self.offers: dict[str, Offer] = {}
         self.live: set[tuple[str, str]] = set()
+        self.owed: list[tuple[str, str]] = []  # workers still to be told that a deal is over
         self.sent: list[tuple[str, Any]] = []
         self.serial = 0
 
@@ -72,6 +72,7 @@ class Fleet(RuleBasedStateMachine):
         for _ in range(3):  # deals lapse, then the seeks behind them
             self.pass_time(1_000)
         assert self.live == set()
+        assert self.database.execute("SELECT COUNT(*) FROM dispatch_deals").fetchone() == (0,)
         self.database.close()
         self.folder.cleanup()
 
@@ -137,6 +138,7 @@ class Fleet(RuleBasedStateMachine):
         if worker not in self.deals[deal_id].sides.values():
             self.say(worker, Accept(deal_id, b"card-of-a-meddler"))
             self.say(worker, Decline(deal_id, "meddling"))
+            self.say(worker, Release(deal_id))
 
     @precondition(lambda self: self.sent)
     @rule(pick=picks)
@@ -151,11 +153,7 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def forget(self, worker: str) -> None:
-        for deal in self.deals.values():
-            provider_gone = deal.sides[False] == worker
-            remembered = self.now < deal.introduced_at + REMEMBER
-            if worker in deal.sides.values() and (deal.state == "open" or provider_gone or remembered):
-                deal.state = "over"
+        self.end(lambda deal: worker in deal.sides.values(), left=worker)
         self.live = {(name, seek) for name, seek in self.live if name != worker}
         self.offers.pop(worker, None)
         self.observe(self.dispatcher.forget(worker, self.now))
@@ -174,9 +172,7 @@ class Fleet(RuleBasedStateMachine):
         self.observe(self.dispatcher.handle(worker, message, self.now))
 
     def lapse(self) -> None:
-        for deal in self.deals.values():
-            if self.now >= (deal.deadline if deal.state == "open" else deal.terms_end):
-                deal.state = "over"
+        self.end(lambda deal: self.now >= (deal.deadline if deal.state == "open" else deal.terms_end))
         self.offers = {worker: offer for worker, offer in self.offers.items() if offer.expires > self.now}
 
     def expect(self, worker: str, message: Any) -> None:
@@ -195,16 +191,18 @@ class Fleet(RuleBasedStateMachine):
                     self.deals[deal_id].cards.setdefault(worker, card)
             case Decline(deal_id) if worker in self.deals[deal_id].sides.values():
                 self.end(lambda deal: deal is self.deals[deal_id] and deal.state == "open")
-            case Release(deal_id):
-                self.end(lambda deal: deal is self.deals[deal_id] and deal.state == "introduced")
+            case Release(deal_id) if worker in self.deals[deal_id].sides.values():
+                self.end(lambda deal: deal is self.deals[deal_id] and deal.state == "introduced", left=worker)
 
     def remembered(self, worker: str, seek_id: str) -> bool:
         deal = self.store.deal_of_seek(worker, seek_id)
         return deal is not None and self.deals[deal.deal_id].state == "introduced"
 
-    def end(self, condition: Any) -> None:
-        for deal in self.deals.values():
-            if condition(deal):
+    def end(self, condition: Any, left: str | None = None) -> None:
+        for deal_id, deal in self.deals.items():
+            if deal.state != "over" and condition(deal):
+                if deal.state == "introduced":
+                    self.owed += [(worker, deal_id) for worker in deal.sides.values() if worker != left]
                 deal.state = "over"
 
     def observe(self, outgoing: list[Any]) -> None:
@@ -218,8 +216,11 @@ class Fleet(RuleBasedStateMachine):
                     self.introduced(said.worker_id, said.message)
                 case DealFailed(deal_id, Reason.FELL_THROUGH):
                     assert self.deals[deal_id].state == "over"
+                case Released(deal_id):
+                    self.owed.remove((said.worker_id, deal_id))
                 case Refusal(seek_id):
                     self.live.discard((said.worker_id, seek_id))
+        assert self.owed == []
         for deal in list(self.deals.values())[known:]:
             assert deal.sides[True] != deal.sides[False]
             self.check_capacity(deal.sides[False])
@@ -239,7 +240,7 @@ class Fleet(RuleBasedStateMachine):
         assert message.card == deal.cards[other]
         assert deal.state in ("open", "introduced"), "concluded twice"
         if deal.state == "open":
-            deal.state, deal.introduced_at = "introduced", self.now
+            deal.state = "introduced"
         if message.initiator:
             stored = self.store.deal(message.deal_id)
             assert stored is not None

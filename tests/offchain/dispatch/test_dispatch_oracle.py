@@ -26,6 +26,7 @@ from quietfleet.dispatch import (
     Reason,
     Refusal,
     Release,
+    Released,
     Terms,
     Withdraw,
 )
@@ -225,7 +226,23 @@ def test_seek__capacity_used_by_a_pairing__waits_for_release(oracle: Oracle) -> 
     oracle.wait(REMEMBER)
     assert oracle.seek("third") == []
     assert told(oracle.hear("processor", Release(deal)), Proposal) == ["second", "processor"]
-    assert oracle.hear("processor", Release(deal)) == []
+
+
+@pytest.mark.parametrize("waited", [0, REMEMBER, REMEMBER + 1_000])
+@pytest.mark.parametrize(("leaver", "other"), [("sensor", "processor"), ("processor", "sensor")])
+def test_release__either_side__tells_the_other_once(oracle: Oracle, leaver: str, other: str, waited: float) -> None:
+    deal = introduce(oracle)
+    oracle.wait(waited)
+    assert oracle.hear(leaver, Release(deal)) == [(other, Released(deal))]
+    assert oracle.hear(leaver, Release(deal)) == []
+    assert oracle.hear(other, Release(deal)) == []
+
+
+def test_release__stranger_or_unknown_deal__changes_nothing(oracle: Oracle) -> None:
+    deal = introduce(oracle)
+    oracle.seek("second")
+    assert oracle.hear("second", Release(deal)) == []
+    assert oracle.hear("processor", Release(id_of("none"))) == []
 
 
 def test_release__deal_not_concluded__frees_nothing(oracle: Oracle) -> None:
@@ -234,11 +251,15 @@ def test_release__deal_not_concluded__frees_nothing(oracle: Oracle) -> None:
     assert oracle.hear("processor", Release(deal)) == []
 
 
-def test_tick__terms_end__frees_the_place(oracle: Oracle) -> None:
-    introduce(oracle, expires=START + 200)
+@pytest.mark.parametrize("lasts", [REMEMBER / 2, REMEMBER + 80])
+def test_tick__terms_end__frees_the_place_and_tells_both(oracle: Oracle, lasts: float) -> None:
+    deal = introduce(oracle, expires=START + lasts)
     oracle.offer("processor", expires=START + 5_000)
     assert oracle.seek("second") == []
-    assert told(oracle.wait(200), Proposal) == ["second", "processor"]
+    assert Released not in [type(message) for _, message in oracle.wait(lasts - 1)]
+    said = oracle.wait(1)
+    assert said[:2] == [("sensor", Released(deal)), ("processor", Released(deal))]
+    assert told(said, Proposal) == ["second", "processor"]
 
 
 def test_withdraw_and_offer_again__pairing_lasts__still_counts_it(oracle: Oracle) -> None:
@@ -411,11 +432,22 @@ def test_forget__seeker_in_a_deal__frees_the_provider(oracle: Oracle) -> None:
     assert told(said, Proposal) == ["second", "processor"]
 
 
-def test_forget__introduced__releases_its_place_and_card(oracle: Oracle) -> None:
+@pytest.mark.parametrize("waited", [0, REMEMBER])
+def test_forget__introduced_seeker__releases_its_place_and_card(oracle: Oracle, waited: float) -> None:
     deal = introduce(oracle)
+    oracle.wait(waited)
     oracle.seek("second")
-    assert told(oracle.forget("sensor"), Proposal) == ["second", "processor"]
+    said = oracle.forget("sensor")
+    assert said[0] == ("processor", Released(deal))
+    assert told(said, Proposal) == ["second", "processor"]
     assert oracle.hear("processor", Accept(deal, b"p")) == [("processor", DealFailed(deal, Reason.UNKNOWN))]
+
+
+@pytest.mark.parametrize("waited", [0, REMEMBER])
+def test_forget__introduced_provider__tells_the_seeker(oracle: Oracle, waited: float) -> None:
+    deal = introduce(oracle)
+    oracle.wait(waited)
+    assert oracle.forget("processor") == [("sensor", Released(deal))]
 
 
 def test_forget__worker__leaves_no_row_of_it(oracle: Oracle, database: Database) -> None:
@@ -426,13 +458,22 @@ def test_forget__worker__leaves_no_row_of_it(oracle: Oracle, database: Database)
     oracle.forget("processor")
     oracle.forget("sensor")
     oracle.forget("other")
-    assert [rows(database, table) for table in ("offers", "seeks", "deals", "places")] == [0, 0, 0, 0]
+    assert [rows(database, table) for table in ("offers", "seeks", "deals")] == [0, 0, 0]
 
 
-def test_tick__concluded_deal_past_remembering__leaves_only_its_place(oracle: Oracle, database: Database) -> None:
-    introduce(oracle)
+def test_tick__concluded_deal_past_remembering__keeps_neither_card_nor_seek(oracle: Oracle, database: Database) -> None:
+    deal = introduce(oracle)
     oracle.wait(REMEMBER)
-    assert [rows(database, table) for table in ("seeks", "deals", "places")] == [0, 0, 1]
+    assert [rows(database, table) for table in ("seeks", "deals")] == [0, 1]
+    kept = DispatchStore(database, b"k" * 32, counting()).deal(deal)
+    assert kept is not None
+    assert (kept.cards, kept.seek_id) == ({}, "")
+
+
+def test_seek__same_id_past_remembering__is_a_new_seek(oracle: Oracle) -> None:
+    introduce(oracle, capacity=2)
+    oracle.wait(REMEMBER)
+    assert told(oracle.seek("sensor"), Proposal) == ["sensor", "processor"]
 
 
 # the book

@@ -8,6 +8,8 @@ from dispatch_kit import READINGS, START, Oracle, counting, id_of
 
 from quietfleet.dispatch import (
     ANSWER_WITHIN,
+    OPEN_WITHIN,
+    REMEMBER,
     REPEAT_EVERY,
     RETRY_AFTER,
     Accept,
@@ -23,6 +25,7 @@ from quietfleet.dispatch import (
     ProviderState,
     Refusal,
     Release,
+    Released,
     Seek,
     SeekerMachine,
     SeekerState,
@@ -191,6 +194,23 @@ def test_seeker__severed_or_terms_over__releases_and_seeks_afresh(seeker: Seeker
     assert (seeker.state, seeker.introduction) == (SeekerState.SEEKING, None)
 
 
+@pytest.mark.parametrize("introduced", [False, True])
+def test_seeker__released__seeks_afresh_without_a_word_more(seeker: SeekerMachine, introduced: bool) -> None:
+    first = seek_id(seeker.start(START))
+    propose(seeker)
+    seeker.accept(b"mine", START)
+    if introduced:
+        seeker.receive(INTRODUCTION, START)
+    assert seek_id(seeker.receive(Released(DEAL), START)) != first
+    assert (seeker.state, seeker.deal_id, seeker.introduction) == (SeekerState.SEEKING, None, None)
+
+
+def test_seeker__another_deal_released__is_ignored(seeker: SeekerMachine) -> None:
+    pair(seeker)
+    assert seeker.receive(Released(OTHER), START) == []
+    assert seeker.state is SeekerState.INTRODUCED
+
+
 def test_seeker__severed_before_a_pairing__changes_nothing(seeker: SeekerMachine) -> None:
     seeker.start(START)
     assert seeker.severed(START) == []
@@ -276,24 +296,69 @@ def test_provider__acceptance_unanswered__repeats_it_until_told(provider: Provid
     assert provider.deals == {}
 
 
-def test_provider__failure_after_introduction__is_ignored(provider: ProviderMachine) -> None:
+@pytest.mark.parametrize("opened", [False, True])
+def test_provider__failure_after_introduction__is_ignored(provider: ProviderMachine, opened: bool) -> None:
     provider.start(START)
     serve(provider)
+    if opened:
+        provider.opened(DEAL)
     provider.receive(DealFailed(DEAL, "x"), START)
     assert DEAL in provider.deals
 
 
 def test_provider__session_ends__releases_its_place(provider: ProviderMachine) -> None:
     provider.start(START)
-    assert provider.ended(DEAL) == []
     serve(provider)
+    provider.opened(DEAL)
     assert provider.ended(DEAL) == [Release(DEAL)]
     assert propose(provider, OTHER) == []
+    assert OTHER in provider.deals
+
+
+def test_provider__ended_before_the_introduction__changes_nothing(provider: ProviderMachine) -> None:
+    provider.start(START)
+    propose(provider)
+    assert provider.ended(DEAL) == []
+    assert DEAL in provider.deals
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_provider__released__frees_the_place_without_a_word(provider: ProviderMachine, opened: bool) -> None:
+    provider.start(START)
+    serve(provider)
+    if opened:
+        provider.opened(DEAL)
+    assert provider.receive(Released(DEAL), START) == []
+    assert provider.deals == {}
+    assert provider.receive(Released(DEAL), START) == []
+
+
+def test_provider__no_session_in_time__releases_its_place(provider: ProviderMachine) -> None:
+    provider.start(START)
+    serve(provider)
+    assert Release(DEAL) not in provider.tick(START + OPEN_WITHIN - 1)
+    assert Release(DEAL) in provider.tick(START + OPEN_WITHIN)
+    assert provider.deals == {}
+
+
+def test_provider__opened_before_the_introduction__changes_nothing(provider: ProviderMachine) -> None:
+    provider.start(START)
+    propose(provider)
+    provider.opened(DEAL)
+    provider.opened(OTHER)
+    assert [deal.state for deal in provider.deals.values()] == [ServedState.PROPOSED]
+
+
+def test_provider__introduced_to_a_deal_it_lost__gives_the_place_back(provider: ProviderMachine) -> None:
+    provider.start(START)
+    assert provider.receive(Introduction(DEAL, b"card", initiator=False), START) == [Release(DEAL)]
+    assert provider.receive(INTRODUCTION, START) == []  # of a deal this worker sought
 
 
 def test_provider__terms_over__releases_its_place(provider: ProviderMachine) -> None:
     provider.start(START)
     serve(provider)
+    provider.opened(DEAL)
     assert Release(DEAL) not in provider.tick(TERMS.expires - 1)
     assert Release(DEAL) in provider.tick(TERMS.expires)
 
@@ -335,15 +400,70 @@ def test_pairing__one_message_lost_anywhere__comes_about_all_the_same(oracle: Or
     assert served.state is ServedState.INTRODUCED
 
 
-class Road:
-    """Carries words both ways and loses one of them."""
+@pytest.mark.parametrize("opens", [False, True])
+def test_seeker__pairs_and_releases_without_end__uses_no_place_up(oracle: Oracle, opens: bool) -> None:
+    road, provider = offered(oracle, capacity=2)
+    for number in range(20):
+        seeker = road.seeks(f"seeker {number}")
+        if opens:
+            provider.opened(str(seeker.deal_id))
+        road.send(f"seeker {number}", seeker.severed(oracle.now)[:1])
+        assert provider.deals == {}
+    assert road.seeks("honest").state is SeekerState.INTRODUCED
 
-    def __init__(self, oracle: Oracle, machines: dict[str, Any], lost: int) -> None:
+
+def test_seeker__opens_no_session__holds_the_place_for_a_while_only(oracle: Oracle) -> None:
+    road, provider = offered(oracle, capacity=1)
+    silent = road.seeks("silent")
+    waiting = road.seeks("waiting")
+    oracle.now += OPEN_WITHIN
+    road.send("provider", provider.tick(oracle.now))
+    assert waiting.state is SeekerState.INTRODUCED
+    assert list(provider.deals) == [waiting.deal_id]
+    assert silent.state is SeekerState.SEEKING
+
+
+@pytest.mark.parametrize("waited", [0, REMEMBER])
+def test_provider__restarted_then_session_ends__frees_the_place_at_the_oracle(oracle: Oracle, waited: float) -> None:
+    road, provider = offered(oracle, capacity=1)
+    paired = road.seeks("paired")
+    deal = str(paired.deal_id)
+    oracle.wait(waited)
+    restarted = ProviderMachine(provider.service, counting())
+    road.machines["provider"] = restarted
+    road.send("provider", restarted.start(oracle.now + 1))
+    waiting = road.seeks("waiting")
+    assert waiting.state is SeekerState.SEEKING
+    road.send("provider", restarted.ended(deal))
+    assert waiting.state is SeekerState.INTRODUCED
+    assert paired.state is SeekerState.SEEKING
+
+
+def offered(oracle: Oracle, capacity: int) -> tuple[Road, ProviderMachine]:
+    provider = ProviderMachine(Service(READINGS, {}, capacity), counting())
+    road = Road(oracle, {"provider": provider})
+    road.send("provider", provider.start(oracle.now))
+    return road, provider
+
+
+class Road:
+    """Carries words both ways and may lose one of them."""
+
+    def __init__(self, oracle: Oracle, machines: dict[str, Any], lost: int = -1) -> None:
         self.oracle, self.machines, self.lost, self.carried = oracle, machines, lost, 0
 
     def arrives(self) -> bool:
         self.carried += 1
         return self.carried != self.lost + 1
+
+    def seeks(self, worker: str) -> SeekerMachine:
+        """Let one more worker seek, under ids of its own."""
+        prefix = len(self.machines).to_bytes(8, "big")
+        random = counting()
+        seeker = SeekerMachine(Wish("readings"), lambda size: prefix + random(size - len(prefix)))
+        self.machines[worker] = seeker
+        self.send(worker, seeker.start(self.oracle.now))
+        return seeker
 
     def send(self, worker: str, words: Iterable[Any]) -> None:
         for word in words:

@@ -64,6 +64,10 @@ class Party:
     def id(self) -> str:
         return self.messenger.id
 
+    def sendable(self) -> list[Transmission]:
+        """Everything that may leave now."""
+        return list(iter(self.messenger.next_transmission, None))
+
     def take(self, transmission: Transmission) -> None:
         with self.database.transaction():
             self.note(self.messenger.receive(transmission.topic, transmission.data))
@@ -115,7 +119,7 @@ class World:
         messenger = Messenger(
             identity,
             database,
-            Codec(Question, Answer, Other),
+            Codec(Question, Other, answers=(Answer,)),
             self.registry,
             metrics,
             self.clock,
@@ -173,7 +177,7 @@ class World:
         for _ in range(rounds):
             for party in list(self.parties.values()):
                 party.tick()
-                for transmission in party.messenger.transmissions():
+                for transmission in party.sendable():
                     self.wire.append(transmission)
                     if not self.lose(transmission):
                         self.deliver(transmission, party)

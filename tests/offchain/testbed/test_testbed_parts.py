@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import stat
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 from quietfleet.chain.types import Kind
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import TestbedError
-from quietfleet.settings import load_settings
 from quietfleet.storage import AuditLog, Database
 from quietfleet.testbed.anvil import MNEMONIC, free_port, key_of, port_is_free, program
 from quietfleet.testbed.faulty import Faults, StickingSource
@@ -23,7 +21,25 @@ from quietfleet.testbed.kept import stop_kept
 from quietfleet.testbed.weather import load_weather
 
 SINCE, UNTIL = 1_357_000_000.0, 1_357_100_000.0
-IDLE = "import time; time.sleep(60)"
+IDLE = "import time; print(flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def process():
+    """Starts Python on a text that prints a line first; whatever still runs in the end is killed."""
+    started = []
+
+    def process(text, *arguments):
+        command = [sys.executable, "-c", text, *arguments]
+        started.append(subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE))
+        with started[-1].stdout as output:
+            output.readline()
+        return started[-1]
+
+    yield process
+    for one in started:
+        one.kill()
+        one.wait()
 
 
 @pytest.fixture
@@ -32,10 +48,12 @@ def fleet(tmp_path):
 
 
 def test_add__worker__private_folder_and_settings_that_load(fleet, tmp_path):
-    member = fleet.add("porch", Kind.SENSOR, owner=3, sensor={"speed": 7.5}, chain={"max_age": 9.0}, network={"peers": ["a:1"]})
+    member = fleet.add(
+        "porch", Kind.SENSOR, owner=3, sensor={"send_every": 7.5}, chain={"max_age": 9.0}, network={"peers": ["a:1"]}
+    )
     settings = member.settings
     assert stat.S_IMODE((tmp_path / "porch").stat().st_mode) == 0o700
-    assert (settings.worker.name, settings.sensor.speed, settings.chain.max_age) == ("porch", 7.5, 9.0)
+    assert (settings.worker.name, settings.sensor.send_every, settings.chain.max_age) == ("porch", 7.5, 9.0)
     assert settings.chain.rpc == "http://127.0.0.1:1"
     assert settings.network.peers == ["a:1"]
     assert load_keystore(member.folder / "keystore.json", fleet.passphrase).public.id == member.id
@@ -43,7 +61,9 @@ def test_add__worker__private_folder_and_settings_that_load(fleet, tmp_path):
 
 def test_add__seeded__the_same_devices_again(tmp_path):
     ids = [
-        Fleet(tmp_path / str(run), "", tmp_path / "d", random=lambda size: bytes([7]) * size).add("a", Kind.RELAY, owner=0).id
+        Fleet(tmp_path / str(run), "", tmp_path / "d", random=lambda size: bytes([7]) * size)
+        .add("a", Kind.RELAY, owner=0)
+        .id
         for run in (1, 2)
     ]
     assert ids[0] == ids[1]
@@ -88,59 +108,44 @@ def test_metric__by_its_line__or_nothing(fleet):
     assert fleet.metric("porch", "b_total") == 0.0
 
 
-async def test_until__worker_ends_by_itself__says_which_and_shows_its_log(fleet):
+async def test_until__worker_ends_by_itself__says_which_and_shows_its_log(fleet, process):
     member = fleet.add("porch", Kind.SENSOR, owner=3)
     (member.folder / "worker.log").write_text("last words")
-    member.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    member.process, member.started = process("raise SystemExit(3)"), 1
     member.process.wait()
-    member.started = 1
-    with pytest.raises(TestbedError, match="(?s)porch ended by itself.*last words"):
+    with pytest.raises(TestbedError, match=r"(?s)porch ended by itself.*last words"):
         await fleet.until("never", lambda: False, 5)
 
 
-async def test_until__killed_on_purpose__goes_on_waiting(fleet):
+async def test_until__killed_on_purpose__goes_on_waiting(fleet, process):
     member = fleet.add("porch", Kind.SENSOR, owner=3)
-    member.process = subprocess.Popen([sys.executable, "-c", IDLE])
-    member.started = 1
+    member.process, member.started = process(IDLE), 1
     fleet.kill("porch")
     with pytest.raises(TestbedError, match="waited 0 s in vain: the sun"):
         await fleet.until("the sun", lambda: False, 0)
 
 
-def test_stop__worker_that_does_not_listen__killed(fleet, monkeypatch):
+def test_stop__worker_that_does_not_listen__killed(fleet, process, monkeypatch):
     monkeypatch.setattr("quietfleet.testbed.fleet.STOP_WITHIN", 0.2)
     member = fleet.add("porch", Kind.SENSOR, owner=3)
-    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); {IDLE}"
-    member.process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
-    member.process.stdout.readline()
-    member.process.stdout.close()
+    member.process = process(f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {IDLE}")
     fleet.stop()
     assert member.process.returncode == -signal.SIGKILL
 
 
-def test_stop_kept__number_used_again_by_somebody_else__left_alone(tmp_path):
-    other = subprocess.Popen([sys.executable, "-c", IDLE], start_new_session=True)
-    try:
-        (tmp_path / "kept.json").write_text(json.dumps({"processes": [other.pid]}))
-        stop_kept(tmp_path)
-        assert other.poll() is None
-        assert not (tmp_path / "kept.json").exists()
-    finally:
-        other.kill()
-        other.wait()
+def test_stop_kept__number_used_again_by_somebody_else__left_alone(tmp_path, process):
+    other = process(IDLE)
+    (tmp_path / "kept.json").write_text(json.dumps({"processes": [other.pid]}))
+    assert stop_kept(tmp_path) is True
+    assert other.poll() is None
+    assert not (tmp_path / "kept.json").exists()
 
 
-def test_stop_kept__a_fleet_was_kept__ended(tmp_path):
-    ours = subprocess.Popen([sys.executable, "-c", IDLE, "quietfleet"], start_new_session=True)
+def test_stop_kept__a_fleet_was_kept__ended(tmp_path, process):
+    ours = process(IDLE, "quietfleet")
     (tmp_path / "kept.json").write_text(json.dumps({"processes": [ours.pid]}))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # it is nobody's child in real life: its end leaves no zombie
-    try:
-        assert stop_kept(tmp_path) is True
-        with pytest.raises(ProcessLookupError):
-            os.kill(ours.pid, 0)
-    finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        ours.wait()
+    assert stop_kept(tmp_path) is True
+    assert ours.wait(5) == -signal.SIGTERM
 
 
 def test_stop_kept__nothing_was_kept__nothing_happens(tmp_path):
@@ -167,12 +172,12 @@ def test_write_history__all_stations__named(tmp_path):
 def test_sticking_source__fault_on__repeats_the_last_reading_until_it_is_off(tmp_path):
     coming = iter([[(1.0, {"temp": 1.0})], [(2.0, {"temp": 2.0})], [(3.0, {"temp": 3.0})]])
     faults = Faults(tmp_path / "faults.json")
-    source = StickingSource(SimpleNamespace(due=lambda _now: next(coming)), faults)
-    assert source.due(0) == [(1.0, {"temp": 1.0})]
+    source = StickingSource(SimpleNamespace(due=lambda: next(coming)), faults)
+    assert source.due() == [(1.0, {"temp": 1.0})]
     (tmp_path / "faults.json").write_text('{"stuck": true}')
-    assert source.due(0) == [(2.0, {"temp": 1.0})]
+    assert source.due() == [(2.0, {"temp": 1.0})]
     (tmp_path / "faults.json").write_text('{"stuck": false}')
-    assert source.due(0) == [(3.0, {"temp": 3.0})]
+    assert source.due() == [(3.0, {"temp": 3.0})]
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "{}", '{"stuck": 0}'])

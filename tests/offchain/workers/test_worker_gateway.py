@@ -37,7 +37,7 @@ class Pipeline:
         self.runs = []
         self.error = None
 
-    def __call__(self, rows, seed, now, champion, parent):
+    def __call__(self, rows, _seed, _now, champion, parent):
         self.runs.append(SimpleNamespace(rows=rows, champion=champion, parent=parent))
         if self.error is not None:
             raise self.error
@@ -45,7 +45,9 @@ class Pipeline:
             return self.candidate
         evaluation = replace(self.candidate.evaluation, champion_rmse=self.candidate.evaluation.rmse * 2 + 3)
         manifest = self.candidate.manifest + b" " * len(self.runs)
-        return replace(self.candidate, evaluation=evaluation, package=replace(self.candidate.package, manifest=manifest))
+        return replace(
+            self.candidate, evaluation=evaluation, package=replace(self.candidate.package, manifest=manifest)
+        )
 
 
 class Releases:
@@ -152,7 +154,7 @@ def say(cloud):
 
 
 @pytest.fixture
-def bring(say, weather):
+def bring(cloud, say, weather):
     """Uploads some days of three stations of one site: two behind one processor, one behind the other."""
 
     async def bring(days, since=SUMMER, warmer=None):
@@ -163,7 +165,9 @@ def bring(say, weather):
                 for at, fields in weather[station]
                 if since <= at < since + days * DAY
             ]
-            await say(name, Upload(station.lower(), SITE, rows))
+            cloud.reach(since + days * DAY)
+            for first in range(0, len(rows), 240):
+                await say(name, Upload(station.lower(), SITE, rows[first : first + 240]))
 
     return bring
 
@@ -229,6 +233,7 @@ async def test_train__data_is_no_good__said_once_and_the_release_stays(cloud, ga
 
 async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, gateway, say, pipeline, idle):
     rows = [(SUMMER, {"temp": 20.0})]
+    cloud.reach(SUMMER)
     assert await say("processor-1", Upload("leaf", SITE, rows)) == Stored(1)
     assert await say("processor-2", Upload("leaf", SITE, rows)) == Stored(1)
     kept = gateway.agent._month.devices()
@@ -244,13 +249,16 @@ async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, ga
 
 
 async def test_upload__twice__stored_once(cloud, say):
+    cloud.reach(SUMMER + 2 * HOUR)
     rows = [(SUMMER + hour * HOUR, {"temp": 20.0}) for hour in range(3)]
     assert await say("processor-1", Upload("leaf", SITE, rows[:2])) == Stored(2)
     assert await say("processor-1", Upload("leaf", SITE, rows)) == Stored(1)
 
 
 async def test_month__older_readings__erased(cloud, gateway, say):
+    cloud.reach(SUMMER)
     await say("processor-1", Upload("leaf", SITE, [(SUMMER, {"temp": 20.0})]))
+    cloud.reach(SUMMER + MONTH + HOUR)
     await say("processor-1", Upload("leaf", SITE, [(SUMMER + MONTH + HOUR, {"temp": 21.0})]))
     await cloud.pass_time(12)
     (device,) = gateway.agent._month.devices()

@@ -43,11 +43,11 @@ async def test_guarded__handler_fails__all_it_did_is_undone_and_counted(sensor):
 async def test_guarded__handler_fails__session_goes_on_with_the_keys_on_disk(fleet, sensor, processor, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(processor.agent, "on_event", fails)
-        sensor.source.coming = hours(3, 0.0)
+        sensor.measure(hours(3, 0.0))
         await fleet.pass_time(3)
         assert processor.metric("steps_failed") > 0
         assert processor.journal("readings") == []
-    await fleet.pass_time(8)
+    await fleet.pass_time(24)
     assert [entry["rows"] for entry in sensor.journal("recommendation")] == [3]
     assert len(sensor.journal("session-open")) == 1
 
@@ -61,10 +61,10 @@ async def test_guarded__beat_fails_after_a_question_was_put__it_is_put_again(fle
 
     with monkeypatch.context() as broken:
         broken.setattr(sensor.agent, "_send", put_and_fail)
-        sensor.source.coming = hours(3, 0.0)
+        sensor.measure(hours(3, 0.0))
         await sensor.beat()
         assert sensor.metric("steps_failed") == 1
-    sensor.source.coming = hours(3, 0.0)
+    sensor.measure(hours(3, 0.0))
     await fleet.pass_time(4)
     assert sum(entry["rows"] for entry in sensor.journal("recommendation")) == 3
 
@@ -84,7 +84,7 @@ async def test_stale_chain__nothing_is_sent_and_nothing_is_taken(fleet, sensor, 
     await fleet.pass_time(MAX_AGE + 10, step=5)
     assert sensor.runtime.registry.stale
     assert processor.runtime.registry.stale
-    sensor.source.coming = hours(2, 0.0)
+    sensor.measure(hours(2, 0.0))
     fleet.wire.clear()
     await fleet.pass_time(10)
     assert {sender.name for sender, _ in fleet.wire} == {"oracle"}, "which announces its public card"
@@ -96,7 +96,7 @@ async def test_stale_chain__nothing_is_sent_and_nothing_is_taken(fleet, sensor, 
 
 async def test_stale_chain__one_side_alone__what_still_comes_in_is_ignored_and_counted(fleet, sensor, processor):
     processor.runtime.registry._max_age = -1.0
-    sensor.source.coming = hours(2, 0.0)
+    sensor.measure(hours(2, 0.0))
     await fleet.pass_time(4)
     assert processor.journal("readings") == []
     assert processor.metric("messages_ignored", reason="not allowed") > 0
@@ -145,7 +145,7 @@ async def test_severed_peer__goes_on_sending__ignored_counted_and_unanswered(fle
     sensor.runtime.registry.usable = lambda _: True
     sensor.runtime.sever = lambda *_: None
     await fleet.switch(sensor, active=False)
-    sensor.source.coming = hours(2, 0.0)
+    sensor.measure(hours(2, 0.0))
     await fleet.pass_time(6)
     assert processor.metric("envelopes_from_severed") > 0
     assert processor.metric("messages_ignored", reason="severed") == processor.metric("envelopes_from_severed")
@@ -190,7 +190,7 @@ def test_rules__configuration_changes__the_old_one_is_tolerated_through_the_grac
 
 async def test_publish__configuration__envelopes_meet_it(fleet, sensor):
     fleet.wire.clear()
-    sensor.source.coming = hours(2, 0.0)
+    sensor.measure(hours(2, 0.0))
     await fleet.pass_time(2)
     assert fleet.wire
     for _, envelope in fleet.wire:

@@ -12,6 +12,11 @@ def oracle(fleet):
     return fleet.workers["oracle"]
 
 
+@pytest.fixture
+def processor(fleet):
+    return fleet.workers["processor"]
+
+
 def deaf(worker):
     """A worker that does not hear its owner's switch: it goes on with whoever it likes."""
     worker.runtime.registry.can_cooperate = lambda *_: True
@@ -60,14 +65,22 @@ async def test_epoch_key__of_a_version_there_is_none_of__counted_and_not_answere
     assert asker.agent.heard(EpochKeyGrant) == []
 
 
-async def test_epoch_key__not_the_committed_one__refused_and_asked_for_again(fleet, oracle):
+async def test_epoch_key__not_the_committed_one__refused_and_asked_for_again(fleet, oracle, monkeypatch):
     late = await fleet.add("late", Kind.PROCESSOR)
-    key = oracle.runtime.messenger.epochs.epoch_key(1)
-    oracle.runtime.messenger.epochs._keys[1] = bytes(32)
-    await fleet.until(lambda: late.metric("steps_failed") > 0)
-    assert late.runtime.messenger.epochs.epoch_key(1) is None
-    oracle.runtime.messenger.epochs._keys[1] = key
+    with monkeypatch.context() as lying:
+        lying.setattr(oracle.runtime.messenger.epochs, "granted", lambda *_: bytes(32))
+        await fleet.until(lambda: late.journal("epoch-key-refused") != [])
+        assert late.runtime.messenger.epochs.epoch_key(1) is None
     await fleet.until(lambda: late.runtime.membership.complete)
+
+
+async def test_epoch_key__of_a_version_prepared_but_not_announced__not_granted(fleet, oracle, processor):
+    oracle.runtime.messenger.epochs.prepare(2, b"k" * 32)
+    oracle.restart()
+    processor.runtime.messenger.request(oracle.id, EpochKeyRequest(2), (EpochKeyGrant,), 30, "early")
+    await fleet.pass_time(3)
+    assert oracle.metric("epoch_keys_missing") >= 1
+    assert oracle.journal("epoch-key-granted")[-1] == {"version": 1}
 
 
 async def test_rotation__announced_ahead__everyone_holds_both_and_then_only_the_new_one(fleet):

@@ -46,7 +46,7 @@ def feed(world):
     async def feed(first, last, temperature=None):
         readings = hours(last, 0.0, temperature)[first:]
         for start in range(0, len(readings), 6):
-            world.workers["sensor"].source.coming = readings[start : start + 6]
+            world.workers["sensor"].measure(readings[start : start + 6])
             await world.pass_time(1)
         await world.pass_time(3)
 
@@ -108,6 +108,25 @@ async def test_upload__not_answered__comes_again_from_its_first_row(cloud, feed)
     await cloud.pass_time(25)
     assert went_up(cloud)[0] == before[0]
     assert sorted(set(went_up(cloud))) == list(range(23)), "and nothing is missing after it"
+
+
+async def test_readings__of_another_age__refused_and_nobody_elses_are_moved(cloud, feed, processor):
+    await feed(0, 30)
+    up = went_up(cloud)
+    stray = hours(1, 300 * DAY) + hours(1, 31 * HOUR)
+    cloud.workers["sensor"].source.coming = stray
+    await cloud.pass_time(3)
+    last = processor.journal("readings")[-1]
+    assert (last["rows"], last["new"], last["refused"]) == (
+        2,
+        0 if stray[1][0] > cloud.data.now() + HOUR else 1,
+        2 - last["new"],
+    )
+    await cloud.pass_time(12)
+    assert went_up(cloud) == up
+    kept = [at for (day,) in processor.rows("SELECT day FROM series_day") for (at,) in _times(processor, day)]
+    assert min(kept) == 0
+    assert max(kept) < 32 * HOUR
 
 
 async def test_fault__needle_sticks__set_aside_and_its_days_never_go_up(cloud, feed, processor):
@@ -214,7 +233,7 @@ def _times(processor, day):
 
 
 async def test_sensor_comes_again__time_and_again__takes_one_place(world):
-    world.capacity = 2
+    world.capacity = 1
     await world.add("oracle", Kind.ORACLE)
     processor = await world.add("processor", Kind.PROCESSOR)
     sensor = await world.add("sensor", Kind.SENSOR)
@@ -223,18 +242,16 @@ async def test_sensor_comes_again__time_and_again__takes_one_place(world):
         await world.until(lambda times=times: len(processor.journal("session-open")) == times)
         await sensor.do(lambda: sensor.runtime.sever(processor.id, "moved away"))
     await world.until(lambda: len(processor.journal("session-open")) == 5)
-    sensor.source.coming = hours(2, 0.0)
+    sensor.measure(hours(2, 0.0))
     await world.until(lambda: sensor.journal("recommendation") != [])
 
 
-async def test_step_fails__with_an_upload_just_asked_for__the_upload_is_made_up_for(
-    equipped, monkeypatch, processor
-):
+async def test_step_fails__with_an_upload_just_asked_for__the_upload_is_made_up_for(equipped, monkeypatch, processor):
     def broken(*_args, **_named):
         raise ZeroDivisionError
 
     sensor, gateway = equipped.workers["sensor"], equipped.workers["gateway"].agent
-    sensor.source.coming = hours(36, 0.0)[30:]
+    sensor.measure(hours(36, 0.0)[30:])
     await sensor.beat()
     await equipped.deliver()
     gateway.events.clear()

@@ -30,7 +30,7 @@ async def test_start__in_a_fleet__deal_then_introduction_then_session(fleet, sen
 
 async def test_readings__answered__gone_and_numbered_without_a_gap(fleet, sensor, processor):
     for day in range(3):
-        sensor.source.coming = hours(5, day * DAY)
+        sensor.measure(hours(5, day * DAY))
         await fleet.pass_time(2)
     assert answered(sensor) == [(5, 5), (5, 10), (5, 15)]
     assert sensor.rows("SELECT count(*) FROM readings") == [(0,)]
@@ -40,7 +40,7 @@ async def test_readings__answered__gone_and_numbered_without_a_gap(fleet, sensor
 
 async def test_readings__answers_lost_until_the_request_expires__sent_again_and_stored_once(fleet, sensor, processor):
     fleet.lose = lambda sender, _: sender is processor
-    sensor.source.coming = hours(4, 0.0)
+    sensor.measure(hours(4, 0.0))
     await fleet.pass_time(22)
     assert answered(sensor) == []
     assert sensor.rows("SELECT count(*) FROM readings") == [(4,)]
@@ -53,7 +53,7 @@ async def test_readings__answers_lost_until_the_request_expires__sent_again_and_
 
 async def test_readings__processor_down_and_up_again__none_lost_same_session(fleet, sensor, processor):
     processor.crash()
-    sensor.source.coming = hours(6, 0.0)
+    sensor.measure(hours(6, 0.0))
     await fleet.pass_time(5)
     processor.start()
     processor.runtime._reconcile()
@@ -65,11 +65,11 @@ async def test_readings__processor_down_and_up_again__none_lost_same_session(fle
 
 async def test_restart__with_readings_waiting__same_numbers_go_out(fleet, sensor, processor):
     fleet.lose = lambda *_: True
-    sensor.source.coming = hours(3, 0.0)
+    sensor.measure(hours(3, 0.0))
     await fleet.pass_time(1)
     sensor.restart()
     fleet.lose = lambda *_: False
-    sensor.source.coming = hours(2, 3 * HOUR)
+    sensor.measure(hours(2, 3 * HOUR))
     await fleet.pass_time(6)
     assert sum(rows for rows, _ in answered(sensor)) == 5
     assert max(through for _, through in answered(sensor)) == 5
@@ -79,14 +79,14 @@ async def test_restart__with_readings_waiting__same_numbers_go_out(fleet, sensor
 async def test_send__answer_outstanding__one_request_at_a_time(fleet, sensor, processor):
     fleet.lose = lambda sender, _: sender is processor
     for hour in range(5):
-        sensor.source.coming = hours(1, hour * HOUR)
+        sensor.measure(hours(1, hour * HOUR))
         await fleet.pass_time(1)
     assert [entry["first"] for entry in processor.journal("readings")] == [1]
 
 
 async def test_measure__nobody_answers_for_long__the_oldest_go_and_it_is_said(fleet, sensor, processor):
     fleet.lose = lambda *_: True
-    sensor.source.coming = hours(BUFFER + 7, 0.0)
+    sensor.measure(hours(BUFFER + 7, 0.0))
     await sensor.beat()
     assert sensor.rows("SELECT min(number), count(*) FROM readings") == [(8, BUFFER)]
     assert sensor.journal("readings-overflow") == [{"lost": 7}]
@@ -94,7 +94,7 @@ async def test_measure__nobody_answers_for_long__the_oldest_go_and_it_is_said(fl
 
 async def test_measure__switched_off__nothing_is_recorded(fleet, sensor):
     await fleet.switch(sensor, active=False)
-    sensor.source.coming = hours(3, 0.0)
+    sensor.measure(hours(3, 0.0))
     await fleet.pass_time(2)
     assert sensor.agent.status()["measured"] == 0
 
@@ -103,7 +103,7 @@ async def test_measure__chain_out_of_sight__kept_and_delivered_afterwards(fleet,
     fleet.chain_runs = False
     await fleet.pass_time(25, step=5)
     assert sensor.runtime.registry.stale
-    sensor.source.coming = hours(3, 0.0)
+    sensor.measure(hours(3, 0.0))
     await fleet.pass_time(5)
     assert answered(sensor) == []
     fleet.chain_runs = True
@@ -116,7 +116,7 @@ async def test_processor_switched_off__another_is_there__sensor_moves_and_nothin
     await fleet.run()
     await fleet.switch(processor, active=False)
     assert sensor.journal("severed")[-1]["peer"] == processor.id
-    sensor.source.coming = hours(4, 0.0)
+    sensor.measure(hours(4, 0.0))
     await fleet.pass_time(12)
     assert sensor.in_session_with(other)
     assert not sensor.in_session_with(processor)
@@ -126,9 +126,9 @@ async def test_processor_switched_off__another_is_there__sensor_moves_and_nothin
 
 async def test_silence__session_is_dead_on_the_other_side__another_pairing(fleet, sensor, processor):
     fleet.lose = lambda sender, _: sender is processor
-    sensor.source.coming = hours(1, 0.0)
+    sensor.measure(hours(1, 0.0))
     await fleet.pass_time(SILENCE + 2)
-    assert "no answer for too long" in [entry["reason"] for entry in sensor.journal("severed")]
+    assert "no answer for too long" in [entry["reason"] for entry in sensor.journal("session-closed")]
     fleet.lose = lambda *_: False
     await fleet.pass_time(30)
     assert len(sensor.journal("session-open")) == 2
@@ -137,14 +137,14 @@ async def test_silence__session_is_dead_on_the_other_side__another_pairing(fleet
 
 async def test_silence__nothing_to_say_for_hours__is_none(fleet, sensor, processor):
     await fleet.pass_time(4 * SILENCE, step=5)
-    sensor.source.coming = hours(1, 0.0)
+    sensor.measure(hours(1, 0.0))
     await fleet.pass_time(2)
     assert answered(sensor) == [(1, 1)]
     assert len(sensor.journal("session-open")) == 1
 
 
 async def test_silence__chain_out_of_sight_for_longer__same_session_afterwards(fleet, sensor, processor):
-    sensor.source.coming = hours(1, 0.0)
+    sensor.measure(hours(1, 0.0))
     fleet.lose = lambda *_: True
     await fleet.pass_time(1)
     fleet.chain_runs = False
@@ -168,13 +168,13 @@ async def test_introduction__to_somebody_the_chain_does_not_allow__refused_and_s
 
 
 async def test_switched_off_and_on__everything_anew(fleet, sensor, processor):
-    sensor.source.coming = hours(2, 0.0)
+    sensor.measure(hours(2, 0.0))
     await fleet.pass_time(2)
     await fleet.switch(sensor, active=False)
     assert sensor.runtime.messenger.table.sessions == {}
     assert not processor.in_session_with(sensor)
     await fleet.switch(sensor, active=True)
-    sensor.source.coming = hours(2, 2 * HOUR)
+    sensor.measure(hours(2, 2 * HOUR))
     await fleet.pass_time(12)
     assert len(sensor.journal("introduced")) == 2
     assert answered(sensor) == [(2, 2), (2, 4)]

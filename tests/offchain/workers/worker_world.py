@@ -65,7 +65,7 @@ class Source:
         self.coming: list[tuple[float, dict[str, float]]] = []
         self.recalibrated = 0
 
-    def due(self, _now: float) -> list[tuple[float, dict[str, float]]]:
+    def due(self) -> list[tuple[float, dict[str, float]]]:
         measured, self.coming = self.coming, []
         return measured
 
@@ -124,6 +124,7 @@ class Worker:
         self.runtime = Runtime(self.world.settings(self.name), self.key, self.world.clock)
         self.node = Node()
         self.runtime.node = self.node
+        self.runtime.data_clock = self.world.data
         self.runtime.agent = self._make(self.runtime) if self._make else self.world.agent(self)
         self.up = True
 
@@ -140,6 +141,11 @@ class Worker:
         self.crash()
         self.start()
         self.runtime._reconcile()
+
+    def measure(self, readings: list[tuple[float, dict[str, float]]]) -> None:
+        """Have these readings due, as of the time of the newest."""
+        self.source.coming = readings
+        self.world.reach(max(at for at, _ in readings))
 
     async def beat(self) -> None:
         await self.runtime.guarded(self.runtime.on_beat)
@@ -173,6 +179,7 @@ class World:
 
     folder: Path
     clock: ManualClock = field(default_factory=ManualClock)
+    data: ManualClock = field(default_factory=lambda: ManualClock(0.0))
     workers: dict[str, Worker] = field(default_factory=dict)
     chain_runs: bool = True
     capacity: int = 8
@@ -209,6 +216,10 @@ class World:
                 return Processor(worker.runtime)
             case _:
                 return Sensor(worker.runtime, worker.source)
+
+    def reach(self, moment: float) -> None:
+        """Let the time of the data come to a moment; it never goes back."""
+        self.data.advance(max(0.0, moment - self.data.now()))
 
     async def add(
         self, name: str, kind: Kind, *, enrol: bool = True, agent: Callable[[Runtime], Any] | None = None
@@ -288,6 +299,7 @@ class World:
 
     async def deliver(self) -> None:
         for sender in self.up():
+            await sender.runtime.flush()
             sent, sender.node.sent = sender.node.sent, []
             for envelope in sent:
                 self.wire.append((sender, envelope))
