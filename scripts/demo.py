@@ -20,7 +20,7 @@ from quietfleet.errors import QuietfleetError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def cli(keep: bool, stop: bool, seed: int, as_json: bool) -> None:
-    """Start a chain and a fleet, tell its story in about 90 seconds, check every line, clean up."""
+    """Start a chain and a fleet, tell its story in about a minute, check every line, clean up."""
     folder = Path(project.path) / ".demo"
     try:
         stopped = _demo.stop(folder, project.path / "deployments")

@@ -26,7 +26,7 @@ abstract contract ConfigRotation is IConfigRotation, StandingOwner {
     uint256 public constant MOST_MAX_TTL = 1 days;
 
     /// @notice Bounds of the size of an envelope, in bytes: room for a handshake, and what a Whisper node accepts.
-    uint256 public constant LEAST_MAX_SIZE = 4096;
+    uint256 public constant LEAST_MAX_SIZE = 8192;
     uint256 public constant MOST_MAX_SIZE = 10 * 1024 * 1024;
 
     /* STORAGE */

@@ -74,7 +74,7 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
     help="How much to log, on stderr.",
 )
 def main(log_level: str) -> None:
-    r"""Run and inspect the workers of a Quietfleet.
+    """Run and inspect the workers of a Quietfleet.
 
     \b
     A device's way into a fleet:
@@ -84,7 +84,7 @@ def main(log_level: str) -> None:
       quietfleet sensor -s porch.toml               it works
 
     The passphrase comes from QUIETFLEET_PASSPHRASE or the file in QUIETFLEET_PASSPHRASE_FILE.
-    """
+    """  # noqa: D301 - click wants a real backspace there
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )

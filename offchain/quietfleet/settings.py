@@ -37,6 +37,7 @@ class WorkerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[chain]`: which contracts, through which endpoint.
 
+    `ws` names a WebSocket that only rings when there is a new block; with a `second` endpoint, both must agree.
     `max_age` is how old (seconds) the newest block may be before the worker stops trusting what it knows;
     `confirmations` is how deep a grant must lie before it counts.
     """
@@ -44,6 +45,7 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deployment: str
     rpc: str = "http://127.0.0.1:8545"
     ws: str = ""
+    second: str = ""
     poll: Seconds = 0.5
     max_age: Seconds = 60.0
     confirmations: Annotated[int, Meta(ge=0)] = 0

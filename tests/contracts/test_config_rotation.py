@@ -119,7 +119,7 @@ def test_rotate__too_far_ahead__reverts(service, rotator, chain):
         {"minPow": 1000 * 10**9},
         {"maxTtl": 1},
         {"maxTtl": DAY},
-        {"maxSize": 4096},
+        {"maxSize": 8192},
         {"maxSize": 10 * 2**20},
         {"gateway": ZERO, "gatewayCardDigest": bytes(32)},
     ],
@@ -137,7 +137,7 @@ def test_rotate__at_a_bound__works(changes, service, rotator, time_of):
         ("BadMinPow", {"minPow": 1000 * 10**9 + 1}),
         ("BadMaxTtl", {"maxTtl": 0}),
         ("BadMaxTtl", {"maxTtl": DAY + 1}),
-        ("BadMaxSize", {"maxSize": 4095}),
+        ("BadMaxSize", {"maxSize": 8191}),
         ("BadMaxSize", {"maxSize": 10 * 2**20 + 1}),
     ],
 )

@@ -48,9 +48,9 @@ class Replica:
         return self._journal.head()
 
     def is_stale(self, now: float, limit: float) -> bool:
-        """Whether the newest block is older than `limit` seconds, so that a revocation may be unknown here."""
+        """Whether the newest block is further than `limit` seconds from now: a revocation may be unknown here."""
         head = self.head
-        return head is None or now - head.timestamp > limit
+        return head is None or abs(now - head.timestamp) > limit
 
     def worker(self, worker_id: str) -> WorkerState | None:
         return self._journal.worker(worker_id)

@@ -12,15 +12,17 @@ from typing import Final
 
 from quietfleet.testbed.anvil import Anvil
 from quietfleet.testbed.fleet import Fleet
+from quietfleet.workers.files import write_private
 
 _WITHIN: Final = 10.0
 _LOOK: Final = 0.05
 
 
 def remember(folder: Path, anvil: Anvil, fleet: Fleet) -> None:
-    """Write down which processes to end some day."""
+    """Write down which processes to end some day, and the passphrase of the workers' keystores (0600)."""
     workers = [member.process.pid for member in fleet.members.values() if member.process is not None and member.running]
     (folder / "kept.json").write_text(json.dumps({"processes": [*workers, anvil.pid]}))
+    write_private(folder / "passphrase", fleet.passphrase)
 
 
 def stop_kept(folder: Path) -> bool:

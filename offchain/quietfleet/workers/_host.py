@@ -15,9 +15,11 @@ import random as randomness
 import secrets
 import signal
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 
+from quietfleet.chain.agree import AgreeingSource
+from quietfleet.chain.bell import Bell
 from quietfleet.chain.deployment import load_deployment
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
@@ -31,6 +33,7 @@ from quietfleet.network import EmbeddedNode
 from quietfleet.settings import Settings
 from quietfleet.storage import AuditLog, Database
 from quietfleet.whisper import Rules
+from quietfleet.workers.files import write_private
 
 BEAT = 0.2  # seconds between two looks at the clock
 STATUS_EVERY = 1.0
@@ -71,6 +74,7 @@ class Host:
         self.clock = clock
         self.data_clock = settings.data_clock(clock)
         self.random = secrets.token_bytes
+        os.umask(0o077)  # whatever this process writes is its user's alone
         self.folder = settings.path(settings.worker.state)
         self.database = Database(self.folder / "worker.db")
         self.audit = AuditLog(self.database)
@@ -144,9 +148,14 @@ class Host:
         }
 
     async def _follow(self) -> None:
-        async with ChainClient(self.settings.chain.rpc, self.deployment) as client:
-            follower = Follower(client, self.replica, self.deployment, effects=self.on_changes)
-            async for _ in Watch(follower, self.settings.chain.poll):
+        chain = self.settings.chain
+        async with AsyncExitStack() as stack:
+            urls = [chain.rpc, *([chain.second] if chain.second else [])]
+            clients = [await stack.enter_async_context(ChainClient(url, self.deployment)) for url in urls]
+            source = clients[0] if len(clients) == 1 else AgreeingSource(clients)
+            bell = await stack.enter_async_context(Bell(chain.ws)) if chain.ws else None
+            follower = Follower(source, self.replica, self.deployment, effects=self.on_changes)
+            async for _ in Watch(follower, chain.poll, bell):
                 await self.after()
 
     async def _beat(self) -> None:
@@ -195,11 +204,3 @@ def rules_of(latest: Configuration | None, previous: Configuration | None) -> Ru
     older = Rules(previous.min_pow, previous.max_ttl, previous.max_size) if previous else None
     until = float(latest.active_from + latest.grace)
     return Rules(latest.min_pow, latest.max_ttl, latest.max_size, previous=older, previous_until=until)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file whole, readable by its user alone."""
-    scratch = path.with_suffix(".tmp")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    scratch.replace(path)

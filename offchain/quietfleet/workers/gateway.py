@@ -39,6 +39,7 @@ DAY = 86_400.0
 MONTH = 30 * DAY
 ERASE_EVERY = 10.0  # seconds
 JOB_PAUSE = 2.0  # seconds after a failed job
+ENOUGH = 30 * 24  # readings; with fewer, the first model is trained on the history
 PATIENCE = 7 * DAY  # data time between two attempts to beat the champion
 
 
@@ -88,7 +89,7 @@ class Gateway:
             return
         if self._state.get("to publish") is not None:
             self._start(self._publish())
-        elif self._state.get("wanted") or self._runtime.replica.current_release(self._channel) is None:
+        elif self._state.get("wanted") or self._champion() is None:
             self._start(self._train())
 
     def recover(self) -> None:
@@ -209,7 +210,7 @@ class Gateway:
             for device in self._month.devices()
             for at, fields in self._month.window(device, 0, float("inf"))
         ]
-        if kept or self._runtime.replica.current_release(self._channel) is not None:
+        if len(kept) >= ENOUGH:
             return kept
         return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
 

@@ -69,14 +69,23 @@ async def test_guarded__beat_fails_after_a_question_was_put__it_is_put_again(fle
     assert sum(entry["rows"] for entry in sensor.journal("recommendation")) == 3
 
 
-async def test_guarded__beat_fails_after_the_epoch_key_was_asked_for__asked_again(fleet, monkeypatch):
+async def test_guarded__beat_fails_as_the_epoch_key_is_asked_for__asked_again(fleet, monkeypatch):
     late = await fleet.add("late", Kind.PROCESSOR)
-    broken = monkeypatch.context()
-    with broken as patch:
-        patch.setattr(late.agent, "on_tick", fails)
-        await fleet.pass_time(8)
+    with monkeypatch.context() as broken:
+        broken.setattr(late.runtime.messenger, "request", fails)
+        await fleet.until(lambda: late.metric("steps_failed") > 0)
     assert not late.runtime.membership.complete
     await fleet.until(lambda: late.runtime.membership.complete, within=8)
+
+
+async def test_registry__newest_block_too_old__says_no_to_everything(fleet, sensor, processor):
+    registry = processor.runtime.registry
+    assert registry.usable(sensor.id)
+    assert registry.can_cooperate(sensor.id, processor.id)
+    fleet.clock.advance(MAX_AGE + 1)
+    assert registry.stale
+    assert not registry.usable(sensor.id)
+    assert not registry.can_cooperate(sensor.id, processor.id)
 
 
 async def test_stale_chain__nothing_is_sent_and_nothing_is_taken(fleet, sensor, processor):
