@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import signal
@@ -29,6 +30,7 @@ PORT = 8545  # where the network `ethereum:fleet` of ape-config.yaml looks
 ACCOUNTS = 12
 INTERRUPTED = 130
 WIDTH = 150  # of lines that go to a file
+DRAWN = 124  # of the picture
 
 
 class People:
@@ -72,7 +74,9 @@ def stop(folder: Path, deployments: Path) -> bool:
     return stopped
 
 
-def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool, seed: int, as_json: bool) -> int:
+def run(
+    folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool, seed: int, as_json: bool, svg: Path | None
+) -> int:
     """Tell the story; return the exit status: 0 if every line holds, 130 when interrupted."""
     from ape import chain  # noqa: PLC0415 - only means something once connected
 
@@ -94,6 +98,8 @@ def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool,
             cleanup.callback(scene.stop)
             lines = asyncio.run(tell(scene))
             screen.close()
+            if svg is not None:
+                _draw(svg, screen, lines)
             _report(console, lines, as_json=as_json)
             if keep:
                 cleanup.pop_all()
@@ -108,6 +114,14 @@ def run(folder: Path, project: Any, accounts: Any, networks: Any, *, keep: bool,
     elif not good:
         console.print(f"The workers' logs and journals are in {folder.name}/.")
     return 0 if good else 1
+
+
+def _draw(path: Path, screen: Screen, lines: list[Line]) -> None:
+    """Save the last screen and the closing table as a picture."""
+    console = Console(record=True, width=DRAWN, file=io.StringIO())
+    console.print(screen.picture())
+    _report(console, lines, as_json=False)
+    console.save_svg(str(path), title="make demo")
 
 
 def _say_how_to_go_on(console: Console, address: str) -> None:

@@ -18,8 +18,9 @@ from quietfleet.errors import QuietfleetError
 @click.option(
     "--seed", type=int, default=2013, show_default=True, help="Draws the devices' keys and seeds the training."
 )
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Save the last screen as a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
-def cli(keep: bool, stop: bool, seed: int, as_json: bool) -> None:
+def cli(keep: bool, stop: bool, seed: int, svg: Path | None, as_json: bool) -> None:
     """Start a chain and a fleet, tell its story in about a minute, check every line, clean up."""
     folder = Path(project.path) / ".demo"
     try:
@@ -27,6 +28,6 @@ def cli(keep: bool, stop: bool, seed: int, as_json: bool) -> None:
         if stop:
             click.echo("The fleet is stopped." if stopped else "There is no fleet to stop.")
         else:
-            sys.exit(_demo.run(folder, project, accounts, networks, keep=keep, seed=seed, as_json=as_json))
+            sys.exit(_demo.run(folder, project, accounts, networks, keep=keep, seed=seed, svg=svg, as_json=as_json))
     except QuietfleetError as error:
         raise click.ClickException(str(error)) from error

@@ -65,8 +65,12 @@ class Screen:
     def draw(self) -> None:
         """Redraw a terminal."""
         if self._console.is_terminal:
-            feed = Panel(Group(*self._feed), title="what happens", title_align="left", border_style="dim")
-            self._live.update(Group(self._step_lines(), self._fleet(), feed), refresh=True)
+            self._live.update(self.picture(), refresh=True)
+
+    def picture(self) -> Group:
+        """What a terminal shows at this moment."""
+        feed = Panel(Group(*self._feed), title="what happens", title_align="left", border_style="dim")
+        return Group(self._step_lines(), self._fleet(), feed)
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self._begun:6.1f} s"

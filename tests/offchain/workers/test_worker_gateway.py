@@ -231,21 +231,18 @@ async def test_train__data_is_no_good__said_once_and_the_release_stays(cloud, ga
     assert gateway.agent.status()["release"] == 1
 
 
-async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, gateway, say, pipeline, idle):
+async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, gateway, bring, say, pipeline, idle):
+    await bring(10)
     rows = [(SUMMER, {"temp": 20.0})]
-    cloud.reach(SUMMER)
-    assert await say("processor-1", Upload("leaf", SITE, rows)) == Stored(1)
-    assert await say("processor-2", Upload("leaf", SITE, rows)) == Stored(1)
-    kept = gateway.agent._month.devices()
-    assert len(kept) == 2, "one pseudonym of two processors is two devices"
-    for name in kept:
-        assert "leaf" not in name
-        for pen in ("processor-1", "processor-2"):
-            assert cloud.workers[pen].id[2:10].lower() not in name
-    gateway.agent._state.set("wanted", True)
+    for name in ("processor-1", "processor-2"):
+        assert await say(name, Upload("leaf", "elsewhere", rows)) == Stored(1)
+    await say("processor-1", report())
     await idle()
-    assert {device for device, _, _ in pipeline.runs[-1].rows} == set(kept)
-    assert "leaf" not in str(gateway.journal("training"))
+    learned_from = {device for device, _, _ in pipeline.runs[-1].rows}
+    assert len(learned_from) == 5, "one pseudonym of two processors is two devices"
+    traces = ["leaf", "ewr", "jfk", "lga", *(worker.id[2:10].lower() for worker in cloud.workers.values())]
+    for name in [*learned_from, str(gateway.journal("training"))]:
+        assert not [trace for trace in traces if trace in name]
 
 
 async def test_upload__twice__stored_once(cloud, say):
