@@ -93,8 +93,8 @@ class Dispatcher:
                 self._seek(turn, worker, message)
             case Accept(deal_id, card):
                 self._accept(turn, worker, deal_id, card)
-            case Decline(deal_id):
-                self._decline(turn, worker, deal_id)
+            case Decline(deal_id, _, full):
+                self._decline(turn, worker, deal_id, full=full)
             case Release(deal_id):
                 self._release(turn, worker, deal_id)
             case _:
@@ -233,11 +233,15 @@ class Dispatcher:
         for side in Side:
             self._tell(turn, deal, side)
 
-    def _decline(self, turn: _Turn, worker: str, deal_id: str) -> None:
+    def _decline(self, turn: _Turn, worker: str, deal_id: str, *, full: bool) -> None:
+        """End a deal nobody wanted; a provider without room is asked again once it has offered again."""
         deal, side = self._known(worker, deal_id)
         if deal and side and not deal.concluded:
             self._close(turn, deal, left={side})
-            self._requeue(deal, declined=True)
+            crowded = full and side is Side.PROVIDER
+            if crowded:
+                self._suspend(turn, worker, deal.offer_id)
+            self._requeue(deal, declined=not crowded)
 
     def _release(self, turn: _Turn, worker: str, deal_id: str) -> None:
         deal, side = self._known(worker, deal_id)

@@ -188,8 +188,10 @@ class ProviderMachine:
     def _proposed(self, deal_id: str, terms: Terms, now: float) -> list[FromWorker]:
         if deal_id in self.deals:
             return []
-        if self.state is ProviderState.IDLE or len(self.deals) >= self.service.capacity:
-            return [Decline(deal_id, "no place is free")]
+        if self.state is ProviderState.IDLE:
+            return [Decline(deal_id, "nothing is offered")]
+        if len(self.deals) >= self.service.capacity:
+            return [Decline(deal_id, "no place is free", full=True)]
         self.deals[deal_id] = Served(deal_id, terms, until=now + ANSWER_WITHIN)
         return []
 

@@ -145,10 +145,11 @@ class Accept(msgspec.Struct, frozen=True, tag="dispatch.accept/1"):
 
 
 class Decline(msgspec.Struct, frozen=True, tag="dispatch.decline/1"):
-    """A side disagrees; its reason stays with the oracle."""
+    """A side disagrees; its reason stays with the oracle. `full` says that it is for want of room alone."""
 
     deal_id: Id
     reason: Sentence
+    full: bool = False
 
 
 class Introduction(msgspec.Struct, frozen=True, tag="dispatch.introduction/1"):

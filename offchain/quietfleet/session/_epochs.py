@@ -68,9 +68,12 @@ class Epochs:
         return swapped
 
     def prepare(self, version: int, epoch_key: bytes = b"") -> EpochSecrets:
-        """Draw and store keys for `version` ahead of its announcement; an oracle also brings the epoch key."""
-        secrets = draw_secrets(self._identity, version, self._random)
-        self._store(version, secrets, epoch_key)
+        """Draw and store keys for `version` ahead of its announcement; an oracle also brings the epoch key.
+
+        What was drawn before stays: the chain may name it by now.
+        """
+        secrets = self._secrets.get(version) or draw_secrets(self._identity, version, self._random)
+        self._store(version, secrets, self._keys.get(version) or epoch_key)
         return secrets
 
     def secrets(self, version: int) -> EpochSecrets | None:

@@ -19,7 +19,7 @@ _TOLD: Final[dict[str, str]] = {
     "released": "takes a sensor out of quarantine",
     "recalibrating": "is asked to recalibrate: {reason}",
     "drift": "sees {percent:.0f} % drift and asks the gateway",
-    "drift-shared": "judges: {channels} drift is shared → retrain",
+    "drift-shared": "judges that all sound devices share the drift → retrain",
     "training": "trains on {rows} readings",
     "trained": "has a candidate, RMSE {rmse} °C: {reason}",
     "anchored": "anchors release {sequence} on chain",

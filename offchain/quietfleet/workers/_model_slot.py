@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quietfleet.chain.types import Release
 from quietfleet.crypto import keccak256
-from quietfleet.errors import ModelRejected
+from quietfleet.errors import ModelRejected, StorageError
 from quietfleet.pipeline.runtime import Model, load_model
 from quietfleet.storage import ObjectStore
 from quietfleet.workers._runtime import Runtime
@@ -13,6 +13,7 @@ from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import FetchRelease, NoSuchRelease, ReleaseBundle
 
 ABOUT = "release"
+PAUSE = 5.0  # seconds between two tries to get a release
 
 
 class ModelSlot:
@@ -25,6 +26,7 @@ class ModelSlot:
         self._name = runtime.settings.processor.channel
         self.channel = keccak256(self._name.encode())
         self._objects = ObjectStore(runtime.folder / "objects")
+        self._fetch_due = 0.0
         self.model = self._load()
 
     @property
@@ -41,7 +43,9 @@ class ModelSlot:
     def fetch(self) -> None:
         """Ask the gateway for the release we should run."""
         release = self.wanted
-        if release is not None and self._uplink.free(ABOUT):
+        now = self._runtime.clock.now()
+        if release is not None and now >= self._fetch_due and self._uplink.free(ABOUT):
+            self._fetch_due = now + PAUSE
             self._uplink.ask(ABOUT, FetchRelease(self._name, release.sequence), ReleaseBundle, NoSuchRelease)
 
     def install(self, bundle: ReleaseBundle) -> None:
@@ -64,5 +68,10 @@ class ModelSlot:
         kept = self._state.get("model")
         if kept is None:
             return None
-        manifest, artefact = (self._objects.get(name) for name in kept["names"])
-        return load_model(manifest, artefact, bytes.fromhex(kept["hash"]))
+        try:
+            manifest, artefact = (self._objects.get(name) for name in kept["names"])
+            return load_model(manifest, artefact, bytes.fromhex(kept["hash"]))
+        except (StorageError, ModelRejected) as error:
+            self._runtime.note("model-lost", reason=str(error))
+            self._state.set("release", None)  # it is fetched anew
+            return None

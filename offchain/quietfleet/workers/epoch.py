@@ -7,7 +7,6 @@ import secrets
 import msgspec
 
 from quietfleet.chain.replica import Replica
-from quietfleet.chain.types import Configuration
 from quietfleet.crypto import PrivateKey
 from quietfleet.errors import EpochError
 from quietfleet.session import Epochs, epoch_commitment
@@ -36,17 +35,8 @@ def prepare_epoch(settings: Settings, identity: PrivateKey, version: int, *, epo
         missing_key = epoch_key and epochs.epoch_key(version) is None
         if epochs.secrets(version) is None or missing_key:
             _refuse_late(Replica(database), version)
-        if epochs.secrets(version) is None:
-            epochs.prepare(version)
-        if missing_key:
-            _add_epoch_key(epochs, version, secrets.token_bytes(32))
+        epochs.prepare(version, secrets.token_bytes(32) if missing_key else b"")
         return _public(epochs, version, epoch_key=epoch_key)
-
-
-def _add_epoch_key(epochs: Epochs, version: int, key: bytes) -> None:
-    """Add the key without touching the card, which may have been shown before."""
-    coming = Configuration(version, 0, 0, 0.0, 0, 0, "", "", epoch_commitment(key), b"", b"")
-    epochs.set_epoch_key(coming, key)
 
 
 def _refuse_late(replica: Replica, version: int) -> None:

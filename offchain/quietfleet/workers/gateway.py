@@ -59,6 +59,7 @@ class Gateway:
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
         self._erase_due = 0.0
+        self._begun = False
 
     def admit(self, _peer: str, purpose: str) -> bool:
         """The chain has said already that it is a processor or a gateway."""
@@ -89,7 +90,7 @@ class Gateway:
             return
         if self._state.get("to publish") is not None:
             self._start(self._publish())
-        elif self._state.get("wanted") or self._champion() is None:
+        elif self._state.get("wanted") or (self._champion() is None and self._may_begin()):
             self._start(self._train())
 
     def recover(self) -> None:
@@ -164,6 +165,11 @@ class Gateway:
                 percent=max(found.drift_pct for found in verdict.devices.values()),
             )
 
+    def _may_begin(self) -> bool:
+        """Try for a first model at every start, and then from time to time."""
+        first, self._begun = not self._begun, True
+        return first or self._patient()
+
     def _patient(self) -> bool:
         """Whether the last attempt to beat the champion is long enough ago."""
         attempted: float = self._state.get("attempted", 0.0)
@@ -199,6 +205,7 @@ class Gateway:
             )
         except PipelineError as error:
             self._state.set("wanted", None)
+            self._state.set("attempted", self._runtime.data_clock.now())
             self._runtime.note("training-failed", reason=str(error))
             return
         self._consider(candidate)
@@ -220,7 +227,7 @@ class Gateway:
 
         evaluation = candidate.evaluation
         decision = decide(evaluation.rmse, evaluation.champion_rmse)
-        now = self._runtime.clock.now()
+        now, now_in_data = self._runtime.clock.now(), self._runtime.data_clock.now()
         with self._runtime.database.transaction():
             version = self._registry.register(self._section.channel, candidate.manifest, candidate.artifact, at=now)
             self._registry.point(
@@ -228,6 +235,7 @@ class Gateway:
             )
             self._state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
             self._state.set("wanted", None)
+            self._state.set("attempted", now_in_data)
             if decision.deploy:
                 self._state.set("to publish", version)
             self._runtime.note(

@@ -280,6 +280,15 @@ def test_decline__by_the_provider__fails_for_the_seeker_and_is_not_proposed_agai
     assert told(oracle.offer("other"), Proposal) == ["sensor", "other"]
 
 
+def test_decline__for_want_of_room__proposed_again_once_it_offers_again(oracle: Oracle) -> None:
+    deal = oracle.deal()
+    said = oracle.hear("processor", Decline(deal.deal_id, "no place is free", full=True))
+    assert ("processor", OfferState(id_of("processor"), open=False)) in said
+    assert not [message for _, message in said if isinstance(message, Proposal)], "no ping-pong"
+    again = oracle.offer("processor", expires=START + 20_000)
+    assert {worker for worker, message in again if isinstance(message, Proposal)} == {"sensor", "processor"}
+
+
 def test_decline__by_the_seeker__frees_the_provider_for_others(oracle: Oracle) -> None:
     deal = oracle.deal().deal_id
     assert oracle.hear("sensor", Decline(deal, "no")) == [("processor", DealFailed(deal, Reason.FELL_THROUGH))]

@@ -265,7 +265,7 @@ def test_provider__proposal_within_capacity__accepts_and_is_introduced(provider:
 def test_provider__proposal_beyond_capacity__declines(provider: ProviderMachine) -> None:
     provider.start(START)
     propose(provider)
-    assert propose(provider, OTHER) == [Decline(OTHER, "no place is free")]
+    assert propose(provider, OTHER) == [Decline(OTHER, "no place is free", full=True)]
     assert propose(provider) == []
 
 

@@ -241,7 +241,7 @@ def _times(processor, day):
 
 
 async def test_sensor_comes_again__time_and_again__takes_one_place(world):
-    world.capacity = 2
+    world.capacity = 1
     await world.add("oracle", Kind.ORACLE)
     processor = await world.add("processor", Kind.PROCESSOR)
     sensor = await world.add("sensor", Kind.SENSOR)
