@@ -159,6 +159,7 @@ class Table:
                 self._graves.delete(stone_id)
                 topics, version = stone.topics + topics, max(version, stone.version)
         kept = topics[-GRAVE:]
+        self._buried = {topic: peer for topic, peer in self._buried.items() if peer != session.peer}
         self._graves.put(session.id, Tombstone(session.peer, version, kept))
         self._buried.update(dict.fromkeys(kept, session.peer))
 

@@ -152,11 +152,11 @@ class Messenger:
     def leave(self, peer: str, reason: str) -> list[Event]:
         """End a session of our own accord, and say goodbye so that the peer need not wait."""
         session = self.session(peer)
-        events = self._end(session, reason) if session is not None else []
-        if session is not None:
-            goodbye = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(Goodbye(reason)))
-            self._controls.append(self._seal(session, encode_packet(goodbye)))
-        return events
+        if session is None:
+            return []
+        goodbye = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(Goodbye(reason)))
+        self._controls.append(self._seal(session, encode_packet(goodbye)))
+        return self._end(session, reason)
 
     # messages
 
