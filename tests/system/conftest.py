@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 from system_fleet import System
@@ -10,8 +11,22 @@ from system_fleet import System
 from quietfleet.chain.deployment import save_deployment
 from quietfleet.crypto import PrivateKey
 from quietfleet.testbed.anvil import Anvil
-from quietfleet.testbed.contracts import compile_contracts, deploy
+from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
 from quietfleet.testbed.fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """A copy of the project, so that a fleet somebody keeps in the real one is left alone."""
+    copy = tmp_path_factory.mktemp("project")
+    for folder in ("contracts", "scripts", ".build"):
+        if (ROOT / folder).exists():
+            shutil.copytree(ROOT / folder, copy / folder)
+    for file in ("ape-config.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / file, copy / file)
+    (copy / "node_modules").symlink_to(ROOT / "node_modules")
+    (copy / "deployments").mkdir()
+    return copy
 
 
 @pytest.fixture(scope="session")

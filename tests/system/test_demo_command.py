@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -12,26 +11,11 @@ import pytest
 from system_fleet import alive
 
 from quietfleet.testbed.anvil import program
-from quietfleet.testbed.contracts import ROOT
 
 UNDER_WAY = 60.0  # seconds, on a busy machine, until ten workers run
 ENDED = 40.0
 WORKERS = 10
 LOOK = 0.05
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the project, so that a fleet somebody keeps in the real one is left alone."""
-    copy = tmp_path_factory.mktemp("project")
-    for folder in ("contracts", "scripts", ".build"):
-        if (ROOT / folder).exists():
-            shutil.copytree(ROOT / folder, copy / folder)
-    for file in ("ape-config.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / file, copy / file)
-    (copy / "node_modules").symlink_to(ROOT / "node_modules")
-    (copy / "deployments").mkdir()
-    return copy
 
 
 def wait(holds, within):
