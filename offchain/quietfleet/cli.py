@@ -79,8 +79,9 @@ def main(log_level: str) -> None:
     \b
     A device's way into a fleet:
       quietfleet keygen porch.json                  its key, in a keystore (0600)
-      quietfleet consent porch.json --owner 0x…     its signed consent, for its owner
-      ape run enrol --consent consent.json          the owner enrols it and pays the fee
+      quietfleet consent porch.json --kind sensor --owner 0x… --deployment deployments/1.json
+                                                    its signed consent, for its owner
+      ape run enrol --consent consent.json …        the owner enrols it and pays the fee
       quietfleet sensor -s porch.toml               it works
 
     The passphrase comes from QUIETFLEET_PASSPHRASE or the file in QUIETFLEET_PASSPHRASE_FILE.

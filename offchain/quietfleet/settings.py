@@ -74,7 +74,6 @@ class DataSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[sensor]`: what is measured and how often it is sent; `replay` names a CSV of recorded readings."""
 
-    station: str = ""
     site: str = ""
     replay: str = ""
     send_every: Seconds = 1.0
@@ -117,6 +116,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the clock readings go by; raises `SettingsError` when `[data] start` is no date."""
         if not self.data.start:
             return real
+        if self.data.epoch <= 0:
+            raise SettingsError("[data] start needs an epoch: the Unix time at which that day begins")
         try:
             start = datetime.fromisoformat(self.data.start).replace(tzinfo=UTC).timestamp()
         except ValueError as error:

@@ -12,9 +12,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from quietfleet.session import Finite
+
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Value = str | float
+Value = Annotated[str, Meta(max_length=256)] | Finite
 Attributes = Annotated[dict[Name, Value], Meta(max_length=32)]
 Card = Annotated[bytes, Meta(max_length=16_384)]
 Sentence = Annotated[str, Meta(max_length=256)]
@@ -88,7 +90,7 @@ class Offer(msgspec.Struct, frozen=True, tag="dispatch.offer/1"):
     capability: Capability
     attributes: Attributes
     capacity: Annotated[int, Meta(ge=1, le=10_000)]
-    expires: float
+    expires: Finite
 
 
 class Withdraw(msgspec.Struct, frozen=True, tag="dispatch.withdraw/1"):
@@ -111,7 +113,7 @@ class Seek(msgspec.Struct, frozen=True, tag="dispatch.seek/1"):
     capability: Name
     min_version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     constraints: Annotated[tuple[Constraint, ...], Meta(max_length=16)]
-    expires: float
+    expires: Finite
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="dispatch.refusal/1"):
@@ -126,7 +128,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     capability: Capability
     attributes: Attributes
-    expires: float
+    expires: Finite
 
 
 class Proposal(msgspec.Struct, frozen=True, tag="dispatch.proposal/1"):

@@ -8,7 +8,7 @@ current version.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -27,7 +27,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     hello_id: bytes
     card: bytes
     share: bytes
-    purpose: str
+    purpose: Annotated[str, msgspec.Meta(max_length=64)]
     at: Finite
     signature: bytes
 

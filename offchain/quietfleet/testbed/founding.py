@@ -97,7 +97,6 @@ def _sensor(scene: Scene, station: str, owner: int, peers: list[str]) -> None:
     name = f"sensor-{station.lower()}"
     program = ("quietfleet.testbed.faulty",) if name in {STUCK, SWITCHED} else ()
     sensor = {
-        "station": station,
         "site": SITE,
         "replay": "readings.csv",
     }

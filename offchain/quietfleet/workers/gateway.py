@@ -217,7 +217,7 @@ class Gateway:
             for device in self._month.devices()
             for at, fields in self._month.window(device, 0, float("inf"))
         ]
-        if len(kept) >= ENOUGH:
+        if self._champion() is not None or len(kept) >= ENOUGH:
             return kept
         return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
 

@@ -95,8 +95,8 @@ class ReleaseBundle(msgspec.Struct, frozen=True, tag="release-bundle/1"):
     """A release in full: its manifest (canonical JSON) and its artefact (ONNX)."""
 
     sequence: Count
-    manifest: bytes
-    artefact: bytes
+    manifest: Annotated[bytes, Meta(max_length=32_768)]
+    artefact: Annotated[bytes, Meta(max_length=65_536)]
 
 
 class NoSuchRelease(msgspec.Struct, frozen=True, tag="no-such-release/1"):
@@ -115,7 +115,7 @@ class EpochKeyGrant(msgspec.Struct, frozen=True, tag="epoch-key-grant/1"):
     """The oracle's answer; the key must match the commitment on chain."""
 
     version: Count
-    key: bytes
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 ANSWERS = (Recommendation, Stored, DriftVerdict, ReleaseBundle, NoSuchRelease, EpochKeyGrant)

@@ -28,6 +28,7 @@ from quietfleet.workers.messages import (
     Recalibrate,
     Recommendation,
     ReleaseBundle,
+    Rows,
     Stored,
     Upload,
     timely,
@@ -214,14 +215,17 @@ class Processor:
         return hmac.digest(self._veil, device.encode(), "sha256")[:12].hex()
 
     def _upload(self) -> None:
-        """Send every sound device's next readings up, once they have been held long enough."""
-        until = self._runtime.data_clock.now() - HOLD
+        """Send every sound device's next readings up, once the day after them has been looked at as well."""
         for device, since in self._sound():
             pseudonym = self._pseudonym(device)
-            rows = self._week.window(device, since, until)[:UPLOAD_ROWS] if self._uplink.free(pseudonym) else []
+            rows = self._settled(device, since) if self._uplink.free(pseudonym) else []
             if rows:
                 self._uplink.ask(pseudonym, Upload(pseudonym, self._section.site, rows), Stored)
                 self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (rows[-1][0] + 1, device))
+
+    def _settled(self, device: str, since: float) -> Rows:
+        rows: Rows = self._week.window(device, since, self._runtime.data_clock.now() + HOUR)
+        return [row for row in rows if row[0] < rows[-1][0] - HOLD][:UPLOAD_ROWS]
 
     def _rewind(self, upload: Upload) -> None:
         """An upload found no answer: take it again from its first row."""

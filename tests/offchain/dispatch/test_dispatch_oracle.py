@@ -126,11 +126,6 @@ def test_seek__constraint_fails__waits_and_is_told_why(oracle: Oracle, constrain
     assert oracle.wait(600) == [("sensor", Refusal(id_of("sensor"), Reason.NO_FIT))]
 
 
-def test_seek__attribute_is_not_a_number__fits_no_bounds(oracle: Oracle) -> None:
-    oracle.offer("processor", attributes={"price": float("nan")})
-    assert oracle.seek("sensor", constraints=(Between("price"),)) == []
-
-
 def test_seek__version_too_old__waits(oracle: Oracle) -> None:
     oracle.offer("processor")
     assert oracle.seek("sensor", min_version=3) == []

@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 
 import pytest
 from worker_world import MAX_AGE, hours
 
+from quietfleet.chain.deployment import save_deployment
 from quietfleet.chain.types import Configuration, Kind
+from quietfleet.clock import SystemClock
+from quietfleet.crypto import PrivateKey
+from quietfleet.settings import ChainSection, Settings, WorkerSection
 from quietfleet.storage import AuditLog
+from quietfleet.testbed.anvil import Anvil
+from quietfleet.testbed.contracts import compile_contracts, deploy
 from quietfleet.workers._host import rules_of
 from quietfleet.workers._state import State
+from quietfleet.workers.relay import Relay
 
 
 @pytest.fixture
@@ -205,3 +213,20 @@ async def test_publish__configuration__envelopes_meet_it(fleet, sensor):
     for _, envelope in fleet.wire:
         assert 0 < envelope.ttl <= sensor.runtime.settings.network.ttl
         assert envelope.sent <= fleet.clock.now()
+
+
+async def test_follow__two_endpoints_and_a_bell__reads_the_chain_they_agree_on(tmp_path):
+    with Anvil() as anvil:
+        owner = anvil.keys()[0]
+        place = await deploy(anvil.url, anvil.chain_id, compile_contracts(tmp_path / "cache"), owner)
+        save_deployment(tmp_path / "deployment.json", place)
+        chain = ChainSection("deployment.json", rpc=anvil.url, second=anvil.url, ws=anvil.ws_url, poll=0.1)
+        settings = Settings(WorkerSection("relay"), chain, folder=str(tmp_path))
+        relay = Relay(settings, PrivateKey.generate(), SystemClock())
+        following = asyncio.create_task(relay._follow())
+        async with asyncio.timeout(20):
+            while relay.replica.head is None:  # noqa: ASYNC110 - the relay is watched from outside
+                await asyncio.sleep(0.05)
+        following.cancel()
+        assert relay.replica.head.number >= place.first_block
+        relay.database.close()

@@ -270,3 +270,16 @@ async def test_step_fails__with_an_upload_just_asked_for__the_upload_is_made_up_
     assert processor.metric("steps_failed") == 1
     await equipped.pass_time(2)
     assert went_up(equipped) == list(range(5, 11))
+
+
+async def test_restart__model_on_disk_is_corrupt__starts_all_the_same_and_fetches_it_anew(equipped, feed, processor):
+    for path in (processor.runtime.folder / "objects").rglob("*"):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(b"not what it was")
+    processor.restart()
+    assert processor.journal("model-lost")
+    await equipped.pass_time(8)
+    await feed(30, 36)
+    assert equipped.workers["sensor"].journal("recommendation")[-1]["release"] == 1
+    assert len(processor.journal("release-installed")) == 2
