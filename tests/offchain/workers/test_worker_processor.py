@@ -283,3 +283,10 @@ async def test_restart__model_on_disk_is_corrupt__starts_all_the_same_and_fetche
     await feed(30, 36)
     assert equipped.workers["sensor"].journal("recommendation")[-1]["release"] == 1
     assert len(processor.journal("release-installed")) == 2
+
+
+async def test_upload__next_message_a_day_late__what_may_be_a_beginning_fault_waits_for_it(cloud, feed):
+    await feed(0, 78, needle)
+    cloud.data.advance(30 * HOUR)
+    await cloud.pass_time(3)
+    assert max(went_up(cloud)) < 72, "the needle has stuck for six hours, too short to be sure"
