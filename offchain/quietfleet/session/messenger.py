@@ -25,18 +25,15 @@ from quietfleet.session._card import Card
 from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode_body, encode_packet
 from quietfleet.session._conversation import MEMORY, Conversations, Pending, Unexpected
 from quietfleet.session._epochs import Epochs
-from quietfleet.session._ratchet import WINDOW
+from quietfleet.session._keeping import Keeper
 from quietfleet.session._table import Match, Session, Table
 from quietfleet.session._vault import Random
-from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
+from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received
 from quietfleet.storage import Database
 from quietfleet.whisper import open_symmetric, room, seal_symmetric
 
 SIZE_CLASSES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 114_688)
 NOTICE_PATIENCE = 30.0
-UNHEARD = 8  # messages without a word back that make a peer silent after
-SILENCE = 60.0  # seconds
-CONFIRM_WITHIN = 60.0  # seconds after which a session its initiator never used is dropped
 
 
 class Registry(Protocol):
@@ -82,6 +79,7 @@ class Messenger:
         self.epochs = Epochs(database, identity, random)
         self.table = Table(database, identity.to_bytes(), random)
         self.conversations = Conversations(database, identity.to_bytes(), random)
+        self._keeper = Keeper(self.table, self.epochs)
         self._database = database
         self._calls = Calls(identity, self.epochs, random, domain, self._control)
         self._controls: list[Transmission] = []
@@ -98,10 +96,9 @@ class Messenger:
     def adopt(self, latest: Configuration | None, previous: Configuration | None) -> list[Event]:
         """Follow the chain's configuration: own keys for new versions, sessions re-keyed, old versions erased."""
         swapped = self.epochs.adopt(latest, previous, self._clock.now())
-        torn = [s for s in self.table.sessions.values() if s.mixes and swapped & set(s.generations)]
-        events = [event for session in torn for event in self._end(session, "its configuration was reorganised away")]
-        self._rekey()
-        return events + self._retire()
+        events = self._keeper.tear(swapped)
+        self._keeper.rekey(self._clock.now())
+        return events + self._keeper.retire(self._clock.now())
 
     def own_card(self) -> Card | None:
         """Our card for the configuration in force."""
@@ -112,7 +109,7 @@ class Messenger:
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Take the epoch key the oracle granted and re-key every session; `HandshakeRefused` if it is a wrong one."""
         self.epochs.set_epoch_key(configuration, key)
-        self._rekey()
+        self._keeper.rekey(self._clock.now())
 
     def announce(self) -> None:
         """Queue our card for everyone, when the configuration names us as oracle or gateway."""
@@ -127,7 +124,7 @@ class Messenger:
     def session(self, peer: str) -> Session | None:
         """The session messages to `peer` go through now, if there is one."""
         now = self._clock.now()
-        usable = (s for s in self.table.with_peer(peer) if s.confirmed and self._version(s, now) is not None)
+        usable = (s for s in self.table.with_peer(peer) if s.confirmed and self._keeper.version(s, now) is not None)
         return next(usable, None)
 
     def has_session(self, peer: str, version: int) -> bool:
@@ -156,7 +153,7 @@ class Messenger:
             return []
         goodbye = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(Goodbye(reason)))
         self._controls.append(self._seal(session, encode_packet(goodbye)))
-        return self._end(session, reason)
+        return self._keeper.end(session, reason)
 
     # messages
 
@@ -190,7 +187,7 @@ class Messenger:
         """Let time pass: expire requests, retry handshakes, give up silent peers, retire versions."""
         now = self._clock.now()
         self.conversations.forget(now)
-        events = self._expire(self.conversations.expired(now)) + self._retire() + self._give_up(now)
+        events = self._expire(self.conversations.expired(now)) + self._keeper.retire(now) + self._keeper.give_up(now)
         given_up = self._calls.tick(now)
         return events + [Closed(attempt.peer.worker, attempt.hello.purpose, "no answer") for attempt in given_up]
 
@@ -240,14 +237,14 @@ class Messenger:
         now = self._clock.now()
         for pending in self.conversations.due(now):
             session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
-            if session is None or self._version(session, now) is None or not self._allowed(session.peer):
+            if session is None or self._keeper.version(session, now) is None or not self._allowed(session.peer):
                 continue
             self.conversations.sent(pending, now)
             return self._seal(session, pending.packet)
         return None
 
     def _seal(self, session: Session, packet: bytes) -> Transmission:
-        version = self._version(session, self._clock.now())
+        version = self._keeper.version(session, self._clock.now())
         if version is None:
             raise NoSession(session.peer)
         message = self.table.next_key(session, version)
@@ -260,14 +257,6 @@ class Messenger:
     def _control(self, peer: str, topic: bytes, key: bytes, payload: bytes) -> None:
         self._controls.append(self._transmission(peer, topic, key, payload))
 
-    def _version(self, session: Session, now: float) -> int | None:
-        """The generation to send under: the newest in force that the session has keys for."""
-        if not session.mixes:
-            return session.version if session.version in session.generations else None
-        force = self.epochs.in_force(now)
-        usable = [v for v in session.generations if force is not None and v <= force.version]
-        return max(usable, default=None)
-
     def _read(self, match: Match, payload: bytes) -> list[Event]:
         session, now = match.session, self._clock.now()
         if not self._allowed(session.peer):
@@ -278,9 +267,9 @@ class Messenger:
             body = self._codec.body(packet.body)
         except MessageRefused:
             return self._ignore("malformed")
-        events = self._confirm(session)
+        events = self._keeper.confirm(session)
         if isinstance(body, Goodbye):
-            return events + self._end(session, "the peer said goodbye")
+            return events + self._keeper.end(session, "the peer said goodbye")
         if packet.mode is not Mode.REPLY and self._repeated(session, packet):
             return events
         return events + self._deliver(session, packet, body, now)
@@ -327,31 +316,6 @@ class Messenger:
             self._answer_with(session.peer, self._random(16), handled.answer, self._clock.now() + NOTICE_PATIENCE)
         return True
 
-    def _end(self, session: Session, reason: str) -> list[Event]:
-        """End one session without a grave: its peer knows, or is not there."""
-        self.table.remove(session, bury=False)
-        return [Closed(session.peer, session.purpose, reason)]
-
-    def _give_up(self, now: float) -> list[Event]:
-        """End sessions whose peer has not been heard for long: it may have lost what it takes to hear us."""
-        silent = [s for s in self.table.sessions.values() if s.confirmed and _is_silent(s, now)]
-        return [event for session in silent for event in self._end(session, "no answer for too long")]
-
-    def _confirm(self, session: Session) -> list[Event]:
-        if session.confirmed:
-            return []
-        session.confirmed, session.welcome = True, b""
-        self.table.save(session)
-        replaced = self._replace(session)
-        return [*replaced, Opened(session.peer, session.purpose, initiator=False)]
-
-    def _replace(self, session: Session) -> list[Event]:
-        """Let a confirmed session replace older ones with the same peer; oracle sessions end with their version."""
-        older = [s for s in self.table.with_peer(session.peer) if session.mixes and s.mixes and s.id != session.id]
-        for other in older:
-            self.table.remove(other, bury=False)
-        return [Closed(s.peer, s.purpose, "replaced by a new session") for s in older if s.purpose != session.purpose]
-
     # handshakes
 
     def _handshake(self, topic: bytes, data: bytes) -> list[Event]:
@@ -382,10 +346,10 @@ class Messenger:
 
     def _welcomed(self, attempt: Attempt, root: bytes) -> list[Event]:
         session = new_session(root, attempt.hello, attempt.own.card, attempt.peer, self._clock.now(), initiator=True)
-        if not self._allowed(session.peer) or not self._enter(session):
+        if not self._allowed(session.peer) or not self._keeper.enter(session, self._clock.now()):
             return []
         self._calls.connected(attempt)
-        replaced = self._replace(session)
+        replaced = self._keeper.replace(session)
         self._send(session.peer, Ready(), Mode.NOTICE, NOTICE_PATIENCE, (Ack,), "", via=session.id)
         return [*replaced, Opened(session.peer, session.purpose, initiator=True)]
 
@@ -404,56 +368,11 @@ class Messenger:
         sealed, root = self._calls.welcome(caller)
         session = new_session(root, hello, caller.own, caller.peer, now, initiator=False)
         session.welcome = sealed
-        if not self._enter(session):
+        if not self._keeper.enter(session, self._clock.now()):
             return False
         self.conversations.remember(hello.hello_id, peer, now)
         self._calls.send_welcome(caller, sealed)
         return True
-
-    def _enter(self, session: Session) -> bool:
-        """Enter a session with its first generation; not yet, if the epoch key it needs has not come."""
-        epoch_key = self.epochs.epoch_key(session.version) if session.mixes else b""
-        if epoch_key is None:
-            return False
-        for other in self.table.with_peer(session.peer):
-            if not other.confirmed:
-                self.table.remove(other, bury=False)
-        self.table.add(session)
-        self.table.add_generation(session, session.version, epoch_key)
-        self._rekey()
-        return True
-
-    # time
-
-    def _rekey(self) -> None:
-        """Give every session a generation for each live version, in order, as far as we hold the epoch keys."""
-        for session in [s for s in self.table.sessions.values() if s.mixes]:
-            for version in sorted(self.epochs.live(self._clock.now())):
-                key = self.epochs.epoch_key(version)
-                if version < session.root_version:
-                    continue
-                if key is None:
-                    break
-                self.table.add_generation(session, version, key)
-
-    def _retire(self) -> list[Event]:
-        """Erase the keys of versions whose grace is over, and sessions nobody ever used."""
-        now = self._clock.now()
-        for session in list(self.table.sessions.values()):
-            if not session.confirmed and now > session.opened_at + CONFIRM_WITHIN:
-                self.table.remove(session, bury=False)
-        gone = self.epochs.retire(now)
-        if not gone:
-            return []
-        live = self.epochs.live(now)
-        for session in list(self.table.sessions.values()):
-            for version in [v for v in session.generations if v not in live]:
-                self.table.drop_generation(session, version)
-            if not session.generations and not session.mixes:
-                self.table.remove(session, bury=False)
-        self.table.exhume(live)
-        self._rekey()
-        return [VersionRetired(version) for version in gone]
 
     def _expire(self, late: list[Pending]) -> list[Event]:
         asked = [pending for pending in late if pending.mode is not Mode.REPLY and pending.context]
@@ -461,9 +380,3 @@ class Messenger:
 
     def _body(self, pending: Pending) -> Any:
         return self._codec.body(self._codec.packet(pending.packet).body)
-
-
-def _is_silent(session: Session, now: float) -> bool:
-    """Too many messages without a word back, or several over a long time; the receiver looks ahead `WINDOW`."""
-    quiet = now - max(session.heard_at, session.opened_at)
-    return session.unheard >= WINDOW // 2 or (session.unheard >= UNHEARD and quiet > SILENCE)

@@ -16,8 +16,8 @@ from quietfleet.session import _handshake as handshake
 from quietfleet.session._calls import announcement
 from quietfleet.session._codec import MAX_BODY, Mode, Packet, encode_body, encode_packet
 from quietfleet.session._conversation import ANSWERS, MEMORY
+from quietfleet.session._keeping import SILENCE, UNHEARD
 from quietfleet.session._ratchet import WINDOW
-from quietfleet.session.messenger import SILENCE, UNHEARD
 from quietfleet.whisper import TOPIC_ENTROPY, seal_symmetric, topic_within
 
 DEEP = b"\x91" * 2000 + b"\xc0"  # an array in an array in an array …
