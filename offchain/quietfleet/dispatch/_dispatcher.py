@@ -38,6 +38,7 @@ from quietfleet.dispatch.messages import (
 
 REMEMBER: Final = 120.0  # seconds for which a lost introduction can be asked for again
 MAX_OFFERS: Final = 8  # open at once, a worker
+LONGEST_OFFER: Final = 7 * 86_400.0  # seconds; pairings end with the offer they rest on
 MAX_SEEKS: Final = 4  # open at once, a worker
 
 
@@ -106,7 +107,7 @@ class Dispatcher:
         known = self._store.offer(worker, offer.offer_id)
         if known is None and self._over(MAX_OFFERS, self._store.offers_of(worker)):
             turn.say(worker, OfferState(offer.offer_id, open=False))
-        elif offer.expires > turn.now and (known is None or known.renewed_by(offer)):
+        elif turn.now < offer.expires <= turn.now + LONGEST_OFFER and (known is None or known.renewed_by(offer)):
             self._list(turn, worker, offer, known)
         else:
             turn.say(worker, OfferState(offer.offer_id, open=known is not None and known.open))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 MONTH = 30 * DAY
 ERASE_EVERY = 10.0  # seconds
+MOST_DEVICES = 256  # of one processor, as long as they have readings here
 JOB_PAUSE = 2.0  # seconds after a failed job
 ENOUGH = 30 * 24  # readings; with fewer, the first model is trained on the history
 PATIENCE = 7 * DAY  # data time between two attempts to beat the champion
@@ -111,6 +112,10 @@ class Gateway:
 
     def _store(self, event: Received, upload: Upload) -> None:
         device = self._veiled(event.peer, upload.device)
+        if not self._has_room(event.peer, device):
+            self._runtime.metrics.count("uploads_refused")
+            self._runtime.messenger.reply(event, Stored(0))
+            return
         rows = timely(upload.rows, self._runtime.data_clock.now(), MONTH)
         new = sum(self._month.append(device, at, fields) for at, fields in rows)
         self._state.set(f"site:{device}", upload.site)
@@ -118,6 +123,20 @@ class Gateway:
         self._runtime.metrics.count("readings_stored", new)
         if len(rows) < len(upload.rows):
             self._runtime.metrics.count("readings_refused", len(upload.rows) - len(rows))
+
+    def _has_room(self, processor: str, device: str) -> bool:
+        """Whether a processor may bring this device: so many at a time, else it could make up a crowd."""
+        name = f"devices:{self._veiled(processor, '')}"
+        known: list[str] = self._state.get(name, [])
+        if device in known:
+            return True
+        if len(known) >= MOST_DEVICES:
+            kept = set(self._month.devices())
+            known = [one for one in known if one in kept]
+        if len(known) >= MOST_DEVICES:
+            return False
+        self._state.set(name, [*known, device])
+        return True
 
     def _erase(self) -> None:
         now = self._runtime.clock.now()

@@ -30,6 +30,7 @@ from quietfleet.dispatch import (
     Terms,
     Withdraw,
 )
+from quietfleet.dispatch._dispatcher import LONGEST_OFFER
 from quietfleet.storage import Database
 
 # introductions
@@ -411,6 +412,12 @@ def test_offer__beyond_the_quota__is_not_listed_but_renewals_are(oracle: Oracle)
     assert oracle.offer("processor", offer_id=renewed, expires=START + 20_000) == [
         ("processor", OfferState(renewed, open=True))
     ]
+
+
+def test_offer__for_longer_than_a_week__is_not_listed(oracle: Oracle) -> None:
+    refused = [("processor", OfferState(id_of("processor"), open=False))]
+    assert oracle.offer("processor", expires=START + LONGEST_OFFER + 1) == refused
+    assert oracle.seek("sensor") == []
 
 
 def test_handle__word_of_the_oracle__is_ignored_and_counted(oracle: Oracle) -> None:

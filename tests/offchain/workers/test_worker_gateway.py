@@ -245,6 +245,17 @@ async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, ga
         assert not [trace for trace in traces if trace in name]
 
 
+async def test_upload__processor_makes_up_a_crowd__refused_beyond_its_share(cloud, gateway, say, monkeypatch):
+    monkeypatch.setattr(module, "MOST_DEVICES", 3)
+    cloud.reach(SUMMER)
+    rows = [(SUMMER, {"temp": 20.0})]
+    answers = [await say("processor-1", Upload(f"device-{number}", SITE, rows)) for number in range(5)]
+    assert answers == [Stored(1)] * 3 + [Stored(0)] * 2
+    assert gateway.metric("uploads_refused") == 2
+    assert await say("processor-1", Upload("device-0", SITE, [(SUMMER - HOUR, {"temp": 20.0})])) == Stored(1)
+    assert await say("processor-2", Upload("device-0", SITE, rows)) == Stored(1), "each has a share of its own"
+
+
 async def test_upload__twice__stored_once(cloud, say):
     cloud.reach(SUMMER + 2 * HOUR)
     rows = [(SUMMER + hour * HOUR, {"temp": 20.0}) for hour in range(3)]
