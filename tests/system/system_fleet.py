@@ -141,8 +141,8 @@ class System:
         return [member.name for member in self.fleet.members.values() if member.kind in kinds]
 
     def processor_of(self, sensor: str) -> str:
-        """The processor a sensor works with, by name."""
-        partner = self.fleet.status(sensor)["processor"]
+        """The processor that answered a sensor last, by name; the journal knows before the status says so."""
+        partner = self.fleet.journal(sensor, "recommendation")[-1].detail["processor"]
         return next(member.name for member in self.fleet.members.values() if member.id == partner)
 
     def sessions(self, name: str) -> set[str]:

@@ -109,6 +109,10 @@ class Scene:
     def processors(self) -> list[str]:
         return [m.name for m in self.fleet.members.values() if m.kind is Kind.PROCESSOR]
 
+    def processor_of(self, sensor: str) -> str:
+        """The processor that answered a sensor last, by name."""
+        return self.name_of(self.last(sensor, "recommendation").detail["processor"])
+
     def name_of(self, worker: str) -> str:
         return next(member.name for member in self.fleet.members.values() if member.id == worker)
 

@@ -20,7 +20,7 @@ SAMPLE: Final = 12  # envelopes recorded before the rotation
 async def switch(scene: Scene) -> None:
     """An owner switches a device off; it does not listen; it is switched on again."""
     device = scene.fleet.members[SWITCHED]
-    processor = scene.name_of(str(scene.fleet.status(SWITCHED)["processor"]))
+    processor = scene.processor_of(SWITCHED)
     begun = time.time()
     scene.owners.disable(SWITCHED)
     await scene.fleet.until(
@@ -160,7 +160,7 @@ def _busiest(scene: Scene) -> tuple[Member, list[str]]:
     """Find the processor most sensors work with, and those sensors."""
     served: dict[str, list[str]] = {}
     for sensor in scene.sensors():
-        served.setdefault(scene.name_of(str(scene.fleet.status(sensor)["processor"])), []).append(sensor)
+        served.setdefault(scene.processor_of(sensor), []).append(sensor)
     name = max(served, key=lambda processor: len(served[processor]))
     return scene.fleet.members[name], served[name]
 
