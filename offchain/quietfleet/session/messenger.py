@@ -69,7 +69,6 @@ class Messenger:
         admit: Callable[[str, str], bool],
     ) -> None:
         self.id = identity.public.id
-        self._identity = identity
         self._codec = codec
         self._registry = registry
         self._metrics = metrics

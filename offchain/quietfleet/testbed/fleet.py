@@ -225,33 +225,21 @@ class Fleet:
 
 def write_readings(path: Path, station: str, since: float, until: float) -> None:
     """Write one station's recording as the CSV a sensor replays."""
-    _write_csv(path, ((at, fields) for at, fields in load_weather()[station] if since <= at < until), {})
+    _write_csv(path, [{"time": at, **fields} for at, fields in load_weather()[station] if since <= at < until])
 
 
 def write_history(path: Path, since: float, until: float) -> None:
     """Write every station's recording as the CSV a gateway trains its first model on."""
-    rows = [
-        (at, fields, name)
-        for name, readings in load_weather().items()
-        for at, fields in readings
-        if since <= at < until
-    ]
+    readings = ((name, at, fields) for name, rows in load_weather().items() for at, fields in rows)
+    _write_csv(path, [{"device": name, "time": at, **fields} for name, at, fields in readings if since <= at < until])
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = dict.fromkeys(name for row in rows for name in row)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["device", "time", *_fields(fields for _, fields, _ in rows)])
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows({"device": name, "time": at, **fields} for at, fields, name in rows)
-
-
-def _write_csv(path: Path, readings: Iterable[tuple[float, dict[str, float]]], extra: dict[str, str]) -> None:
-    rows = list(readings)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*extra, "time", *_fields(fields for _, fields in rows)])
-        writer.writeheader()
-        writer.writerows({**extra, "time": at, **fields} for at, fields in rows)
-
-
-def _fields(rows: Iterable[dict[str, float]]) -> list[str]:
-    return sorted({name for fields in rows for name in fields})
+        writer.writerows(rows)
 
 
 def _process(member: Member) -> subprocess.Popen[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final, Protocol
 from quietfleet.chain.deployment import Deployment
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.types import Kind
+from quietfleet.clock import ReplayClock, SystemClock
 from quietfleet.storage import AuditEntry, AuditLog, Database
 from quietfleet.testbed.fleet import Fleet, Member
 from quietfleet.testbed.probe import snapshot
@@ -101,7 +101,7 @@ class Scene:
         self.screen.tell(name, "fault injected: " + ", ".join(f"{k} {'on' if v else 'off'}" for k, v in faults.items()))
 
     def data_time(self) -> float:
-        return at(FIRST_DAY) + max(0.0, time.time() - self.replay_epoch) * SPEED
+        return ReplayClock(SystemClock(), at(FIRST_DAY), self.replay_epoch, SPEED).now()
 
     def sensors(self) -> list[str]:
         return [m.name for m in self.fleet.members.values() if m.kind is Kind.SENSOR]
