@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check fmt locks clean
+.PHONY: help setup demo test check fmt locks bench-gas verify mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ test: setup ## check the style, then run every test: contracts, off-chain, syste
 	@$(MAKE) --no-print-directory check
 	ape compile --force # Ape does not see that a base contract changed
 	ape test tests/contracts -q
-	ape test tests/contracts/test_gas_ceilings.py -q --network ethereum:local:foundry
+	FOUNDRY_PROFILE=quick forge test
 	pytest -p no:ape_test tests/offchain tests/system
 
 check: setup ## formatting, lint, types, layering
@@ -27,16 +27,29 @@ check: setup ## formatting, lint, types, layering
 	ruff format --check .
 	mypy
 	lint-imports
-	forge fmt --check contracts
+	forge fmt --check contracts tests/forge tests/contracts
 	node_modules/.bin/solhint 'contracts/**/*.sol'
 
 fmt: setup ## format Python and Solidity
 	ruff check --fix --exit-zero .
 	ruff format .
-	forge fmt contracts
+	forge fmt contracts tests/forge tests/contracts
 
 locks: setup ## renew the hash-pinned requirement files from pyproject.toml
 	tools/locks
 
+bench-gas: setup ## what every operation costs, its floor and the field (ARGS="--verbose", "--json", "--update")
+	@python -m bench.gas $(ARGS)
+
+verify: setup ## prove the contracts: fuzz, invariants, symbolic proofs, coverage, static analysis
+	@tools/verify-setup
+	@tools/verify
+
+mutate: setup ## how many changes to the contracts the Foundry suites notice, survivors with reasons
+	python tests/mutation/run.py $(ARGS)
+
+coverage: setup ## lines and branches of the contracts that no test runs
+	@tools/verify coverage
+
 clean: ## remove what setup and runs have made
-	rm -rf .venv node_modules .build .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-verify node_modules .build .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

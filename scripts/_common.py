@@ -1,17 +1,42 @@
-"""What the scripts share: how they report mistakes, and how they reach the fleet of the connected chain."""
+"""What the scripts share: how they reach a deployment, how they report what they did, and how they report mistakes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import update_wrapper
 from pathlib import Path
+from typing import Any
 
 import click
 from ape import accounts, chain, project
-from ape.cli import ConnectedProviderCommand, account_option
+from ape.cli import ConnectedProviderCommand, account_option, network_option
+from ape.logging import logger
 
-from quietfleet.console import Fleet, ServiceVerbs, accounts_at_hand, open_fleet
+from quietfleet.console import Call, Desk, Outbox, Signers, View, accounts_at_hand, open_desk
 from quietfleet.errors import QuietfleetError
 
 signer_option = account_option(prompt=False)  # without it, every account at hand may sign
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=lambda *given: _quiet(given[-1]),
+    help="For programs, without Ape's log.",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show each call and its gas, and send nothing.")
+record_option = click.option(
+    "--record",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Another deployment than the newest of this chain: its file.",
+)
+
+
+def _quiet(wanted: bool) -> bool:
+    if wanted:
+        logger.set_level("ERROR")  # Ape's log goes to standard output
+    return wanted
 
 
 class FleetCommand(ConnectedProviderCommand):
@@ -24,10 +49,49 @@ class FleetCommand(ConnectedProviderCommand):
             raise click.ClickException(str(error)) from error
 
 
+def acting(action: Callable[..., View]) -> Callable[..., None]:
+    """Make a command of what somebody does at a deployment's desk: what was sent is reported, also when it fails."""
+
+    @network_option(required=True)
+    @signer_option
+    @record_option
+    @dry_run_option
+    @json_option
+    def command(account: Any, record: Path | None, *, dry_run: bool, as_json: bool, **given: Any) -> None:
+        outbox, view = outbox_of(account, rehearse=dry_run), None
+        try:
+            view = action(connected(outbox, record), **given)
+        finally:
+            report(outbox.calls, view, dry_run=dry_run, as_json=as_json)
+
+    options = command.__click_params__
+    update_wrapper(command, action).__click_params__ = options + getattr(action, "__click_params__", [])
+    return command
+
+
+def outbox_of(account: Any = None, *, rehearse: bool = False) -> Outbox:
+    """Let that account sign, or any at hand."""
+    return Outbox(Signers(lambda: [account] if account else accounts_at_hand(chain, accounts)), rehearse=rehearse)
+
+
+def connected(outbox: Outbox, record: Path | None = None) -> Desk:
+    """Open the connected chain's newest deployment, or another one."""
+    return open_desk(record or deployments() / f"{chain.chain_id}.json", chain, outbox)
+
+
 def deployments() -> Path:
-    return project.path / "deployments"
+    return Path(project.path) / "deployments"
 
 
-def connected(account: object | None = None) -> tuple[Fleet, ServiceVerbs]:
-    """Fleet and service of the connected chain, signed for by that account or by any at hand."""
-    return open_fleet(deployments(), chain, lambda: [account] if account else accounts_at_hand(chain, accounts))
+def report(calls: list[Call], view: View | None, *, dry_run: bool, as_json: bool) -> None:
+    """Print what was sent, or would be, and what came of it."""
+    if as_json:
+        made = {"dry_run": dry_run, "calls": [asdict(call) for call in calls]}
+        click.echo(json.dumps(made | {"result": view.data if view else None}))
+        return
+    for call in calls:
+        click.echo(call)
+    if dry_run and calls:
+        click.echo("Nothing was sent.")
+    elif view is not None:
+        click.echo(view)

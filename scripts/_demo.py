@@ -16,9 +16,9 @@ from typing import Any
 from ape.logging import logger
 from rich.console import Console
 from rich.table import Table
-from scripts import _deployment
+from scripts import _founding, _parameters, _record
 
-from quietfleet.console import Epoch, open_fleet
+from quietfleet.console import Desk, Epoch, Outbox, Signers, open_desk
 from quietfleet.testbed.anvil import Anvil, free_port, port_is_free
 from quietfleet.testbed.kept import forget, remember, stop_kept
 from quietfleet.testbed.scene import Line, Scene
@@ -42,27 +42,32 @@ class People:
         self._chain = chain
         self._folder = Path(project.path) / "deployments"
 
-    def deploy(self, publisher: str) -> Path:
-        parameters = _deployment.load_parameters(Path(self._project.path) / "scripts/params/default.yaml")
-        owner = self._accounts.test_accounts[0]
-        return _deployment.write(
-            self._folder, _deployment.deploy(self._project, owner, {**parameters, "publisher": publisher})
-        )
+    def deploy(self, *, approver: str) -> Path:
+        given = _parameters.load(Path(self._project.path) / "scripts/params/default.yaml")
+        owner, named = self._accounts.test_accounts[0], given | {"approver": approver}
+        _founding.found(self._project, owner, _parameters.filled(self._project, named, owner.address), self._outbox())
+        return _record.place(self._folder, self._chain.chain_id)
+
+    def appoint(self, publisher: str, gateway: str) -> None:
+        self._open().releases.set_publisher(publisher, gateway)
 
     def name(self, workers: dict[str, str]) -> None:
         (self._folder / f"{self._chain.chain_id}.book.json").write_text(json.dumps({"workers": workers}, indent=2))
 
     def rotate(self, epoch: dict[str, Any], *, lead: int, grace: int) -> None:
-        self._open()[1].rotate(Epoch(**epoch), lead=lead, grace=grace)
+        self._open().service.rotate(Epoch(**epoch), lead=lead, grace=grace)
 
     def disable(self, name: str) -> None:
-        self._open()[0].disable(name)
+        self._open().fleet.disable(name)
 
     def enable(self, name: str) -> None:
-        self._open()[0].enable(name)
+        self._open().fleet.enable(name)
 
-    def _open(self) -> Any:
-        return open_fleet(self._folder, self._chain, lambda: self._accounts.test_accounts)
+    def _open(self) -> Desk:
+        return open_desk(_record.place(self._folder, self._chain.chain_id), self._chain, self._outbox())
+
+    def _outbox(self) -> Outbox:
+        return Outbox(Signers(lambda: self._accounts.test_accounts))
 
 
 def stop(folder: Path, deployments: Path) -> bool:
@@ -85,6 +90,7 @@ def run(
     if not console.is_terminal:
         console.width = WIDTH
     shutil.rmtree(folder, ignore_errors=True)
+    forget(project.path / "deployments", CHAIN)  # what a demonstration that was killed has left
     folder.mkdir(mode=0o700)
     port = PORT if port_is_free(PORT) else free_port()
     anvil = Anvil(port=port, chain_id=CHAIN, block_time=1, accounts=ACCOUNTS, log=folder / "anvil.log")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 from ape import accounts, networks, project
-from scripts import _demo
 
 from quietfleet.errors import QuietfleetError
 
@@ -22,6 +21,8 @@ from quietfleet.errors import QuietfleetError
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def cli(keep: bool, stop: bool, seed: int, svg: Path | None, as_json: bool) -> None:
     """Start a chain and a fleet, tell its story in about a minute, check every line, clean up."""
+    from scripts import _demo  # noqa: PLC0415 - Ape loads every script at every command, and this one imports a fleet
+
     folder = Path(project.path) / ".demo"
     try:
         stopped = _demo.stop(folder, project.path / "deployments")

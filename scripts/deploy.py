@@ -8,22 +8,27 @@ import click
 from ape import project
 from ape.api import AccountAPI, ProviderAPI
 from ape.cli import account_option, network_option
-from scripts import _deployment
-from scripts._common import FleetCommand, deployments
+from scripts import _founding, _parameters, _record
+from scripts._common import FleetCommand, deployments, dry_run_option, json_option, outbox_of, report
 
 
 @click.command(cls=FleetCommand)
 @network_option(required=True)
 @account_option()
 @click.option("--params", default="scripts/params/default.yaml", type=click.Path(path_type=Path), show_default=True)
-@click.option("--replace", is_flag=True, help="Put the new deployment in the place of the one on record.")
-def cli(account: AccountAPI, provider: ProviderAPI, params: Path, replace: bool) -> None:
+@click.option("--new", is_flag=True, help="Deploy another pair; the record of the present one is kept under a number.")
+@dry_run_option
+@json_option
+def cli(account: AccountAPI, provider: ProviderAPI, params: Path, *, new: bool, dry_run: bool, as_json: bool) -> None:
     """Deploy Service and ModelReleases; parameters are checked before anything is sent."""
-    parameters = _deployment.load_parameters(params)
-    if not replace:
-        _deployment.refuse_to_replace(deployments(), provider.chain_id)
-    deployment = _deployment.deploy(project, account, parameters)
-    path = _deployment.write(deployments(), deployment)
-    for name, contract in deployment["contracts"].items():
-        click.echo(f"{name} stands at {contract['address']} since block {contract['block']}")
-    click.echo(f"Written to {path}")
+    parameters = _parameters.filled(project, _parameters.load(params), account.address)
+    if not new:
+        _record.require_free(deployments(), provider.chain_id)
+    outbox, view = outbox_of(account), None
+    try:
+        if dry_run:
+            _founding.rehearse(project, account, parameters, outbox)
+        else:
+            view = _founding.found(project, account, parameters, outbox).service.status()
+    finally:
+        report(outbox.calls, view, dry_run=dry_run, as_json=as_json)

@@ -1,23 +1,19 @@
-"""Enrol a device with the consent it signed: `ape run enrol --consent consent.json --network …`."""
+"""Enrol devices with the consents they signed: `ape run enrol --consent consent.json --network …`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
-from ape.api import AccountAPI
-from ape.cli import network_option
-from scripts._common import FleetCommand, connected, signer_option
+from scripts._common import FleetCommand, acting
 
-from quietfleet.chain.consent import Consent
+from quietfleet.console import Desk, View
 
 
 @click.command(cls=FleetCommand)
-@network_option(required=True)
-@signer_option
-@click.option("--consent", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@acting
+@click.option("--consent", "consents", required=True, multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--name", default="", help="Remember the worker under this name in the address book.")
-def cli(account: AccountAPI | None, consent: Path, name: str) -> None:
-    """Enrol a device for the owner its consent names, and pay the fee."""
-    fleet, _ = connected(account)
-    click.echo(fleet.enrol(Consent.from_json(consent.read_bytes()), name))
+def cli(desk: Desk, consents: tuple[Path, ...], name: str) -> View:
+    """Enrol devices for the owners their consents name, and pay the fees; a folder stands for the files in it."""
+    return desk.fleet.enrol(*consents, name=name)

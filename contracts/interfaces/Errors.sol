@@ -8,3 +8,9 @@ error ZeroAddress();
 
 /// The call asks for what already is; nothing would change and nobody would be told.
 error Unchanged();
+
+/// A batch holds from one to `bound` items.
+error BadBatchSize(uint256 size, uint256 bound);
+
+/// What was signed was valid until `deadline`, in unix seconds.
+error SignatureExpired(uint256 deadline, uint256 time);

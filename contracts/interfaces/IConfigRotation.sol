@@ -3,8 +3,9 @@ pragma solidity ^0.8.30;
 
 /// @title Under which configuration the fleet sends messages
 /// @notice Everything here is public: parameters, addresses, and commitments to keys that travel encrypted elsewhere.
+/// A configuration stands in its event; the contract keeps its digest, and where the event is.
 interface IConfigRotation {
-    /// @notice One configuration, as workers read it.
+    /// @notice One configuration, as its event tells it. Its digest is that of EIP-712: separated by chain and contract.
     /// @param version Counts rotations from 1; 0 means none yet.
     /// @param activeFrom From when it is in force, in unix seconds.
     /// @param grace For how many seconds after `activeFrom` the one before it is accepted still.
@@ -21,7 +22,7 @@ interface IConfigRotation {
         uint32 version;
         uint40 activeFrom;
         uint32 grace;
-        uint64 minPow;
+        uint48 minPow;
         uint32 maxTtl;
         uint32 maxSize;
         address oracle;
@@ -29,7 +30,7 @@ interface IConfigRotation {
         bytes32 epochKeyCommitment;
         bytes32 oracleCardDigest;
         bytes32 gatewayCardDigest;
-        uint64 previousBlock;
+        uint48 previousBlock;
     }
 
     /// @notice What a rotation sets; fields mean what they mean in `Configuration`.
@@ -37,7 +38,7 @@ interface IConfigRotation {
     struct ConfigurationInput {
         uint40 activeFrom;
         uint32 grace;
-        uint64 minPow;
+        uint48 minPow;
         uint32 maxTtl;
         uint32 maxSize;
         address oracle;
@@ -45,6 +46,26 @@ interface IConfigRotation {
         bytes32 epochKeyCommitment;
         bytes32 oracleCardDigest;
         bytes32 gatewayCardDigest;
+    }
+
+    /// @notice What the contract keeps: the newest configuration, and the one that was in force when it was set.
+    /// @param version The newest; 0 means none yet.
+    /// @param activeFrom From when the newest is in force, in unix seconds.
+    /// @param grace For how many seconds after `activeFrom` the one before it is accepted still.
+    /// @param newestBlock The block that holds the event of the newest.
+    /// @param digest Digest of the newest.
+    /// @param previousVersion The one before; 0 means none.
+    /// @param previousBlock The block that holds its event.
+    /// @param previousDigest Its digest.
+    struct Anchor {
+        uint32 version;
+        uint40 activeFrom;
+        uint32 grace;
+        uint48 newestBlock;
+        bytes32 digest;
+        uint32 previousVersion;
+        uint48 previousBlock;
+        bytes32 previousDigest;
     }
 
     /// @notice Emitted when a new configuration is set.
@@ -53,11 +74,17 @@ interface IConfigRotation {
     /// @notice Emitted when the right to rotate passes on.
     event RotatorChanged(address indexed previous, address indexed current);
 
+    /// @notice Emitted when the bounds of the least proof of work change, times 1e9.
+    event PowBoundsChanged(uint256 least, uint256 most);
+
     /// Only the service owner and the rotator rotate.
     error NotRotator(address caller);
 
     /// A configuration starts neither before `earliest` nor after `latest`, in unix seconds.
     error BadActivation(uint256 activeFrom, uint256 earliest, uint256 latest);
+
+    /// The one before is accepted until `until`, in unix seconds, as it was announced; only an emergency cuts it short.
+    error GraceRunning(uint256 until);
 
     /// The grace is too long, in seconds.
     error BadGrace(uint256 grace, uint256 most);
@@ -78,16 +105,33 @@ interface IConfigRotation {
     error GatewayWithoutCard(address gateway, bytes32 gatewayCardDigest);
 
     /// @notice Sets the next configuration; service owner or rotator. A version that still waits for its time is
-    /// replaced, so that the one in force stays readable.
+    /// replaced, and the one in force stays the one before.
     /// @return version The new version, one more than the last.
     function rotate(ConfigurationInput calldata input) external returns (uint32 version);
+
+    /// @notice Sets the next configuration at once, without grace: service owner or rotator. A version that still waits
+    /// for its time is cancelled, and the one in force ends now. `activeFrom` and `grace` must be 0.
+    /// @return version The new version, one more than the last.
+    function rotateAtOnce(ConfigurationInput calldata input) external returns (uint32 version);
 
     /// @notice Passes the right to rotate on; service owner only. Zero means that nobody else may.
     function setRotator(address current) external;
 
+    /// @notice Sets within which bounds a rotation may choose the least proof of work, times 1e9; service owner only.
+    function setPowBounds(uint48 least, uint48 most) external;
+
     /// @notice Who may rotate besides the service owner.
     function rotator() external view returns (address);
 
-    /// @notice All a starting worker needs: the newest configuration, and the one that was in force before it.
-    function configuration() external view returns (Configuration memory latest, Configuration memory previous);
+    /// @notice The bounds of the least proof of work, times 1e9.
+    function powBounds() external view returns (uint256 least, uint256 most);
+
+    /// @notice All a starting worker needs: which configurations there are, and in which blocks to read them.
+    function configuration() external view returns (Anchor memory);
+
+    /// @notice Whether a configuration of that digest is accepted now: in force, or the one before in its grace.
+    function accepts(bytes32 digest) external view returns (bool);
+
+    /// @notice The digest of a configuration on this chain and contract.
+    function digestOf(Configuration memory configuration_) external view returns (bytes32);
 }

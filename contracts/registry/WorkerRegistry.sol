@@ -3,27 +3,26 @@ pragma solidity ^0.8.30;
 
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 
-import {StandingOwner} from "../control/StandingOwner.sol";
-import {Unchanged, ZeroAddress} from "../interfaces/Errors.sol";
+import {BadBatchSize, SignatureExpired, ZeroAddress} from "../interfaces/Errors.sol";
 import {IWorkerRegistry} from "../interfaces/IWorkerRegistry.sol";
+import {Admission} from "./Admission.sol";
+import {ACTIVE, PENDING, WorkerWord, newWorker} from "./WorkerWord.sol";
 
 /// @title The registry of workers
-/// @dev There is no list of workers on chain: the events are the list, which saves two slots an enrolment.
-abstract contract WorkerRegistry is IWorkerRegistry, StandingOwner, EIP712 {
+/// @dev There is no list of workers on chain and no count: the events are the list, which saves three slots an
+/// enrolment.
+abstract contract WorkerRegistry is IWorkerRegistry, Admission, EIP712 {
     /* CONSTANTS */
 
-    /// @notice The most an enrolment may cost, in wei; beyond it the unit was mistaken.
-    uint256 public constant MAX_FEE = 100 ether;
+    /// @notice The most items in one batch: the dearest kind of them stays below the gas limit of one transaction
+    /// (EIP-7825).
+    uint256 internal constant MAX_BATCH = 400;
 
     bytes32 internal constant ENROL_TYPEHASH = keccak256("Enrol(address owner,uint8 kind,uint256 deadline)");
 
     uint8 internal constant LAST_KIND = 5;
-
-    uint8 internal constant ACTIVE = 1;
-    uint8 internal constant SUSPENDED = 2;
-    uint8 internal constant PENDING = 4;
-    uint8 internal constant RETIRED = 8;
 
     /// @dev Byte k holds a bit for each kind that kind k works with. From the right: none, sensor 2 5, processor 1 3 5,
     /// gateway 2 3 5, relay none, oracle 1 2 3.
@@ -31,131 +30,139 @@ abstract contract WorkerRegistry is IWorkerRegistry, StandingOwner, EIP712 {
 
     /* STORAGE */
 
-    mapping(address id => Worker) internal _workers;
-
-    /// @dev Shares its slot with the counter, which every enrolment writes anyway.
-    uint128 private _fee;
-    uint128 private _workerCount;
-
-    /* CONSTRUCTOR */
-
-    constructor(uint256 initialFee) {
-        _setFee(initialFee);
+    /// @dev A struct of one word, so that whoever found a slot can hand it on: finding it anew costs another hash.
+    struct Slot {
+        WorkerWord word;
     }
+
+    mapping(address key => Slot) internal _slots;
 
     /* ENROLMENT */
 
     /// @inheritdoc IWorkerRegistry
-    function enrol(bytes32 x, bytes32 y, uint8 kind, uint256 deadline, bytes calldata signature)
-        external
-        payable
-        returns (address id)
-    {
-        require(block.timestamp <= deadline, ConsentExpired(deadline, block.timestamp));
-        id = _idOf(x, y);
-        bytes32 consent = _hashTypedDataV4(keccak256(abi.encode(ENROL_TYPEHASH, msg.sender, kind, deadline)));
-        address signer = ECDSA.recoverCalldata(consent, signature);
-        require(signer == id, WrongSigner(id, signer));
-        _enrol(id, msg.sender, kind, ACTIVE);
-        emit Enrolled(id, msg.sender, kind, false, x, y, 1);
+    function enrol(Enrolment calldata device) external payable returns (address id) {
+        _admit(1);
+        return _enrolConsenting(device);
+    }
+
+    /// @inheritdoc IWorkerRegistry
+    function enrolBatch(Enrolment[] calldata devices) external payable {
+        _requireBatch(devices.length);
+        _admit(devices.length);
+        for (uint256 i = 0; i < devices.length; ++i) {
+            _enrolConsenting(devices[i]);
+        }
     }
 
     /// @inheritdoc IWorkerRegistry
     function enrolSelf(bytes32 x, bytes32 y, uint8 kind, address owner_) external payable returns (address id) {
-        id = _idOf(x, y);
+        _admit(1);
+        id = _addressOf(x, y);
         require(msg.sender == id, NotTheWorker(msg.sender, id));
         require(owner_ != address(0), ZeroAddress());
         _enrol(id, owner_, kind, PENDING);
-        emit Enrolled(id, owner_, kind, true, x, y, 1);
+        emit EnrolledItself(id, owner_, kind, x, y);
     }
 
     /// @inheritdoc IWorkerRegistry
     function accept(address id) external {
-        Worker memory found = _ownWorker(id);
-        require(found.flags & PENDING != 0, NotPending(id));
-        found.flags ^= PENDING | ACTIVE;
-        emit Accepted(id, msg.sender, _save(id, found));
-    }
-
-    /* SERVICE OWNER */
-
-    /// @inheritdoc IWorkerRegistry
-    function setFee(uint256 current) external onlyOwner {
-        require(current != _fee, Unchanged());
-        _setFee(current);
-    }
-
-    /// @inheritdoc IWorkerRegistry
-    function withdraw(address payable to) external onlyOwner {
-        require(to != address(0), ZeroAddress());
-        uint256 amount = address(this).balance;
-        require(amount != 0, NothingToWithdraw());
-        emit Withdrawn(to, amount);
-        (bool sent,) = to.call{value: amount}("");
-        require(sent, WithdrawalFailed(to));
+        (Slot storage slot, WorkerWord word) = _ownSlot(id);
+        require(word.has(PENDING), NotPending(id));
+        emit Accepted(id, msg.sender, _save(slot, word.toggled(PENDING | ACTIVE)));
     }
 
     /* VIEWS */
 
     /// @inheritdoc IWorkerRegistry
-    function fee() external view returns (uint256) {
-        return _fee;
-    }
-
-    /// @inheritdoc IWorkerRegistry
     function worker(address id) external view returns (Worker memory) {
-        return _workers[id];
+        WorkerWord word = _slots[id].word;
+        if (!word.isWorker()) return Worker(address(0), 0, 0, 0, 0, 0);
+        return Worker(word.holder(), word.since(), word.epoch(), word.sequence(), word.kind(), word.flags());
     }
 
     /// @inheritdoc IWorkerRegistry
-    function workerCount() external view returns (uint256) {
-        return _workerCount;
+    function workerOf(address key) external view returns (address id, uint16 epoch, bool current) {
+        WorkerWord word = _slots[key].word;
+        if (word.isWorker()) return (key, 0, word.epoch() == 0);
+        id = word.holder();
+        epoch = word.epoch();
+        current = word.isAlias() && epoch == _slots[id].word.epoch();
     }
 
     /// @inheritdoc IWorkerRegistry
     function canCooperate(address a, address b) external view returns (bool) {
-        Worker memory one = _workers[a];
-        Worker memory other = _workers[b];
-        return a != b && one.flags == ACTIVE && other.flags == ACTIVE
-            && (PARTNERS >> (uint256(one.kind) * 8 + other.kind)) & 1 != 0;
+        WorkerWord one = _slots[a].word;
+        WorkerWord other = _slots[b].word;
+        return a != b && one.flags() == ACTIVE && other.flags() == ACTIVE
+            && (PARTNERS >> (uint256(one.kind()) << 3 | other.kind())) & 1 != 0;
+    }
+
+    /// @inheritdoc IWorkerRegistry
+    function isUsable(address id, uint8 kind) external view returns (bool) {
+        WorkerWord word = _slots[id].word;
+        return word.flags() == ACTIVE && word.kind() == kind;
     }
 
     /* INTERNAL */
 
     /// @dev The worker, if it is the caller's.
-    function _ownWorker(address id) internal view returns (Worker memory found) {
-        found = _knownWorker(id);
-        require(found.owner == msg.sender, NotWorkerOwner(id, msg.sender));
+    function _ownSlot(address id) internal view returns (Slot storage slot, WorkerWord word) {
+        (slot, word) = _workerSlot(id);
+        require(word.holder() == msg.sender, NotWorkerOwner(id, msg.sender));
     }
 
-    function _knownWorker(address id) internal view returns (Worker memory found) {
-        found = _workers[id];
-        require(found.kind != 0, UnknownWorker(id));
+    function _workerSlot(address id) internal view returns (Slot storage slot, WorkerWord word) {
+        slot = _slots[id];
+        word = slot.word;
+        require(word.isWorker(), UnknownWorker(id));
     }
 
     /// @dev Writes a changed worker back under its next number, which the event of the change carries.
-    function _save(address id, Worker memory changed) internal returns (uint24 sequence) {
-        sequence = ++changed.sequence;
-        _workers[id] = changed;
+    function _save(Slot storage slot, WorkerWord changed) internal returns (uint32) {
+        WorkerWord next = changed.numberedNext();
+        slot.word = next;
+        return next.sequence();
+    }
+
+    /// @dev Requires that the key (x, y) signed the struct, in time; returns its address.
+    function _provenKey(bytes32 x, bytes32 y, bytes32 structHash, uint256 deadline, bytes32 r, bytes32 vs)
+        internal
+        view
+        returns (address key)
+    {
+        require(block.timestamp <= deadline, SignatureExpired(deadline, block.timestamp));
+        key = _addressOf(x, y);
+        address signer = ECDSA.recover(_hashTypedDataV4(structHash), r, vs);
+        require(signer == key, WrongSigner(key, signer));
+    }
+
+    /// @dev Writes the first word of a key nobody has used.
+    function _claim(address key, WorkerWord word) internal {
+        Slot storage slot = _slots[key];
+        require(slot.word.isBlank(), KeyTaken(key));
+        slot.word = word;
+    }
+
+    function _requireBatch(uint256 size) internal pure {
+        require(size != 0 && size <= MAX_BATCH, BadBatchSize(size, MAX_BATCH));
     }
 
     /* PRIVATE */
 
+    function _enrolConsenting(Enrolment calldata device) private returns (address id) {
+        (bytes32 x, bytes32 y, uint8 kind) = (device.x, device.y, device.kind);
+        bytes32 consent = keccak256(abi.encode(ENROL_TYPEHASH, msg.sender, kind, device.deadline));
+        id = _provenKey(x, y, consent, device.deadline, device.r, device.vs);
+        _enrol(id, msg.sender, kind, ACTIVE);
+        emit Enrolled(id, msg.sender, kind, x, y);
+    }
+
     function _enrol(address id, address owner_, uint8 kind, uint8 flags) private {
         require(kind != 0 && kind <= LAST_KIND, BadKind(kind));
-        require(msg.value == _fee, WrongFee(msg.value, _fee));
-        require(_workers[id].kind == 0, AlreadyEnrolled(id));
-        _workers[id] = Worker(owner_, uint40(block.timestamp), 0, 1, kind, flags);
-        ++_workerCount;
+        _claim(id, newWorker(owner_, kind, flags));
     }
 
-    function _setFee(uint256 current) private {
-        require(current <= MAX_FEE, FeeTooHigh(current, MAX_FEE));
-        emit FeeChanged(_fee, current);
-        _fee = uint128(current);
-    }
-
-    function _idOf(bytes32 x, bytes32 y) private pure returns (address) {
-        return address(uint160(uint256(keccak256(abi.encode(x, y)))));
+    function _addressOf(bytes32 x, bytes32 y) private pure returns (address) {
+        return address(uint160(uint256(Hashes.efficientKeccak256(x, y))));
     }
 }

@@ -144,7 +144,29 @@ def prepare_epoch(settings: Path, version: int, *, epoch_key: bool) -> None:
     from quietfleet.workers.epoch import prepare_epoch as prepare  # noqa: PLC0415
 
     chosen, key = _load(settings)
-    click.echo(msgspec.json.encode(prepare(chosen, key, version, epoch_key=epoch_key)).decode())
+    prepared = prepare(chosen, key, passphrase(os.environ), version, epoch_key=epoch_key)
+    click.echo(msgspec.json.encode(prepared).decode())
+
+
+@main.command("prepare-key")
+@SETTINGS
+@click.option(
+    "--valid",
+    type=click.IntRange(min=1),
+    default=7 * 86_400,
+    show_default=True,
+    help="Seconds within which the owner may use the proof.",
+)
+def prepare_key(settings: Path, valid: int) -> None:
+    """Draw this worker's next messaging key; prints its public proof as JSON for `ape run device rotate-key --proof`.
+
+    The key waits beside the present one, in keystore.<epoch>.json, until its owner has put it on chain. Until then the
+    same key is shown again, with a new deadline.
+    """
+    from quietfleet.workers._keys import prepare_key as prepare  # noqa: PLC0415
+
+    chosen, key = _load(settings)
+    click.echo(prepare(chosen, key, passphrase(os.environ), valid).to_json().decode())
 
 
 @main.command()

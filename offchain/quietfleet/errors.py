@@ -13,6 +13,10 @@ class QuietfleetError(Exception):
         sentence = inspect.cleandoc(type(self).__doc__ or "")
         return f"{sentence} ({detail})" if detail else sentence
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows at a prompt: the sentence, instead of a traceback."""
+        return [str(self)]
+
 
 class SettingsError(QuietfleetError):
     """The settings cannot be used: correct the file or variable named here."""
@@ -117,6 +121,10 @@ class ChainDisagreement(ChainError):
 
 class ReplicaGap(ChainError):
     """Events are missing: the endpoint served an incomplete history, and so did the second reading."""
+
+
+class ConfigurationUnproven(ChainError):
+    """The endpoint does not show the configuration whose digest the contract keeps: ask again, or ask another one."""
 
 
 class ConsentInvalid(ChainError):
@@ -240,12 +248,43 @@ class EpochError(QuietfleetError):
     """The epoch cannot be rotated to: ask the oracle for the next one."""
 
 
+class NotEnrolled(QuietfleetError):
+    """The worker is not in the registry, as far as it has read the chain: have it enrolled, and let it run first."""
+
+
+class CallRefused(QuietfleetError):
+    """The contract refuses the call; the detail says why and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownVerb(QuietfleetError, AttributeError):
+    """There is no such verb: dir() of the object lists those it has."""
+
+
+class ProofInvalid(QuietfleetError):
+    """The proof of the new key cannot be used: have the worker prepare it again for this owner and epoch."""
+
+
+class TermsError(QuietfleetError):
+    """The release's file cannot be used: correct it."""
+
+
 class ParametersError(QuietfleetError):
     """The deployment's parameters cannot be used; nothing was sent."""
 
 
 class DeploymentExists(QuietfleetError):
-    """A deployment of this chain is on record already: pass --replace to put a new one in its place."""
+    """A deployment of this chain is on record: pass --new to deploy another and keep the record under a number."""
+
+
+class StaleBuild(QuietfleetError):
+    """The compiled contracts are not what their sources say: run `ape compile --force`; nothing was sent."""
+
+
+class MigrationError(QuietfleetError):
+    """The service cannot be moved like this."""
 
 
 # cli

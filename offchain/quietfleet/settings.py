@@ -59,6 +59,12 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl: Count = 20
 
 
+class KeysSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[keys]`: after how many seconds in use a messaging key is due to be replaced; 0: when its owner says so."""
+
+    rotate_every: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class DataSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[data]`: the clock that readings go by, the same for every worker of a fleet.
 
@@ -106,6 +112,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: WorkerSection
     chain: ChainSection
     network: NetworkSection = NetworkSection()
+    keys: KeysSection = KeysSection()
     data: DataSection = DataSection()
     sensor: SensorSection = SensorSection()
     processor: ProcessorSection = ProcessorSection()

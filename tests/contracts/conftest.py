@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
-from pathlib import Path
 
 import pytest
-from mirrors import FAR, FEE, Device, Kind
+from ape.api import ReceiptAPI
+from mirrors import FEE, FEE_CAP, Device, Kind
+from rollouts import Rollout
+from stand_ins import stand_in
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_debug_logs():
+    """No contract here prints anything; to look for prints, Ape would run every transaction twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReceiptAPI, "show_debug_logs", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +56,72 @@ def rich_device(accounts):
 
 
 @pytest.fixture(scope="session")
+def approver(accounts):
+    return accounts[7]
+
+
+@pytest.fixture(scope="session")
+def operator(accounts):
+    return accounts[8]
+
+
+@pytest.fixture(scope="session")
 def service(project, service_owner, rotator):
-    deployed = service_owner.deploy(project.Service, service_owner, FEE)
+    deployed = service_owner.deploy(project.Service, service_owner, FEE, FEE_CAP)
     deployed.setRotator(rotator, sender=service_owner)
     return deployed
 
 
 @pytest.fixture(scope="session")
-def releases(project, service_owner, publisher):
-    return service_owner.deploy(project.ModelReleases, service_owner, publisher)
+def other_service(project, service_owner):
+    """Another fleet's; it charges nothing."""
+    return service_owner.deploy(project.Service, service_owner, 0, FEE_CAP)
+
+
+@pytest.fixture(scope="session")
+def gateway(other_service, device_owner):
+    """The gateway that trains the models of the other service's fleet."""
+    new = Device.numbered(0)
+    other_service.enrol(new.enrolment(other_service, device_owner, Kind.GATEWAY), sender=device_owner)
+    return new.id
+
+
+@pytest.fixture(scope="session")
+def releases(project, service_owner, other_service, gateway, publisher, approver):
+    deployed = service_owner.deploy(project.ModelReleases, service_owner, other_service, approver)
+    deployed.setPublisher(publisher, gateway, sender=service_owner)
+    return deployed
+
+
+@pytest.fixture
+def rollout(releases, publisher, approver):
+    """A hand on the usual channel."""
+    return Rollout(releases, publisher, approver)
+
+
+@pytest.fixture(scope="session")
+def wallet(service_owner, other_owner):
+    """A contract that acts for `other_owner`."""
+    return service_owner.deploy(stand_in("Wallet"), other_owner)
+
+
+@pytest.fixture(scope="session")
+def probe(service_owner):
+    return service_owner.deploy(stand_in("Probe"))
+
+
+@pytest.fixture
+def ask_at(probe, chain, networks, stranger):
+    """Asks a view at an exact time."""
+
+    def ask(time, view, *arguments):
+        chain.pending_timestamp = time
+        question = view.encode_input(*arguments)
+        (log,) = probe.ask(view.contract, question, sender=stranger).events
+        (answer,) = networks.ethereum.decode_returndata(view.abis[0], bytes(log.answer))
+        return answer
+
+    return ask
 
 
 @pytest.fixture
@@ -71,8 +137,7 @@ def enrol_worker(service, device, device_owner):
 
     def enrol(kind=Kind.SENSOR, owner=device_owner):
         new = device()
-        consent = new.consent(service, owner, kind)
-        service.enrol(*new.point, kind, FAR, consent, sender=owner, value=FEE)
+        service.enrol(new.enrolment(service, owner, kind), sender=owner, value=FEE)
         return new.id
 
     return enrol
@@ -85,11 +150,24 @@ def pending_worker(service, rich_device, device_owner):
     return rich_device.address
 
 
-@pytest.fixture(scope="session")
-def deployment_script():
-    """The logic behind `ape run deploy`; scripts are no package, so it is loaded by its path."""
-    path = Path(__file__).parents[2] / "scripts" / "_deployment.py"
-    spec = spec_from_file_location(path.stem, path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def retired_worker(service, enrol_worker, device_owner):
+    worker = enrol_worker()
+    service.retire(worker, sender=device_owner)
+    return worker
+
+
+@pytest.fixture
+def grant(service, chain, device_owner, operator):
+    """Gives the operator rights upon the workers of `device_owner`, for a day from now."""
+
+    def give(rights):
+        service.setOperator(operator, rights, chain.pending_timestamp + 86_400, sender=device_owner)
+
+    return give
+
+
+@pytest.fixture
+def flags(service):
+    """The flags of these workers."""
+    return lambda *ids: [service.worker(id_).flags for id_ in ids]

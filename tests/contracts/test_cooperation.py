@@ -1,45 +1,39 @@
+"""Who may work with whom follows from both sides alone; nothing about it is stored."""
+
 from __future__ import annotations
 
 from itertools import product
 
 import pytest
-from mirrors import Kind
-
-PAIRS = {
-    frozenset(pair)
-    for pair in [
-        (Kind.SENSOR, Kind.PROCESSOR),
-        (Kind.PROCESSOR, Kind.GATEWAY),
-        (Kind.GATEWAY, Kind.GATEWAY),
-        (Kind.SENSOR, Kind.ORACLE),
-        (Kind.PROCESSOR, Kind.ORACLE),
-        (Kind.GATEWAY, Kind.ORACLE),
-    ]
-}
+from mirrors import Flag, Kind, meet
 
 
-def test_can_cooperate__every_pair_of_kinds__as_the_table_says(service, enrol_worker):
-    ones = {kind: enrol_worker(kind) for kind in Kind}
-    others = {kind: enrol_worker(kind) for kind in Kind}
-    for a, b in product(Kind, Kind):
-        expected = frozenset({a, b}) in PAIRS
-        assert bool(service.canCooperate(ones[a], others[b])) is expected, (a, b)
-        assert bool(service.canCooperate(others[b], ones[a])) is expected, (b, a)
+def test_can_cooperate__any_two_kinds__follows_the_matrix(service, enrol_worker):
+    workers = [(kind, enrol_worker(kind)) for kind in Kind for _ in range(2)]
+    for (kind, a), (other_kind, b) in product(workers, repeat=2):
+        expected = a != b and meet(kind, other_kind)
+        assert bool(service.canCooperate(a, b)) == expected, (kind, other_kind)
 
 
-def test_can_cooperate__with_itself__is_refused(service, enrol_worker):
-    gateway = enrol_worker(Kind.GATEWAY)
-    assert not service.canCooperate(gateway, gateway)
+def test_is_usable__any_kind__is_its_own_alone(service, enrol_worker):
+    for kind in Kind:
+        worker = enrol_worker(kind)
+        assert [number for number in (0, *Kind, 6, 255) if service.isUsable(worker, number)] == [kind]
 
 
-def test_can_cooperate__never_enrolled__is_refused(service, enrol_worker, device):
-    sensor, unknown = enrol_worker(Kind.SENSOR), device().id
-    assert not service.canCooperate(sensor, unknown)
-    assert not service.canCooperate(unknown, sensor)
+def test_is_usable__never_enrolled__never(service, device):
+    unknown = device().id
+    assert not any(service.isUsable(unknown, kind) for kind in (0, *Kind))
+
+
+@pytest.mark.parametrize("unknown_first", [True, False])
+def test_can_cooperate__with_an_unknown__is_refused(unknown_first, service, enrol_worker, device):
+    pair = [device().id, enrol_worker(Kind.ORACLE)]
+    assert not service.canCooperate(*(pair if unknown_first else reversed(pair)))
 
 
 @pytest.mark.parametrize("end", ["off", "suspended", "retired"])
-def test_can_cooperate__one_side_out__is_refused(end, service, enrol_worker, device_owner, service_owner):
+def test_can_cooperate__one_of_them_stops__severs_both_ways(end, service, enrol_worker, device_owner, service_owner):
     sensor, processor = enrol_worker(Kind.SENSOR), enrol_worker(Kind.PROCESSOR)
     assert service.canCooperate(sensor, processor)
     if end == "off":
@@ -59,8 +53,9 @@ def test_can_cooperate__switched_on_again__is_allowed(service, enrol_worker, dev
     assert service.canCooperate(sensor, processor)
 
 
-def test_can_cooperate__not_accepted_yet__is_refused(service, enrol_worker, pending_worker, device_owner):
+def test_can_cooperate__not_accepted_yet__is_refused(service, enrol_worker, pending_worker, device_owner, flags):
     processor = enrol_worker(Kind.PROCESSOR)
     assert not service.canCooperate(pending_worker, processor)
     service.accept(pending_worker, sender=device_owner)
+    assert flags(pending_worker) == [Flag.ACTIVE]
     assert service.canCooperate(pending_worker, processor)

@@ -1,106 +1,161 @@
-"""Any order of publishing, rolling back and revoking, against a plain list."""
+"""Any order of what publishers, the approver and the owner do to a channel, against a plain model of its releases."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import count
 
-import ape
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from mirrors import State
+from machines import ContractMachine, act, run
+from mirrors import FAR, State
+from replay import Head, ReleasesReplay
+from rollouts import CHANNEL, NO_REPORT, manifest, terms, terms_digest
 
-CHANNEL = b"air quality".ljust(32, b"\0")
-sequences = st.integers(0, 8)
-
-
-@dataclass(frozen=True)
-class Expected:
-    manifest: bytes
-    artifact_of: int
+SOAK = 50
+MODELS = range(1, 9)
+SEQUENCES = (0, 0, 0, 0, 1, -1)  # how far from the newest
 
 
-class ReleasesMachine(RuleBasedStateMachine):
-    """The rules; a subclass brings the chain, the contract and the accounts."""
+class ReleasesMachine(ContractMachine):
+    """Everybody here calls what they may; who may not is a matter of other tests."""
 
-    chain = releases = owner = publisher = None
+    publisher = approver = owner = None
 
     def __init__(self):
         super().__init__()
-        self.home = self.chain.snapshot()
-        self.line = []
-        self.revoked = set()
+        self.head, self.known, self.paused = Head(), {}, False
 
-    def teardown(self):
-        self.the_line_is_as_expected()
-        self.chain.restore(self.home)
+    def sequence(self, off):
+        return max(0, self.head.sequence + off)
 
-    def attempt(self, error, call):
-        if error is None:
-            return call()
-        with ape.reverts(getattr(self.releases, error)):
-            call()
-        return None
+    def refusal(self, sequence, *states):
+        """Why an act upon the release of that number fails, or None."""
+        if sequence == 0 or sequence != self.head.sequence:
+            return "NotNewest"
+        return None if self.head.state in states else "WrongState"
 
-    def refusal(self, manifest):
-        """Why this manifest cannot become current, or None."""
-        if manifest in self.revoked:
-            return "RevokedManifest"
-        return "AlreadyCurrent" if self.line and self.line[-1].manifest == manifest else None
+    def move(self, event, **changes):
+        if event is not None:
+            self.head = replace(self.head, **changes)
+            assert tuple(self.contract.head(CHANNEL)) == tuple(vars(self.head).values())
+        return event is not None
 
-    def known(self, sequence):
-        return 0 < sequence <= len(self.line)
+    @property
+    def soaked(self):
+        return self.time + 1 >= self.head.since + self.head.soak
 
-    @rule(number=st.integers(1, 6))
-    def publish(self, number):
-        manifest = bytes([number]) * 32
-        call = lambda: self.releases.publish(CHANNEL, manifest, sender=self.publisher)  # noqa: E731
-        if self.attempt(self.refusal(manifest), call):
-            self.line.append(Expected(manifest, len(self.line) + 1))
+    @act(model=MODELS, waves=(1, 2), soak=(0, SOAK), term=(300, None))
+    def propose(self, model, waves, soak, term):
+        fields = {"waveCount": waves, "soak": soak, "expiresAt": self.time + term if term else FAR}
+        error = "ReleasesPaused" if self.paused else None
+        error = error or ("WrongState" if self.head.state in (State.ROLLING, State.PAUSED) else None)
+        error = error or ("ManifestKnown" if model in self.known else None)
+        event = self.attempt(error, "propose", CHANNEL, terms(model, **fields), sender=self.publisher)
+        fresh = {"state": State.PROPOSED, "wave": 0, "since": 0, **fields}
+        if self.move(event, sequence=self.head.sequence + 1, **fresh):
+            self.known[model] = (self.head.sequence, False, False, terms_digest(terms(model, **fields)))
 
-    @rule(sequence=sequences)
-    def roll_back(self, sequence):
-        target = self.line[sequence - 1] if self.known(sequence) else None
-        error = self.refusal(target.manifest) if target else "UnknownRelease"
-        if self.attempt(error, lambda: self.releases.rollBack(CHANNEL, sequence, sender=self.publisher)):
-            self.line.append(target)
+    @act(8, waves=(1, 2), soak=(0, SOAK), floor=(0, 0, 1))
+    def advance(self, waves, soak, floor):
+        """Takes the step that brings the newest release further: chance alone seldom does."""
+        state = self.head.state
+        if state == State.PROPOSED:
+            self.approve(0)
+        elif state == State.PAUSED:
+            self.resume(0)
+        elif state in (State.APPROVED, State.ROLLING):
+            self.time += self.head.soak
+            self.open_wave(0) if self.head.wave < self.head.waveCount else self.finalise_the_newest(floor)
+        else:
+            self.propose(next(model for model in count(1) if model not in self.known), waves, soak, None)
 
-    @rule(sequence=sequences)
-    def revoke(self, sequence):
-        error = "UnknownRelease"
-        if self.known(sequence):
-            manifest = self.line[sequence - 1].manifest
-            already, current = manifest in self.revoked, manifest == self.line[-1].manifest
-            error = "Unchanged" if already else "StillCurrent" if current else None
-        if self.attempt(error, lambda: self.releases.revoke(CHANNEL, sequence, sender=self.owner)):
-            self.revoked.add(manifest)
+    @act(when=lambda self: self.head.sequence, off=SEQUENCES)
+    def approve(self, off):
+        error = self.refusal(self.sequence(off), State.PROPOSED)
+        event = self.attempt(error, "approve", CHANNEL, self.sequence(off), sender=self.approver)
+        self.move(event, state=State.APPROVED)
 
-    def the_line_is_as_expected(self):
-        """The whole line, looked at once at the end of a run, since nothing ever changes but a revocation."""
-        for sequence, expected in enumerate(self.line, 1):
-            found = self.releases.release(CHANNEL, sequence)
-            state = State.REVOKED if expected.manifest in self.revoked else State.PUBLISHED
-            assert found.manifestHash == expected.manifest
-            assert (found.sequence, found.artifactOf, found.state) == (sequence, expected.artifact_of, state)
+    @act(when=lambda self: self.head.sequence, off=SEQUENCES)
+    def open_wave(self, off):
+        head = self.head
+        error = self.refusal(self.sequence(off), State.APPROVED, State.ROLLING)
+        error = error or (None if self.time < head.expiresAt else "OutsideWindow")
+        error = error or (None if head.wave < head.waveCount else "WrongWave")
+        error = error or (None if head.state == State.APPROVED or self.soaked else "StillSoaking")
+        event = self.attempt(error, "openWave", CHANNEL, self.sequence(off), sender=self.publisher)
+        self.move(event, state=State.ROLLING, wave=head.wave + 1, since=self.time)
 
-    @invariant()
-    def the_current_one_is_the_last_and_never_revoked(self):
-        current = self.releases.current(CHANNEL)
-        assert current.sequence == len(self.line)
-        assert current.state == (State.PUBLISHED if self.line else 0)
+    @act(when=lambda self: self.head.state in (State.ROLLING, State.PAUSED), off=SEQUENCES)
+    def pause(self, off):
+        error = self.refusal(self.sequence(off), State.ROLLING)
+        event = self.attempt(error, "pause", CHANNEL, self.sequence(off), sender=self.owner)
+        self.move(event, state=State.PAUSED)
+
+    @act(when=lambda self: self.head.state in (State.ROLLING, State.PAUSED), off=SEQUENCES)
+    def resume(self, off):
+        error = self.refusal(self.sequence(off), State.PAUSED)
+        event = self.attempt(error, "resume", CHANNEL, self.sequence(off), sender=self.approver)
+        self.move(event, state=State.ROLLING, since=self.time)
+
+    @act(when=lambda self: self.head.state == State.ROLLING, model=MODELS, floor=(0, 0, 1, 2, 4))
+    def finalise(self, model, floor):
+        self.complete(model, floor)
+
+    @act(floor=(0, 0, 1, 2, 4))
+    def finalise_the_newest(self, floor):
+        newest = [model for model, found in self.known.items() if found[0] == self.head.sequence]
+        self.complete(newest[0] if newest else 1, floor)
+
+    def complete(self, model, floor):
+        sequence = self.known.get(model, (0,))[0]
+        head = self.head
+        error = self.refusal(sequence, State.ROLLING)
+        error = error or (None if head.wave == head.waveCount else "WrongWave")
+        error = error or (None if self.soaked else "StillSoaking")
+        error = error or (None if not floor or head.floor <= floor <= sequence else "BadFloor")
+        call = (CHANNEL, manifest(model), floor, NO_REPORT)
+        done = {"state": State.COMPLETED, "completed": sequence, "floor": floor or head.floor}
+        event = self.attempt(error, "finalise", *call, sender=self.publisher)
+        if self.move(event, since=self.time, **done):
+            self.known[model] = (sequence, True, *self.known[model][2:])
+
+    @act(3, when=lambda self: self.head.completed, model=MODELS)
+    def roll_back(self, model):
+        sequence, completed, revoked, digest = self.known.get(model, (0, False, False, bytes(24)))
+        error = None if completed and not revoked and sequence != self.head.sequence else "BadTarget"
+        event = self.attempt(error, "rollBack", CHANNEL, manifest(model), sender=self.approver)
+        following = self.head.sequence + 1
+        whole = Head(following, following, self.head.floor, State.COMPLETED, since=self.time)
+        if self.move(event, **vars(whole)):
+            self.known[model] = (following, completed, revoked, digest)
+
+    @act(model=MODELS)
+    def revoke(self, model):
+        sequence, completed, revoked, digest = self.known.get(model, (0, False, False, bytes(24)))
+        event = self.attempt("Unchanged" if revoked else None, "revoke", CHANNEL, manifest(model), sender=self.owner)
+        floor = max(self.head.floor, sequence + 1 if sequence else 0)
+        newest = sequence and sequence == self.head.sequence
+        if self.move(event, floor=floor, state=State.REVOKED if newest else self.head.state):
+            self.known[model] = (sequence, completed, True, digest)
+
+    @act(paused=(True, False, False))
+    def pause_proposals(self, paused):
+        error = "Unchanged" if paused == self.paused else None
+        if self.attempt(error, "setPaused", paused, sender=self.owner):
+            self.paused = paused
+
+    @act(seconds=(SOAK, 400))
+    def wait(self, seconds):
+        self.time += seconds
+
+    def check(self):
+        replay = ReleasesReplay(self.contract)
+        assert replay.heads.get(CHANNEL, Head()) == self.head
+        assert {key[1]: found for key, found in replay.releases.items()} == {
+            manifest(model): found for model, found in self.known.items()
+        }
+        replay.check()
 
 
-def test_releases__any_order_of_actions__behaves_as_the_model(chain, releases, service_owner, publisher):
-    world = {"chain": chain, "releases": releases, "owner": service_owner, "publisher": publisher}
-    run_state_machine_as_test(
-        type("Machine", (ReleasesMachine,), world),
-        settings=settings(
-            max_examples=5,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def test_releases__any_order_of_acts__behaves_as_the_model(chain, releases, publisher, approver, service_owner):
+    roles = {"publisher": publisher, "approver": approver, "owner": service_owner}
+    run(ReleasesMachine, 8, 30, chain=chain, contract=releases, **roles)

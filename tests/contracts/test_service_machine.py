@@ -1,193 +1,250 @@
-"""Any order of enrolments, switches, transfers and suspensions, against a plain model of what should come of it."""
+"""Any order of what owners, operators, devices and the service do, against a plain model of what comes of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple
 from itertools import combinations
 
-import ape
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from mirrors import FAR, FEE, ZERO, Device, Flag, Kind
+from machines import MOSTLY, ContractMachine, act, run
+from mirrors import DAY, FAR, FEE, FEE_CAP, ZERO, Device, Flag, Kind, Right, meet, take_over
+from replay import ServiceReplay, Worker
 
-DEVICES = [Device.numbered(number) for number in range(3)]
-PARTNERS = {
-    (Kind.SENSOR, Kind.PROCESSOR),
-    (Kind.PROCESSOR, Kind.GATEWAY),
-    (Kind.GATEWAY, Kind.GATEWAY),
-    (Kind.SENSOR, Kind.ORACLE),
-    (Kind.PROCESSOR, Kind.ORACLE),
-    (Kind.GATEWAY, Kind.ORACLE),
-}
-devices = st.sampled_from(DEVICES)
-people = st.integers(0, 1)
+WINDOW = 7 * DAY
+UNSETTLED = ((Flag.RETIRED, "WorkerRetired"), (Flag.PENDING, "WorkerPending"))
+NUMBERS = (1, 2, 3, 0)
+PEOPLE = (0, 1)
+RECIPIENTS = ("other", "other", "owner")
+CALLERS = ("owner",) * 6 + ("operator", "operator", "other", "service")
 
 
-@dataclass
-class Expected:
-    owner: object
-    kind: Kind
-    flags: Flag = Flag.ACTIVE
-    sequence: int = 1
-    offered_to: object = None
+class ServiceMachine(ContractMachine):
+    """Two owners, an operator of either and the service owner act; the first device has ether of its own."""
 
-    def works(self):
-        return self.flags == Flag.ACTIVE
-
-
-class ServiceMachine(RuleBasedStateMachine):
-    """The rules; a subclass brings the chain, the contract and the accounts."""
-
-    chain = service = service_owner = owners = None
+    owners: list = None
+    operator = service_owner = rich_device = None
 
     def __init__(self):
         super().__init__()
-        self.home = self.chain.snapshot()
-        self.workers = {}
-        self.revenue = 0
+        self.devices = [Device.of(self.rich_device), *(Device.numbered(number) for number in range(1, 4))]
+        self.workers, self.keys, self.offers, self.grants = {}, {}, {}, {}
+        self.fee, self.cap, self.announced, self.paused, self.revenue = FEE, FEE_CAP, None, False, 0
 
-    def teardown(self):
-        self.chain.restore(self.home)
+    def prepare(self):
+        """Enrols some workers: an empty registry refuses nearly everything."""
+        for number in (1, 2, 3):
+            self.enrol(number, number % 2, self.random.choice(list(Kind)), itself=False)
 
-    def attempt(self, error, call):
-        """Makes the call, which reverts with the named error or, when there is none, leaves one numbered event."""
-        if error is None:
-            return call()
-        with ape.reverts(getattr(self.service, error)):
-            call()
-        return None
+    def some(self, number):
+        """One of the workers there are; with zero the first device, whether or not it is one."""
+        known = list(self.workers)
+        return known[number % len(known)] if number and known else self.devices[0].id
 
-    def changed(self, receipt, worker):
-        """After a change that should have come through: the next number, in the last event."""
-        if receipt is not None:
-            worker.sequence += 1
-            assert receipt.events[-1].sequence == worker.sequence
-        return receipt is not None
+    def flipped(self, id_, flag, flip):
+        """What to ask of a switch: the other position, or the one it is in."""
+        return bool(self.workers[id_].flags & flag) != flip if id_ in self.workers else flip
 
-    def refusal(self, device, person):
-        """Why the person cannot do an owner's action to a worker at all, or None."""
-        worker = self.workers.get(device.id)
-        if worker is None:
+    def caller(self, id_, who):
+        """The account that plays the part: the worker's owner, the other one, the operator or the service owner."""
+        if who in ("operator", "service"):
+            return self.operator if who == "operator" else self.service_owner
+        first, second = self.owners
+        owns = id_ not in self.workers or self.workers[id_].owner == first.address
+        return first if owns == (who == "owner") else second
+
+    def refusal(self, id_, caller, right=0):
+        """Why the caller cannot do an owner's act to a worker, or None."""
+        if (worker := self.workers.get(id_)) is None:
             return "UnknownWorker"
-        if worker.owner != self.owners[person]:
-            return "NotWorkerOwner"
-        return "WorkerRetired" if Flag.RETIRED in worker.flags else None
+        rights, until = self.grants.get((worker.owner, caller.address), (0, 0))
+        entrusted = rights & right and self.time < until
+        return None if worker.owner == caller.address or entrusted else "NotWorkerOwner"
 
-    @rule(device=devices, person=people, kind=st.sampled_from(Kind))
-    def enrol(self, device, person, kind):
-        owner = self.owners[person]
-        consent = device.consent(self.service, owner, kind)
-        error = "AlreadyEnrolled" if device.id in self.workers else None
-        call = (*device.point, kind, FAR, consent)
-        if self.attempt(error, lambda: self.service.enrol(*call, sender=owner, value=FEE)):
-            self.workers[device.id] = Expected(owner, kind)
-            self.revenue += FEE
+    def unsettled(self, id_):
+        return next((error for flag, error in UNSETTLED if self.workers[id_].flags & flag), None)
 
-    @rule(device=devices, person=people, active=st.booleans())
-    def switch(self, device, person, active):
-        worker = self.workers.get(device.id)
-        error = self.refusal(device, person)
-        if error is None and (Flag.ACTIVE in worker.flags) == active:
+    def settle(self, event, id_, **changes):
+        """After an act that came through: the worker's next number in the event, and the worker as it should be."""
+        if event is not None:
+            worker = self.workers[id_]
+            for name, value in {"sequence": worker.sequence + 1, **changes}.items():
+                setattr(worker, name, value)
+            assert event.sequence == worker.sequence
+            assert tuple(self.contract.worker(id_)) == astuple(worker)
+        return event is not None
+
+    @act(number=NUMBERS, person=PEOPLE, kind=tuple(Kind), itself=(True, False))
+    def enrol(self, number, person, kind, itself):
+        device, owner = self.devices[0 if itself else number], self.owners[person]
+        error = "EnrolmentPaused" if self.paused else "KeyTaken" if device.id in self.keys else None
+        if itself:
+            call, flags = ("enrolSelf", *device.point, kind, owner), Flag.PENDING
+        else:
+            call, flags = ("enrol", device.enrolment(self.contract, owner, kind)), Flag.ACTIVE
+        sender = self.rich_device if itself else owner
+        if self.attempt(error, *call, sender=sender, value=self.fee):
+            self.workers[device.id] = Worker(owner.address, self.time, 0, 1, kind, flags)
+            self.keys[device.id] = (device.id, 0)
+            self.revenue += self.fee
+
+    @act(2, when=lambda self: self.devices[0].id in self.workers, who=CALLERS)
+    def accept(self, who):
+        id_ = self.devices[0].id
+        caller = self.caller(id_, who)
+        error = self.refusal(id_, caller)
+        if not error and not self.workers[id_].flags & Flag.PENDING:
+            error = "NotPending"
+        event = self.attempt(error, "accept", id_, sender=caller)
+        if event:
+            self.settle(event, id_, flags=self.workers[id_].flags ^ (Flag.PENDING | Flag.ACTIVE))
+
+    @act(3, number=NUMBERS, who=CALLERS, flip=MOSTLY)
+    def switch(self, number, who, flip):
+        id_ = self.some(number)
+        caller, active = self.caller(id_, who), self.flipped(id_, Flag.ACTIVE, flip)
+        error = self.refusal(id_, caller, Right.ON if active else Right.OFF) or self.unsettled(id_)
+        if not error and bool(self.workers[id_].flags & Flag.ACTIVE) == active:
             error = "Unchanged"
-        sender = self.owners[person]
-        if self.changed(self.attempt(error, lambda: self.service.setActive(device.id, active, sender=sender)), worker):
-            worker.flags ^= Flag.ACTIVE
+        event = self.attempt(error, "setActive", id_, active, sender=caller)
+        if event:
+            self.settle(event, id_, flags=self.workers[id_].flags ^ Flag.ACTIVE)
 
-    @rule(device=devices, suspended=st.booleans())
-    def suspend(self, device, suspended):
-        worker = self.workers.get(device.id)
-        error = None
-        if worker is None:
-            error = "UnknownWorker"
-        elif Flag.RETIRED in worker.flags:
+    @act(number=NUMBERS, flip=MOSTLY)
+    def suspend(self, number, flip):
+        id_ = self.some(number)
+        suspended = self.flipped(id_, Flag.SUSPENDED, flip)
+        flags = self.workers[id_].flags if id_ in self.workers else 0
+        error = None if id_ in self.workers else "UnknownWorker"
+        if flags & Flag.RETIRED:
             error = "WorkerRetired"
-        elif (Flag.SUSPENDED in worker.flags) == suspended:
+        elif not error and bool(flags & Flag.SUSPENDED) == suspended:
             error = "Unchanged"
-        receipt = self.attempt(
-            error, lambda: self.service.setSuspended(device.id, suspended, sender=self.service_owner)
-        )
-        if self.changed(receipt, worker):
-            worker.flags ^= Flag.SUSPENDED
+        event = self.attempt(error, "setSuspended", id_, suspended, sender=self.service_owner)
+        self.settle(event, id_, flags=flags ^ Flag.SUSPENDED)
 
-    @rule(device=devices, person=people, to=people)
-    def offer(self, device, person, to):
-        worker, receiver = self.workers.get(device.id), self.owners[to]
-        error = self.refusal(device, person)
-        if error is None and receiver in (worker.owner, worker.offered_to):
+    @act(3, number=NUMBERS, key=(None, None, 0, 1, 2, 3), who=CALLERS)
+    def rotate_key(self, number, key, who):
+        """With a new key, or with one that somebody may have had."""
+        id_, key = self.some(number), Device.numbered(len(self.keys) + 10) if key is None else self.devices[key]
+        caller = self.caller(id_, who)
+        error = self.refusal(id_, caller, Right.KEYS) or self.unsettled(id_)
+        error = error or ("KeyTaken" if key.id in self.keys else None)
+        worker = self.workers.get(id_, Worker(ZERO, 0, 0, 0, 0, 0))
+        proof = key.new_key(self.contract, id_, worker.owner, worker.epoch + 1)
+        if self.settle(self.attempt(error, "rotateKey", proof, sender=caller), id_, epoch=worker.epoch + 1):
+            self.keys[key.id] = (id_, worker.epoch)
+
+    @act(2, number=NUMBERS, who=CALLERS, to=RECIPIENTS)
+    def offer(self, number, who, to):
+        id_ = self.some(number)
+        caller, to = self.caller(id_, who), self.caller(id_, to).address
+        error = self.refusal(id_, caller) or self.unsettled(id_)
+        if not error and to in (caller.address, self.offers.get(id_)):
             error = "Unchanged"
-        sender = self.owners[person]
-        if self.attempt(error, lambda: self.service.offerTransfer(device.id, receiver, sender=sender)):
-            worker.offered_to = receiver
+        if self.settle(self.attempt(error, "offerTransfer", id_, to, sender=caller), id_):
+            self.offers[id_] = to
 
-    @rule(device=devices, person=people)
-    def take(self, device, person):
-        worker, sender = self.workers.get(device.id), self.owners[person]
-        error = None if worker and worker.offered_to == sender else "NotOffered"
-        if self.changed(self.attempt(error, lambda: self.service.acceptTransfer(device.id, sender=sender)), worker):
-            worker.owner, worker.offered_to = sender, None
+    @act(when=lambda self: self.offers, who=CALLERS)
+    def cancel_offer(self, who):
+        id_ = next(iter(self.offers))
+        caller = self.caller(id_, who)
+        error = self.refusal(id_, caller)
+        if self.settle(self.attempt(error, "cancelTransfer", id_, sender=caller), id_):
+            del self.offers[id_]
 
-    @rule(device=devices)
-    def pass_on(self, device):
-        """Do a whole transfer: left to chance, offer and acceptance seldom meet."""
-        if worker := self.workers.get(device.id):
-            person = self.owners.index(worker.owner)
-            self.offer(device, person, 1 - person)
-            self.take(device, 1 - person)
+    @act(4, when=lambda self: self.offers, who=("other", "other", "other", "owner", "operator"))
+    def take(self, who):
+        id_ = next(iter(self.offers))
+        caller = self.caller(id_, who)
+        error = None if self.offers.get(id_) == caller.address else "NotOffered"
+        if self.settle(self.attempt(error, "acceptTransfer", id_, sender=caller), id_, owner=caller.address):
+            del self.offers[id_]
 
-    @rule(device=st.just(DEVICES[0]), person=people)  # one device alone: it would soon be the end of them all
-    def retire(self, device, person):
-        worker, sender = self.workers.get(device.id), self.owners[person]
-        error = self.refusal(device, person)
-        if self.changed(self.attempt(error, lambda: self.service.retire(device.id, sender=sender)), worker):
-            worker.flags = (worker.flags & Flag.SUSPENDED) | Flag.RETIRED
-            worker.offered_to = None
+    @act(2, number=NUMBERS, who=CALLERS, to=RECIPIENTS)
+    def pass_on(self, number, who, to):
+        id_ = self.some(number)
+        caller, to = self.caller(id_, who), self.caller(id_, to)
+        error = self.refusal(id_, caller) or self.unsettled(id_) or ("Unchanged" if to == caller else None)
+        sequence = self.workers[id_].sequence if id_ in self.workers else 0
+        agreed = take_over(to, self.contract, id_, caller, sequence)
+        event = self.attempt(error, "transferSigned", id_, to, FAR, agreed, sender=caller)
+        if self.settle(event, id_, owner=to.address):
+            self.offers.pop(id_, None)
 
-    @rule()
-    def withdraw(self):
+    @act(when=lambda self: self.devices[3].id in self.workers, who=CALLERS)
+    def retire(self, who):
+        """Of one device alone: it would soon be the end of them all."""
+        id_ = self.devices[3].id
+        caller = self.caller(id_, who)
+        error = self.refusal(id_, caller)
+        flags = self.workers[id_].flags if id_ in self.workers else 0
+        error = error or ("WorkerRetired" if flags & Flag.RETIRED else None)
+        event = self.attempt(error, "retire", id_, sender=caller)
+        if self.settle(event, id_, flags=flags & Flag.SUSPENDED | Flag.RETIRED):
+            self.offers.pop(id_, None)
+
+    @act(2, person=PEOPLE, rights=range(8))
+    def entrust(self, person, rights):
+        owner, until = self.owners[person], self.time + DAY if rights else 0
+        key = (owner.address, self.operator.address)
+        error = "Unchanged" if (rights, until) == self.grants.get(key, (0, 0)) else None
+        if self.attempt(error, "setOperator", self.operator, rights, until, sender=owner):
+            self.grants[key] = (rights, until)
+
+    @act(what=("announce", "apply", "cancel"), fee=[tenth * FEE for tenth in range(12)])
+    def change_fee(self, what, fee):
+        error, arguments = getattr(self, f"refusal_to_{what}")(fee), [fee] if what == "announce" else []
+        if self.attempt(error, f"{what}Fee", *arguments, sender=self.service_owner):
+            self.fee = self.announced[0] if what == "apply" else self.fee
+            self.announced = (fee, self.time + DAY) if what == "announce" else None
+
+    def refusal_to_announce(self, fee):
+        return "Unchanged" if fee == self.fee else "FeeAboveCap" if fee > self.cap else None
+
+    def refusal_to_cancel(self, _fee):
+        return None if self.announced else "NoFeeAnnounced"
+
+    def refusal_to_apply(self, _fee):
+        if not self.announced:
+            return "NoFeeAnnounced"
+        fee, opens = self.announced
+        inside = opens <= self.time + 1 <= opens + WINDOW
+        return "FeeAboveCap" if inside and fee > self.cap else None if inside else "OutsideFeeWindow"
+
+    @act(cap=range(FEE, 11 * FEE + 1, FEE))
+    def lower_cap(self, cap):
+        error = "Unchanged" if cap == self.cap else None if self.fee <= cap < self.cap else "BadFeeCap"
+        if self.attempt(error, "lowerFeeCap", cap, sender=self.service_owner):
+            self.cap = cap
+
+    @act(flip=MOSTLY)
+    def pause(self, flip):
+        paused = self.paused != flip
+        error = "Unchanged" if paused == self.paused else None
+        if self.attempt(error, "setPaused", paused, sender=self.service_owner):
+            self.paused = paused
+
+    @act(seconds=(3600, DAY, 8 * DAY))
+    def wait_and_withdraw(self, seconds):
+        self.time += seconds
         error = None if self.revenue else "NothingToWithdraw"
-        self.attempt(error, lambda: self.service.withdraw(self.service_owner, sender=self.service_owner))
+        self.attempt(error, "withdraw", self.service_owner, sender=self.service_owner)
         self.revenue = 0
 
-    @invariant()
-    def workers_are_as_expected(self):
-        for id_, expected in self.workers.items():
-            found = self.service.worker(id_)
-            assert (found.owner, found.kind, found.flags, found.sequence) == (
-                expected.owner,
-                expected.kind,
-                expected.flags,
-                expected.sequence,
-            )
-            assert self.service.pendingOwner(id_) == (expected.offered_to or ZERO)
-
-    @invariant()
-    def money_and_count_are_as_expected(self):
-        assert (self.service.balance, self.service.workerCount()) == (self.revenue, len(self.workers))
-
-    @invariant()
-    def cooperation_follows_from_both_sides(self):
+    def check(self):
+        replay = ServiceReplay(self.contract)
+        assert (replay.workers, replay.keys) == (self.workers, self.keys)
+        assert (replay.offers, replay.grants) == (self.offers, self.grants)
+        announced = self.announced or (0, 0)
+        fees = {"fee": self.fee, "cap": self.cap, "announced": announced, "paused": self.paused}
+        assert (replay.fees, self.contract.balance) == (fees, self.revenue)
+        replay.check()
         for (a, one), (b, other) in combinations(self.workers.items(), 2):
-            meet = (one.kind, other.kind) in PARTNERS or (other.kind, one.kind) in PARTNERS
-            assert bool(self.service.canCooperate(a, b)) == (meet and one.works() and other.works())
+            expected = meet(one.kind, other.kind) and one.flags == other.flags == Flag.ACTIVE
+            assert self.contract.canCooperate(a, b) == self.contract.canCooperate(b, a) == expected
 
 
-def test_service__any_order_of_actions__behaves_as_the_model(chain, service, service_owner, device_owner, other_owner):
-    world = {
-        "chain": chain,
-        "service": service,
-        "service_owner": service_owner,
-        "owners": [device_owner, other_owner],
-    }
-    run_state_machine_as_test(
-        type("Machine", (ServiceMachine,), world),
-        settings=settings(
-            max_examples=6,
-            stateful_step_count=20,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def test_service__any_order_of_acts__behaves_as_the_model(
+    chain, service, service_owner, device_owner, other_owner, operator, rich_device
+):
+    roles = {"owners": [device_owner, other_owner], "operator": operator, "service_owner": service_owner}
+    run(ServiceMachine, 8, 35, chain=chain, contract=service, rich_device=rich_device, **roles)

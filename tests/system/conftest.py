@@ -48,9 +48,10 @@ async def _found(system, artifacts):
     anvil = system.anvil
     owner, publisher = anvil.keys()[:2]
     named = PrivateKey.from_bytes(publisher).public.id
-    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, publisher=named)
+    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, approver=named)
     save_deployment(system.fleet.deployment, place)
     system.people()
+    await system.appoint(named)
     system.fleet.start(*system.fleet.members)
     await system.fleet.enrol()
     await system.rotate()

@@ -7,27 +7,33 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from quietfleet.chain.deployment import load_deployment
+from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.service import Rotation, ServiceContract
 from quietfleet.chain.types import Kind
 from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto.keystore import create_keystore
+from quietfleet.errors import TestbedError
 from quietfleet.storage import AuditEntry, AuditLog, Database
 from quietfleet.testbed.anvil import MNEMONIC, Anvil, key_of
 from quietfleet.testbed.fleet import SITE, Fleet, write_history, write_readings
+from quietfleet.workers._keys import prepare_key
 
 DAY = 86_400.0
 SPEED = DAY / 12  # two hours of data a second
 MAX_AGE = 6.0
-WAIT = 45.0  # seconds for anything that should happen; a busy machine needs some of it
-STOP_WITHIN = 8.0
+WAIT = 180.0  # seconds after which nothing will happen any more, on however slow a machine
+STOP_WITHIN = 60.0  # likewise, of a worker that was asked to stop
+LAST = 8  # entries of each journal that tell where it got stuck
+CHATTER = {"readings", "recommendation"}
 START = datetime(2013, 3, 20, tzinfo=UTC).timestamp()
 IGNORED = 'quietfleet_messages_ignored_total{reason="severed"}'
 
@@ -72,6 +78,12 @@ class System:
 
     # what owners do
 
+    async def appoint(self, publisher: str) -> None:
+        """Let an account publish releases for the gateway."""
+        async with self._client() as client:
+            releases = ReleasesContract(client, Wallet(key_of(MNEMONIC, 0), client))
+            await releases.set_publisher(publisher, self.fleet.members["gateway"].id)
+
     async def rotate(self) -> None:
         """Have oracle and gateway draw keys, and put the next configuration on chain."""
         async with self._client() as client:
@@ -98,8 +110,33 @@ class System:
             owner = ServiceContract(client, Wallet(key_of(MNEMONIC, member.owner), client))
             await owner.set_active([member.id], active)
 
-    def fault(self, name: str, **faults: bool) -> None:
-        (self.fleet.members[name].folder / "faults.json").write_text(json.dumps(faults))
+    async def replace_key(self, name: str) -> int:
+        """Have a worker prepare its next messaging key, and its owner put that on chain; return the key's epoch."""
+        member = self.fleet.members[name]
+        proof = prepare_key(member.settings, member.key, self.fleet.passphrase, valid=600)
+        async with self._client() as client:
+            owner = ServiceContract(client, Wallet(key_of(MNEMONIC, member.owner), client))
+            await owner.rotate_keys([proof])
+        return proof.epoch
+
+    @asynccontextmanager
+    async def switched_off(self, name: str) -> AsyncIterator[None]:
+        """A device or service is off meanwhile; on again whatever happens, so that the next test finds it working."""
+        await self.switch(name, active=False)
+        try:
+            yield
+        finally:
+            await self.switch(name, active=True)
+
+    @contextmanager
+    def faulty(self, name: str, **faults: bool) -> Iterator[None]:
+        """A device misbehaves meanwhile."""
+        path = self.fleet.members[name].folder / "faults.json"
+        path.write_text(json.dumps(faults))
+        try:
+            yield
+        finally:
+            path.write_text("{}")
 
     # what a machine may do to a worker
 
@@ -114,7 +151,20 @@ class System:
         return code, time.monotonic() - begun
 
     async def until(self, what: str, holds: Callable[[], bool], within: float = WAIT) -> None:
-        await self.fleet.until(what, holds, within)
+        try:
+            await self.fleet.until(what, holds, within)
+        except TestbedError as error:
+            error.add_note(self.account())
+            raise
+
+    def account(self) -> str:
+        """What every worker last did and says of itself, for whoever reads why a test failed."""
+        lines = [f"at {time.time():.1f}"]
+        for name in self.fleet.members:
+            lines.append(f"{name}: {json.dumps(self.fleet.status(name))}")
+            entries = [entry for entry in self.fleet.journal(name) if entry.kind not in CHATTER]
+            lines += [f"  {entry.at:.1f} {entry.kind} {json.dumps(entry.detail)}" for entry in entries[-LAST:]]
+        return "\n".join(lines)
 
     async def moment(self, longest: float) -> None:
         """Let a random time pass."""
@@ -125,6 +175,9 @@ class System:
 
     def since(self, name: str, kind: str, begun: float) -> list[AuditEntry]:
         return [entry for entry in self.fleet.journal(name, kind) if entry.at >= begun]
+
+    def severed(self, name: str, peer: str, begun: float) -> list[AuditEntry]:
+        return [entry for entry in self.since(name, "severed", begun) if entry.detail["peer"] == peer]
 
     def answers(self, sensor: str, begun: float = 0.0) -> list[AuditEntry]:
         return [entry for entry in self.since(sensor, "recommendation", begun) if entry.detail["rows"]]

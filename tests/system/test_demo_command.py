@@ -12,8 +12,8 @@ from system_fleet import alive
 
 from quietfleet.testbed.anvil import program
 
-UNDER_WAY = 60.0  # seconds, on a busy machine, until ten workers run
-ENDED = 40.0
+UNDER_WAY = 180.0  # seconds, on however slow a machine, until ten workers run
+ENDED = 120.0
 WORKERS = 10
 LOOK = 0.05
 
@@ -39,6 +39,7 @@ def test_help__says_what_it_shows_and_how_to_end_it(project):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt__fleet_under_way__nothing_left_and_no_success(project, number):
+    deployments = set((project / "deployments").iterdir())
     with (project / "out.txt").open("w") as output:
         demo = subprocess.Popen(
             [program("ape"), "run", "demo"], cwd=project, stdout=output, stderr=output, start_new_session=True
@@ -55,7 +56,7 @@ def test_interrupt__fleet_under_way__nothing_left_and_no_success(project, number
             os.killpg(demo.pid, signal.SIGKILL)
             demo.wait()
     assert {pid for pid in started if alive(pid)} == set()
-    assert list((project / "deployments").iterdir()) == []
+    assert set((project / "deployments").iterdir()) == deployments
     assert "Traceback" not in (project / "out.txt").read_text()
 
 

@@ -13,17 +13,19 @@ async def test_chain_out__longer_than_trusted__everyone_stops_and_later_goes_on(
     system = flowing
     talkers = system.named(Kind.ORACLE, Kind.GATEWAY, Kind.PROCESSOR, Kind.SENSOR)
     opened = {s: len(system.fleet.journal(s, "session-open")) for s in system.named(Kind.SENSOR)}
-    system.anvil.stop()
     stopped = time.time()
-    await system.until("everyone notices", lambda: all(system.fleet.status(n)["stale"] for n in talkers))
-    blind = time.time()
-    assert blind - stopped >= MAX_AGE - 2, "nobody stops before the limit"
-    await system.until("a while in the dark", lambda: time.time() >= blind + WATCHED)
-    for sensor in system.named(Kind.SENSOR):
-        assert system.since(sensor, "recommendation", blind + 0.5) == []
-    for processor in system.named(Kind.PROCESSOR):
-        assert system.since(processor, "readings", blind + 0.5) == []
-    system.anvil.start()
+    system.anvil.stop()
+    try:
+        await system.until("everyone notices", lambda: all(system.fleet.status(n)["stale"] for n in talkers))
+        blind = time.time()
+        assert blind - stopped >= MAX_AGE - 2, "nobody stops before the limit"
+        await system.until("a while in the dark", lambda: time.time() >= blind + WATCHED)
+        for sensor in system.named(Kind.SENSOR):
+            assert system.since(sensor, "recommendation", blind + 0.5) == []
+        for processor in system.named(Kind.PROCESSOR):
+            assert system.since(processor, "readings", blind + 0.5) == []
+    finally:
+        system.anvil.start()
     await system.until("everyone sees again", lambda: not any(system.fleet.status(n)["stale"] for n in talkers))
     await system.flowing()
     assert {s: len(system.fleet.journal(s, "session-open")) for s in system.named(Kind.SENSOR)} == opened

@@ -1,4 +1,4 @@
-"""The replica's tables: events by place on the chain, a ring of block hashes, and workers as folded so far."""
+"""The replica's tables: events by place on the chain, a ring of block hashes, and every entity as folded so far."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Final
 
 import msgspec
 
-from quietfleet.chain.events import CONFIGURATION, ChainEvent, decode_event, encode_event
+from quietfleet.chain.channel import Channel
+from quietfleet.chain.events import CONFIGURATION, ChainEvent, KeyRotated, channel_of, decode_event, encode_event
 from quietfleet.chain.fold import State, fold
-from quietfleet.chain.types import Head, WorkerState
+from quietfleet.chain.types import Configurations, Head, WorkerState
+from quietfleet.errors import ReplicaGap
 from quietfleet.storage import Database
 
 STEPS: Final = (
@@ -25,7 +27,20 @@ STEPS: Final = (
         STRICT, WITHOUT ROWID;
     CREATE INDEX chain_workers_by_owner ON chain_workers (owner);
     """,
+    # What was replicated until now is in the words of other contracts: it is read anew, from those that follow them.
+    """
+    DELETE FROM chain_identity;
+    DELETE FROM chain_blocks;
+    DELETE FROM chain_events;
+    DELETE FROM chain_workers;
+    CREATE TABLE chain_lines (subject TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE chain_keys (key TEXT PRIMARY KEY, worker TEXT NOT NULL, epoch INTEGER NOT NULL, block INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE INDEX chain_keys_by_block ON chain_keys (block);
+    """,
 )
+
+_TABLES: Final = ("chain_identity", "chain_blocks", "chain_events", "chain_workers", "chain_lines", "chain_keys")
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -38,6 +53,8 @@ class Located(msgspec.Struct, frozen=True):
 
 
 _worker_decoder = msgspec.json.Decoder(WorkerState)
+_configurations_decoder = msgspec.json.Decoder(Configurations)
+_channel_decoder = msgspec.json.Decoder(Channel)
 
 
 class Journal:
@@ -52,8 +69,8 @@ class Journal:
         with self._database.transaction():
             if self._database.execute("SELECT 1 FROM chain_identity WHERE identity = ?", (identity,)).fetchone():
                 return
-            for table in ("chain_identity", "chain_blocks", "chain_events", "chain_workers"):
-                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - the four names above
+            for table in _TABLES:
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - the names above
             self._database.execute("INSERT INTO chain_identity VALUES (?)", (identity,))
 
     def ring(self) -> list[Head]:
@@ -82,8 +99,9 @@ class Journal:
         return self._database.execute(query, (block,)).fetchall()
 
     def forget_above(self, block: int) -> None:
-        """Delete every event and remembered block above `block`."""
+        """Delete every event, key and remembered block above `block`."""
         self._database.execute("DELETE FROM chain_events WHERE block > ?", (block,))
+        self._database.execute("DELETE FROM chain_keys WHERE block > ?", (block,))
         self._database.execute("DELETE FROM chain_blocks WHERE number > ?", (block,))
 
     def add(self, located: Located) -> bytes:
@@ -93,26 +111,28 @@ class Journal:
             "INSERT INTO chain_events VALUES (?, ?, ?, ?, ?)",
             (located.block, located.index, located.timestamp, located.event.subject, stored),
         )
+        if isinstance(located.event, KeyRotated):
+            self._give(located.event, located.block)
         return stored
+
+    def _give(self, event: KeyRotated, block: int) -> None:
+        """Remember whose key it is; the contract gives a key once."""
+        if self.later_key(event.key) is not None or self.worker(event.key) is not None:
+            raise ReplicaGap(f"{event.key} became {event.id}'s key and was somebody's before")
+        row = (event.key, event.id, event.epoch, block)
+        self._database.execute("INSERT INTO chain_keys VALUES (?, ?, ?, ?)", row)
 
     def events(self, subject: str) -> Iterator[Located]:
         """Yield a subject's events in chain order."""
-        return self._select(subject, "ORDER BY block, log_index")
-
-    def _select(self, subject: str, order: str) -> Iterator[Located]:
-        query = f"SELECT block, log_index, timestamp, event FROM chain_events WHERE subject = ? {order}"  # noqa: S608
-        for block, index, timestamp, stored in self._database.execute(query, (subject,)):
+        query = "SELECT block, log_index, timestamp, event FROM chain_events WHERE subject = ?"
+        for block, index, timestamp, stored in self._database.execute(f"{query} ORDER BY block, log_index", (subject,)):
             yield Located(block, index, timestamp, decode_event(stored))
-
-    def newest(self, subject: str) -> Iterator[Located]:
-        """Yield a subject's events, newest first."""
-        return self._select(subject, "ORDER BY block DESC, log_index DESC")
 
     def state(self, subject: str) -> State:
         """Return a subject's state at the head."""
-        if subject == CONFIGURATION or subject.startswith("channel:"):
-            return self.folded(subject)
-        return self.worker(subject)
+        if subject == CONFIGURATION:
+            return self.configurations()
+        return self.worker(subject) if channel_of(subject) is None else self.channel(subject)
 
     def folded(self, subject: str) -> State:
         """Compute a subject's state from its events alone."""
@@ -130,12 +150,34 @@ class Journal:
         rows = self._database.execute(f"{query} ORDER BY id", (owner, kind))
         return [_worker_decoder.decode(state) for (state,) in rows]
 
+    def later_key(self, key: str) -> tuple[str, int] | None:
+        """Return whose key an address is, and of which epoch, if a worker was given it after its first."""
+        query = "SELECT worker, epoch FROM chain_keys WHERE key = ?"
+        row: tuple[str, int] | None = self._database.execute(query, (key,)).fetchone()
+        return row
+
+    def configurations(self) -> Configurations | None:
+        stored = self._line(CONFIGURATION)
+        return _configurations_decoder.decode(stored) if stored else None
+
+    def channel(self, subject: str) -> Channel | None:
+        stored = self._line(subject)
+        return _channel_decoder.decode(stored) if stored else None
+
     def save(self, subject: str, state: State) -> None:
-        """Keep a worker's folded state; everything else is folded when asked for."""
+        """Keep a folded state, or forget the subject when there is none."""
         if isinstance(state, WorkerState):
             self._database.execute(
                 "INSERT OR REPLACE INTO chain_workers VALUES (?, ?, ?, ?)",
                 (state.id, state.owner, state.kind, msgspec.json.encode(state)),
             )
-        elif state is None:
+        elif state is not None:
+            row = (subject, msgspec.json.encode(state))
+            self._database.execute("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", row)
+        else:
             self._database.execute("DELETE FROM chain_workers WHERE id = ?", (subject,))
+            self._database.execute("DELETE FROM chain_lines WHERE subject = ?", (subject,))
+
+    def _line(self, subject: str) -> bytes | None:
+        row = self._database.execute("SELECT state FROM chain_lines WHERE subject = ?", (subject,)).fetchone()
+        return bytes(row[0]) if row else None

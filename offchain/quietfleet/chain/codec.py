@@ -7,6 +7,7 @@ from typing import Any
 
 from quietfleet.chain import events
 from quietfleet.chain.abi import Abi, EventDecoder
+from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.deployment import ContractRecord, Deployment
 from quietfleet.chain.source import RawLog
 from quietfleet.chain.types import Configuration, Kind
@@ -18,11 +19,12 @@ POW_SCALE = 1e9
 """The contract keeps proof of work as an integer: its value times this."""
 
 
-def _enrolled(a: Arguments) -> events.Enrolled:
-    public_key = a["x"] + a["y"]
-    if checksum_address(keccak256(public_key)[12:]) != a["id"]:
-        raise AbiError(f"{a['id']} is not the address of the key it enrolled with")
-    return events.Enrolled(a["id"], a["owner"], _kind(a["kind"]), a["pending"], public_key, a["sequence"])
+def _public_key(a: Arguments, address: str) -> bytes:
+    """Return the key x and y of an event, which has to be that of the address it names."""
+    public_key: bytes = a["x"] + a["y"]
+    if checksum_address(keccak256(public_key)[12:]) != address:
+        raise AbiError(f"{address} is not the address of the key it came with")
+    return public_key
 
 
 def _kind(number: int) -> Kind:
@@ -32,8 +34,15 @@ def _kind(number: int) -> Kind:
         raise AbiError(f"unknown kind {number}") from error
 
 
-def configuration_from(a: Arguments) -> Configuration:
-    """Read the contract's `Configuration` struct."""
+def _enrolment(a: Arguments) -> tuple[str, str, Kind, bytes]:
+    return a["id"], a["owner"], _kind(a["kind"]), _public_key(a, a["id"])
+
+
+def _key_rotated(a: Arguments) -> events.KeyRotated:
+    return events.KeyRotated(a["id"], a["key"], _public_key(a, a["key"]), a["epoch"], a["sequence"])
+
+
+def _configuration(a: Arguments) -> Configuration:
     return Configuration(
         version=a["version"],
         active_from=a["activeFrom"],
@@ -46,28 +55,58 @@ def configuration_from(a: Arguments) -> Configuration:
         epoch_key_commitment=a["epochKeyCommitment"],
         oracle_card_digest=a["oracleCardDigest"],
         gateway_card_digest=a["gatewayCardDigest"],
+        previous_block=a["previousBlock"],
     )
 
 
-_SERVICE: dict[str, Callable[[Arguments], events.ChainEvent]] = {
-    "Enrolled": _enrolled,
+def _terms(a: Arguments) -> Terms:
+    return Terms(
+        manifest_hash=a["manifestHash"],
+        group_root=a["groupRoot"],
+        gate_hash=a["gateHash"],
+        not_before=a["notBefore"],
+        expires_at=a["expiresAt"],
+        soak=a["soak"],
+        wave_count=a["waveCount"],
+    )
+
+
+def _report(a: Arguments) -> Report:
+    return Report(a["succeeded"], a["failed"], a["silent"], a["reportRoot"])
+
+
+_Builders = dict[str, Callable[[Arguments], events.ChainEvent]]
+
+_SERVICE: _Builders = {
+    "Enrolled": lambda a: events.Enrolled(*_enrolment(a)),
+    "EnrolledItself": lambda a: events.EnrolledItself(*_enrolment(a)),
     "Accepted": lambda a: events.Accepted(a["id"], a["owner"], a["sequence"]),
-    "ActiveChanged": lambda a: events.ActiveChanged(a["id"], a["owner"], a["active"], a["sequence"]),
+    "ActiveChanged": lambda a: events.ActiveChanged(a["id"], a["by"], a["active"], a["sequence"]),
     "SuspendedChanged": lambda a: events.SuspendedChanged(a["id"], a["suspended"], a["sequence"]),
+    "KeyRotated": _key_rotated,
+    "TransferOffered": lambda a: events.TransferOffered(a["id"], a["to"], a["sequence"]),
+    "TransferCancelled": lambda a: events.TransferCancelled(a["id"], a["sequence"]),
     "OwnerChanged": lambda a: events.OwnerChanged(a["id"], a["from"], a["to"], a["sequence"]),
     "Retired": lambda a: events.Retired(a["id"], a["owner"], a["sequence"]),
-    "ConfigurationRotated": lambda a: events.ConfigurationRotated(configuration_from(a["configuration"])),
+    "ConfigurationRotated": lambda a: events.ConfigurationRotated(_configuration(a["configuration"])),
 }
-_RELEASES: dict[str, Callable[[Arguments], events.ChainEvent]] = {
-    "ReleasePublished": lambda a: events.ReleasePublished(a["channel"], a["sequence"], a["manifestHash"]),
-    "RolledBack": lambda a: events.RolledBack(a["channel"], a["sequence"], a["target"], a["manifestHash"]),
-    "ReleaseRevoked": lambda a: events.ReleaseRevoked(a["channel"], a["sequence"]),
+_RELEASES: _Builders = {
+    "ReleaseProposed": lambda a: events.ReleaseProposed(a["channel"], a["sequence"], _terms(a["terms"])),
+    "ReleaseApproved": lambda a: events.ReleaseApproved(a["channel"], a["sequence"], a["by"]),
+    "WaveOpened": lambda a: events.WaveOpened(a["channel"], a["sequence"], a["wave"]),
+    "RolloutPaused": lambda a: events.RolloutPaused(a["channel"], a["sequence"], a["by"]),
+    "RolloutResumed": lambda a: events.RolloutResumed(a["channel"], a["sequence"], a["by"]),
+    "ReleaseFinalised": lambda a: events.ReleaseFinalised(
+        a["channel"], a["sequence"], a["floor"], _report(a["report"])
+    ),
+    "RolledBack": lambda a: events.RolledBack(a["channel"], a["sequence"], a["manifestHash"], a["target"]),
+    "ReleaseRevoked": lambda a: events.ReleaseRevoked(a["channel"], a["sequence"], a["manifestHash"], a["floor"]),
 }
 
 _Table = dict[bytes, tuple[EventDecoder, Callable[[Arguments], events.ChainEvent] | None]]
 
 
-def _table(record: ContractRecord, builders: dict[str, Callable[[Arguments], events.ChainEvent]]) -> _Table:
+def _table(record: ContractRecord, builders: _Builders) -> _Table:
     known = Abi(record.abi).events
     missing = builders.keys() - {decoder.name for decoder in known.values()}
     if missing:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import PrivateKey, PublicKey, recover
 from quietfleet.crypto.consent import consent_digest
+from quietfleet.crypto.eip712 import compact, ethereum_signature
 from quietfleet.errors import ConsentInvalid, CryptoError
-
-_ETHEREUM_V = 27
 
 
 class _Wire(msgspec.Struct):
@@ -35,8 +34,7 @@ class Consent(msgspec.Struct, frozen=True):
     def sign(cls, key: PrivateKey, chain_id: int, contract: str, *, owner: str, kind: Kind, deadline: int) -> Self:
         """Sign with the device's messaging key, for this owner, kind, chain and contract alone."""
         signature = key.sign(consent_digest(chain_id, contract, owner, kind, deadline))
-        ethereum = signature[:64] + bytes([signature[64] % _ETHEREUM_V + _ETHEREUM_V])
-        return cls(key.public.to_bytes(), kind, owner, deadline, ethereum)
+        return cls(key.public.to_bytes(), kind, owner, deadline, ethereum_signature(signature))
 
     @property
     def id(self) -> str:
@@ -45,6 +43,11 @@ class Consent(msgspec.Struct, frozen=True):
             return PublicKey.from_bytes(self.public_key).id
         except CryptoError as error:
             raise ConsentInvalid(str(error)) from error
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The contract's `Enrolment`."""
+        return (*_halves(self.public_key), int(self.kind), self.deadline, *_halves(compact(self.signature)))
 
     def check(self, chain_id: int, contract: str, now: float) -> None:
         """Raise ConsentInvalid if the contract would refuse it: another signer, or past its deadline."""
@@ -72,6 +75,10 @@ class Consent(msgspec.Struct, frozen=True):
             return cls(_bytes(wire.public_key), wire.kind, wire.owner, wire.deadline, _bytes(wire.signature))
         except (msgspec.MsgspecError, ValueError) as error:
             raise ConsentInvalid(str(error)) from error
+
+
+def _halves(value: bytes) -> tuple[bytes, bytes]:
+    return value[:32], value[32:]
 
 
 def _hex(value: bytes) -> str:

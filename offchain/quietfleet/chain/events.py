@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
+from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.types import Configuration, Kind
 
 
@@ -12,8 +15,8 @@ class Event(msgspec.Struct, frozen=True, tag_field="event"):
 
     @property
     def subject(self) -> str:
-        """The entity whose state this event moves; empty if it moves none that is kept."""
-        return ""
+        """The entity whose state this event moves."""
+        raise NotImplementedError
 
 
 class _WorkerEvent(Event, frozen=True):
@@ -25,14 +28,19 @@ class _WorkerEvent(Event, frozen=True):
         return self.id
 
 
-class Enrolled(_WorkerEvent, frozen=True, tag=True):
-    """A device joined; `public_key` is x and y of its messaging key, 64 bytes."""
-
+class _Enrolment(_WorkerEvent, frozen=True):
     owner: str
     kind: Kind
-    pending: bool
     public_key: bytes
-    sequence: int
+    sequence: ClassVar[int] = 1  # a worker's first event, which is why it does not carry it
+
+
+class Enrolled(_Enrolment, frozen=True, tag=True):
+    """A device joined with its consent; `public_key` is x and y of its messaging key, 64 bytes."""
+
+
+class EnrolledItself(_Enrolment, frozen=True, tag=True):
+    """A device joined by itself and waits for the owner it named."""
 
 
 class Accepted(_WorkerEvent, frozen=True, tag=True):
@@ -43,9 +51,9 @@ class Accepted(_WorkerEvent, frozen=True, tag=True):
 
 
 class ActiveChanged(_WorkerEvent, frozen=True, tag=True):
-    """The device's owner switched it on or off."""
+    """The device's owner, or an operator of the owner's, switched it on or off."""
 
-    owner: str
+    by: str
     active: bool
     sequence: int
 
@@ -57,8 +65,30 @@ class SuspendedChanged(_WorkerEvent, frozen=True, tag=True):
     sequence: int
 
 
+class KeyRotated(_WorkerEvent, frozen=True, tag=True):
+    """A device's messaging key was replaced; `key` is the address of `public_key` (x and y, 64 bytes)."""
+
+    key: str
+    public_key: bytes
+    epoch: int
+    sequence: int
+
+
+class TransferOffered(_WorkerEvent, frozen=True, tag=True):
+    """A device is offered to another owner, in place of an earlier offer."""
+
+    to: str
+    sequence: int
+
+
+class TransferCancelled(_WorkerEvent, frozen=True, tag=True):
+    """The offer of a device was taken back."""
+
+    sequence: int
+
+
 class OwnerChanged(_WorkerEvent, frozen=True, tag=True):
-    """A device has a new owner."""
+    """A device has a new owner; an offer of it ends."""
 
     previous: str
     current: str
@@ -66,7 +96,7 @@ class OwnerChanged(_WorkerEvent, frozen=True, tag=True):
 
 
 class Retired(_WorkerEvent, frozen=True, tag=True):
-    """A device left for good."""
+    """A device left for good; an offer of it ends."""
 
     owner: str
     sequence: int
@@ -93,33 +123,93 @@ class _ReleaseEvent(Event, frozen=True):
         return channel_subject(self.channel)
 
 
-class ReleasePublished(_ReleaseEvent, frozen=True, tag=True):
-    """A new model release."""
+class ReleaseProposed(_ReleaseEvent, frozen=True, tag=True):
+    """A new model release was proposed, in place of one of which no wave was opened."""
 
-    manifest_hash: bytes
+    terms: Terms
+
+
+class ReleaseApproved(_ReleaseEvent, frozen=True, tag=True):
+    """The proposed release was approved."""
+
+    by: str
+
+
+class WaveOpened(_ReleaseEvent, frozen=True, tag=True):
+    """The release is open to one more wave of devices."""
+
+    wave: int
+
+
+class RolloutPaused(_ReleaseEvent, frozen=True, tag=True):
+    """Nobody else takes the release up for now."""
+
+    by: str
+
+
+class RolloutResumed(_ReleaseEvent, frozen=True, tag=True):
+    """The paused rollout goes on."""
+
+    by: str
+
+
+class ReleaseFinalised(_ReleaseEvent, frozen=True, tag=True):
+    """The release reached the whole fleet; from now on nobody takes up less than `floor`."""
+
+    floor: int
+    report: Report
 
 
 class RolledBack(_ReleaseEvent, frozen=True, tag=True):
-    """An older release was issued again under a new sequence."""
+    """A manifest that once reached the whole fleet, as number `target`, is back under a new number."""
 
-    target: int
     manifest_hash: bytes
+    target: int
 
 
 class ReleaseRevoked(_ReleaseEvent, frozen=True, tag=True):
-    """A release may never be used again."""
+    """A manifest may never be used again; `sequence` is its newest number, 0 if it was never proposed here."""
+
+    manifest_hash: bytes
+    floor: int
 
 
-WorkerEvent = Enrolled | Accepted | ActiveChanged | SuspendedChanged | OwnerChanged | Retired
-ReleaseEvent = ReleasePublished | RolledBack | ReleaseRevoked
+WorkerEvent = (
+    Enrolled
+    | EnrolledItself
+    | Accepted
+    | ActiveChanged
+    | SuspendedChanged
+    | KeyRotated
+    | TransferOffered
+    | TransferCancelled
+    | OwnerChanged
+    | Retired
+)
+ReleaseEvent = (
+    ReleaseProposed
+    | ReleaseApproved
+    | WaveOpened
+    | RolloutPaused
+    | RolloutResumed
+    | ReleaseFinalised
+    | RolledBack
+    | ReleaseRevoked
+)
 ChainEvent = WorkerEvent | ConfigurationRotated | ReleaseEvent
 
 CONFIGURATION = "configuration"
+_CHANNEL = "channel:"
 
 
 def channel_subject(channel: bytes) -> str:
     """Name the entity a release channel is."""
-    return f"channel:{channel.hex()}"
+    return f"{_CHANNEL}{channel.hex()}"
+
+
+def channel_of(subject: str) -> bytes | None:
+    """Return the release channel of that name; None if it names something else."""
+    return bytes.fromhex(subject.removeprefix(_CHANNEL)) if subject.startswith(_CHANNEL) else None
 
 
 _decoder: msgspec.json.Decoder[ChainEvent] = msgspec.json.Decoder(ChainEvent)

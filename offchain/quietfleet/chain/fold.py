@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import msgspec
 
 from quietfleet.chain import events
-from quietfleet.chain.types import Configuration, Release, ReleaseState, WorkerState
+from quietfleet.chain.channel import Channel, ChannelHead, Release, ReleaseState, Terms
+from quietfleet.chain.types import Configuration, Configurations, WorkerState
 from quietfleet.errors import ReplicaGap
 
-Book = tuple[Release, ...]
-"""Every release of a channel, by sequence; the last one is current."""
+State = WorkerState | Configurations | Channel | None
 
-State = WorkerState | Configuration | Book | None
+_replace = msgspec.structs.replace
 
 
 def fold(state: State, event: events.ChainEvent, timestamp: int) -> State:
     """Return the entity's state after `event` in a block of that time; ReplicaGap if an event before it is missing."""
     if isinstance(event, events.ConfigurationRotated):
-        assert state is None or isinstance(state, Configuration)
-        return _rotated(state, event.configuration)
+        assert state is None or isinstance(state, Configurations)
+        return _rotated(state, event.configuration, timestamp)
     if isinstance(event, events.ReleaseEvent):
-        assert state is None or isinstance(state, tuple)
-        return _released(state or (), event, timestamp)
+        assert state is None or isinstance(state, Channel)
+        return _released(state or Channel(event.channel), event, timestamp)
     assert state is None or isinstance(state, WorkerState)
     return _worker(state, event, timestamp)
 
 
 def _worker(state: WorkerState | None, event: events.WorkerEvent, timestamp: int) -> WorkerState:
     _expect(event.id, event.sequence, state.sequence + 1 if state else 1)
-    if isinstance(event, events.Enrolled):
-        return WorkerState(
-            id=event.id,
-            owner=event.owner,
-            kind=event.kind,
-            epoch=0,
-            sequence=event.sequence,
-            since=timestamp,
-            active=not event.pending,
-            suspended=False,
-            pending=event.pending,
-            retired=False,
-        )
+    if isinstance(event, events.Enrolled | events.EnrolledItself):
+        return _enrolled(event, timestamp, pending=isinstance(event, events.EnrolledItself))
     if state is None:
         raise ReplicaGap(f"{event.id} was never enrolled")
-    return msgspec.structs.replace(state, sequence=event.sequence, **_moved(event))
+    if isinstance(event, events.KeyRotated):
+        _expect(f"{event.id}'s key", event.epoch, state.epoch + 1)
+    return _replace(state, sequence=event.sequence, **_moved(event))
 
 
-def _moved(event: events.WorkerEvent) -> dict[str, object]:
+def _enrolled(event: events.Enrolled | events.EnrolledItself, timestamp: int, *, pending: bool) -> WorkerState:
+    return WorkerState(
+        id=event.id,
+        owner=event.owner,
+        kind=event.kind,
+        epoch=0,
+        sequence=event.sequence,
+        since=timestamp,
+        active=not pending,
+        suspended=False,
+        pending=pending,
+        retired=False,
+        key=event.id,
+        public_key=event.public_key,
+    )
+
+
+def _moved(event: events.WorkerEvent) -> dict[str, Any]:  # noqa: PLR0911 - one line an event
     match event:
         case events.Accepted():
             return {"pending": False, "active": True}
@@ -54,40 +65,103 @@ def _moved(event: events.WorkerEvent) -> dict[str, object]:
             return {"active": active}
         case events.SuspendedChanged(suspended=suspended):
             return {"suspended": suspended}
+        case events.KeyRotated(key=key, public_key=public_key, epoch=epoch):
+            return {"key": key, "public_key": public_key, "epoch": epoch}
+        case events.TransferOffered(to=to):
+            return {"offered_to": to}
+        case events.TransferCancelled():
+            return {"offered_to": None}
         case events.OwnerChanged(current=owner):
-            return {"owner": owner}
+            return {"owner": owner, "offered_to": None}
         case _:
-            return {"retired": True, "active": False, "pending": False}
+            return {"retired": True, "active": False, "pending": False, "offered_to": None}
 
 
-def _rotated(latest: Configuration | None, configuration: Configuration) -> Configuration:
-    _expect("configuration", configuration.version, latest.version + 1 if latest else 1)
-    return configuration
+def _rotated(state: Configurations | None, configuration: Configuration, timestamp: int) -> Configurations:
+    """Continue the line as the contract does: one that still waits is replaced, and the one in force stays previous."""
+    _expect("configuration", configuration.version, state.latest.version + 1 if state else 1)
+    if state is None:
+        return Configurations(configuration)
+    known = (one for one in (state.latest, state.previous) if one is not None)
+    kept = next((one.epoch for one in known if configuration.shares_keys(one)), 0)
+    waits = state.latest.active_from > timestamp
+    return Configurations(_replace(configuration, keys_from=kept), state.previous if waits else state.latest)
 
 
-def _released(book: Book, event: events.ReleaseEvent, timestamp: int) -> Book:
-    if isinstance(event, events.ReleaseRevoked):
-        revoked = _known(book, event.channel, event.sequence).manifest_hash
-        return tuple(_without(revoked, release) for release in book)
-    _expect(event.channel.hex(), event.sequence, len(book) + 1)
-    artefact = event.sequence
-    if isinstance(event, events.RolledBack):
-        artefact = _known(book, event.channel, event.target).artefact_of
-    published = ReleaseState.PUBLISHED
-    return (*book, Release(event.channel, event.sequence, timestamp, event.manifest_hash, artefact, published))
+def _released(book: Channel, event: events.ReleaseEvent, timestamp: int) -> Channel:
+    match event:
+        case events.ReleaseProposed(terms=terms):
+            return _proposed(book, event.sequence, terms, timestamp)
+        case events.RolledBack(target=target):
+            return _rolled_back(book, event, target, timestamp)
+        case events.ReleaseRevoked(manifest_hash=manifest, floor=floor):
+            return _revoked(book, event.sequence, manifest, floor)
+        case _:
+            return _advanced(book, event, timestamp)
 
 
-def _without(manifest_hash: bytes, release: Release) -> Release:
-    """Mark a release revoked if it is of that manifest: all that share one go together."""
-    if release.manifest_hash != manifest_hash:
-        return release
-    return msgspec.structs.replace(release, state=ReleaseState.REVOKED)
+def _advanced(book: Channel, event: events.ReleaseEvent, timestamp: int) -> Channel:
+    """Move the newest release one step on."""
+    state = ReleaseState
+    match event:
+        case events.ReleaseApproved():
+            return _to(book, event, {state.PROPOSED}, state=state.APPROVED)
+        case events.WaveOpened(wave=wave):
+            _expect(f"wave of {book.name.hex()}", wave, book.head.wave + 1)
+            return _to(book, event, {state.APPROVED, state.ROLLING}, state=state.ROLLING, wave=wave, since=timestamp)
+        case events.RolloutPaused():
+            return _to(book, event, {state.ROLLING}, state=state.PAUSED)
+        case events.RolloutResumed():
+            return _to(book, event, {state.PAUSED}, state=state.ROLLING, since=timestamp)
+        case events.ReleaseFinalised(sequence=number, floor=floor):
+            _expect(f"wave of {book.name.hex()}", book.head.wave, book.head.wave_count)
+            reached = {"state": state.COMPLETED, "completed": number, "floor": floor, "since": timestamp}
+            return _replace(_to(book, event, {state.ROLLING}, **reached), completed=book.completed | {number})
+        case _:
+            raise AssertionError(event)
 
 
-def _known(book: Book, channel: bytes, sequence: int) -> Release:
-    if not 1 <= sequence <= len(book):
-        raise ReplicaGap(f"release {sequence} of channel {channel.hex()} was never published")
-    return book[sequence - 1]
+def _to(book: Channel, event: events.ReleaseEvent, states: Collection[ReleaseState], **changes: Any) -> Channel:
+    if book.head.sequence != event.sequence or book.head.state not in states:
+        raise ReplicaGap(f"{type(event).__name__} of release {event.sequence} where {book.head} stands")
+    return _replace(book, head=_replace(book.head, **changes))
+
+
+def _proposed(book: Channel, sequence: int, terms: Terms, timestamp: int) -> Channel:
+    if book.head.state in {ReleaseState.ROLLING, ReleaseState.PAUSED}:
+        raise ReplicaGap(f"release {sequence} of {book.name.hex()} came while {book.head.sequence} was rolling out")
+    head = ChannelHead(
+        completed=book.head.completed,
+        floor=book.head.floor,
+        state=ReleaseState.PROPOSED,
+        wave_count=terms.wave_count,
+        not_before=terms.not_before,
+        expires_at=terms.expires_at,
+        soak=terms.soak,
+    )
+    return _appended(book, head, Release(book.name, sequence, timestamp, terms))
+
+
+def _rolled_back(book: Channel, event: events.RolledBack, target: int, timestamp: int) -> Channel:
+    if target not in book.completed or book.releases[target - 1].manifest_hash != event.manifest_hash:
+        raise ReplicaGap(f"release {target} of {book.name.hex()}, brought back, never reached the fleet")
+    head = ChannelHead(completed=event.sequence, floor=book.head.floor, state=ReleaseState.COMPLETED, since=timestamp)
+    release = Release(book.name, event.sequence, timestamp, book.releases[target - 1].terms)
+    return _replace(_appended(book, head, release), completed=book.completed | {event.sequence})
+
+
+def _appended(book: Channel, head: ChannelHead, release: Release) -> Channel:
+    _expect(book.name.hex(), release.sequence, len(book.releases) + 1)
+    return _replace(book, head=_replace(head, sequence=release.sequence), releases=(*book.releases, release))
+
+
+def _revoked(book: Channel, sequence: int, manifest: bytes, floor: int) -> Channel:
+    """Ban a manifest; a number is only given when the channel has it."""
+    if book.record(manifest).sequence != sequence:
+        raise ReplicaGap(f"release {sequence} of {book.name.hex()} was never proposed")
+    newest = sequence != 0 and sequence == book.head.sequence
+    head = _replace(book.head, floor=floor, state=ReleaseState.REVOKED if newest else book.head.state)
+    return _replace(book, head=head, revoked=book.revoked | {manifest})
 
 
 def _expect(subject: str, found: int, wanted: int) -> None:

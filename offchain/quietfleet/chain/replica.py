@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from quietfleet.chain._journal import Journal, Located
-from quietfleet.chain.events import CONFIGURATION, ConfigurationRotated, Enrolled, channel_subject
+from quietfleet.chain.channel import Channel, Release
+from quietfleet.chain.events import CONFIGURATION, ConfigurationRotated, channel_of, channel_subject
 from quietfleet.chain.fold import State, fold
 from quietfleet.chain.types import (
     Change,
     Configuration,
     ConfigurationChanged,
-    ConfigurationsInForce,
+    Configurations,
     Head,
+    KeyUse,
     Kind,
-    Release,
     ReleaseChanged,
     WorkerChanged,
     WorkerState,
@@ -59,11 +59,14 @@ class Replica:
         """List workers by id, all or those of an owner and a kind."""
         return self._journal.workers(owner, kind)
 
-    def public_key(self, worker_id: str) -> bytes | None:
-        """Return the 64 bytes x and y of a worker's first messaging key."""
-        for located in self._journal.events(worker_id):
-            return located.event.public_key if isinstance(located.event, Enrolled) else None
-        return None
+    def worker_of(self, key: str) -> KeyUse | None:
+        """Return whose messaging key an address is, or was: like the contract's call of that name; None if nobody's."""
+        later = self._journal.later_key(key)
+        state = self.worker(later[0] if later else key)
+        if state is None:
+            return None
+        epoch = later[1] if later else 0
+        return KeyUse(state.id, epoch, state.epoch == epoch)
 
     def usable(self, worker_id: str, confirmations: int = 0) -> bool:
         """Whether a worker may be worked with: now, and without a break for the last `confirmations` blocks.
@@ -81,37 +84,22 @@ class Replica:
         return self._granted(first, confirmations) and self._granted(second, confirmations)
 
     def configuration(self) -> tuple[Configuration | None, Configuration | None]:
-        """Return the latest and the previous configuration, like the contract's call of that name."""
-        known = self._configurations()
-        return next(known, None), next(known, None)
+        """Return the latest configuration, and the one that was in force when it was set."""
+        known = self._journal.configurations()
+        return (known.latest, known.previous) if known else (None, None)
 
-    def configuration_at(self, now: float) -> ConfigurationsInForce | None:
-        """Return what is in force at `now` (Unix seconds) and what is tolerated; None before the first activation.
+    def history(self) -> list[Configuration]:
+        """Return every configuration there was, newest first, those included that were replaced before their time."""
+        rotated = (located.event for located in self._journal.events(CONFIGURATION))
+        return [event.configuration for event in rotated if isinstance(event, ConfigurationRotated)][::-1]
 
-        A configuration is tolerated until its successor's activation plus the successor's grace, as long as that
-        successor itself is in force or tolerated: a rotation without grace ends everything before it.
-        """
-        active = (one for one in self._configurations() if one.active_from <= now)
-        current = next(active, None)
-        if current is None:
-            return None
-        tolerated: list[Configuration] = []
-        successor = current
-        for one in active:
-            if now >= successor.active_from + successor.grace:
-                break
-            tolerated.append(one)
-            successor = one
-        return ConfigurationsInForce(current, tuple(tolerated))
+    def channel(self, name: bytes) -> Channel:
+        """Return where a channel of releases (32 bytes) stands, and all of them."""
+        return self._journal.channel(channel_subject(name)) or Channel(name)
 
-    def releases(self, channel: bytes) -> tuple[Release, ...]:
-        """Return every release of a channel by sequence."""
-        book = self._journal.folded(channel_subject(channel))
-        return book if isinstance(book, tuple) else ()
-
-    def current_release(self, channel: bytes) -> Release | None:
-        """Return a channel's newest release, roll-backs included."""
-        return next(reversed(self.releases(channel)), None)
+    def current_release(self, channel: bytes, now: float) -> Release | None:
+        """Return the release of a channel that a device should run at `now` (Unix seconds)."""
+        return self.channel(channel).current(now)
 
     def ring(self) -> list[Head]:
         """Return the remembered blocks, oldest first, for the follower to find a common ancestor."""
@@ -133,15 +121,6 @@ class Replica:
             if effects is not None:
                 effects(changes)
         return changes
-
-    def _configurations(self) -> Iterator[Configuration]:
-        """Yield the configurations that count, newest first; one replaced before its time came never counts."""
-        replaced_at = math.inf
-        for located in self._journal.newest(CONFIGURATION):
-            assert isinstance(located.event, ConfigurationRotated)
-            if located.event.configuration.active_from <= replaced_at:
-                yield located.event.configuration
-            replaced_at = located.timestamp
 
     def _granted(self, state: WorkerState, confirmations: int) -> bool:
         if not state.usable or confirmations == 0:
@@ -195,17 +174,27 @@ class _Advance:
         self._journal.save(subject, state)
 
     def _tell(self, subject: str, block: int) -> None:
-        self._changes.append(_change(subject, self._told[subject], self._states[subject], block))
+        change = _change(subject, self._told[subject], self._states[subject], block)
+        if change is not None:
+            self._changes.append(change)
         self._told[subject] = self._states[subject]
 
 
-def _change(subject: str, before: State, after: State, block: int) -> Change:
+def _change(subject: str, before: State, after: State, block: int) -> Change | None:
     if subject == CONFIGURATION:
-        assert after is None or isinstance(after, Configuration)
-        return ConfigurationChanged(after, block)
-    if subject.startswith("channel:"):
-        assert after is None or isinstance(after, tuple)
-        return ReleaseChanged(bytes.fromhex(subject.removeprefix("channel:")), after[-1] if after else None, block)
+        assert after is None or isinstance(after, Configurations)
+        return ConfigurationChanged(after.latest if after else None, block)
+    channel = channel_of(subject)
+    if channel is not None:
+        assert before is None or isinstance(before, Channel)
+        assert after is None or isinstance(after, Channel)
+        return _released(channel, before, after, block)
     assert before is None or isinstance(before, WorkerState)
     assert after is None or isinstance(after, WorkerState)
     return WorkerChanged(before, after, block)
+
+
+def _released(name: bytes, before: Channel | None, after: Channel | None, block: int) -> ReleaseChanged | None:
+    """Steps of a release that change nothing for devices, such as its approval, are no news to them."""
+    known, current = (one.current() if one else None for one in (before, after))
+    return None if known == current else ReleaseChanged(name, current, block)

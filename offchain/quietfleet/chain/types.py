@@ -1,10 +1,13 @@
-"""What the contracts know, as values: workers, configurations and releases; addresses are checksummed hex."""
+"""What the contracts know, as values: workers and configurations; addresses are checksummed hex."""
 
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 import msgspec
+
+from quietfleet.chain.channel import Release
 
 
 class Kind(enum.IntEnum):
@@ -26,6 +29,14 @@ class Flag(enum.IntFlag):
     RETIRED = 8
 
 
+class Right(enum.IntFlag):
+    """What an owner may let an operator do; the numbers are the contract's."""
+
+    SWITCH_OFF = 1
+    SWITCH_ON = 2
+    REPLACE_KEYS = 4
+
+
 PARTNERS: frozenset[frozenset[Kind]] = frozenset(
     frozenset(pair)
     for pair in (
@@ -45,8 +56,8 @@ def compatible(a: Kind, b: Kind) -> bool:
     return frozenset((a, b)) in PARTNERS
 
 
-class WorkerState(msgspec.Struct, frozen=True):
-    """One worker as the registry has it; `since` in Unix seconds, `sequence` counts its events from 1."""
+class WorkerRecord(msgspec.Struct, frozen=True):
+    """One worker as the contract keeps it; `since` in Unix seconds, `sequence` counts its events from 1."""
 
     id: str
     owner: str
@@ -65,8 +76,31 @@ class WorkerState(msgspec.Struct, frozen=True):
         return self.active and not (self.suspended or self.pending or self.retired)
 
 
+class WorkerState(WorkerRecord, frozen=True):
+    """One worker as its events tell it: also its current messaging key, and to whom it is offered.
+
+    `key` is the address of `public_key`, which is x and y, 64 bytes; in epoch 0 it is the worker's id.
+    """
+
+    key: str
+    public_key: bytes
+    offered_to: str | None = None
+
+
+class KeyUse(NamedTuple):
+    """Whose messaging key an address belongs to: which of the worker's keys it is, and whether it is the newest."""
+
+    worker: str
+    epoch: int
+    current: bool
+
+
 class Configuration(msgspec.Struct, frozen=True):
-    """One messaging configuration; times in Unix seconds, `grace` and `max_ttl` in seconds, `max_size` in bytes."""
+    """One messaging configuration; times in Unix seconds, `grace` and `max_ttl` in seconds, `max_size` in bytes.
+
+    `previous_block` holds the event of the version before, 0 for the first. `keys_from` is known to a replica alone:
+    the version whose keys this one keeps, 0 when it brings its own.
+    """
 
     version: int
     active_from: int
@@ -79,32 +113,42 @@ class Configuration(msgspec.Struct, frozen=True):
     epoch_key_commitment: bytes
     oracle_card_digest: bytes
     gateway_card_digest: bytes
+    previous_block: int = 0
+    keys_from: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The version whose keys are in use under this one."""
+        return self.keys_from or self.version
+
+    def shares_keys(self, other: Configuration) -> bool:
+        """Whether both stand on the same keys, so that passing from one to the other needs no new ones."""
+        return self._keys == other._keys
+
+    @property
+    def _keys(self) -> tuple[str, str, bytes, bytes, bytes]:
+        digests = (self.epoch_key_commitment, self.oracle_card_digest, self.gateway_card_digest)
+        return self.oracle, self.gateway, *digests
 
 
-class ConfigurationsInForce(msgspec.Struct, frozen=True):
-    """The configuration to send under, and older ones whose messages are still tolerated, newest first."""
+class Configurations(msgspec.Struct, frozen=True):
+    """The newest configuration, and the one that was in force when it was set: what the contract keeps digests of."""
 
-    current: Configuration
-    tolerated: tuple[Configuration, ...]
-
-
-class ReleaseState(enum.IntEnum):
-    """What became of a release; the numbers are the contract's."""
-
-    NONE = 0
-    PUBLISHED = 1
-    REVOKED = 2
+    latest: Configuration
+    previous: Configuration | None = None
 
 
-class Release(msgspec.Struct, frozen=True):
-    """One release of a channel; `artefact_of` is the sequence whose artefact it re-issues, its own if new."""
+class Anchor(msgspec.Struct, frozen=True):
+    """What the contract keeps of the line of configurations: versions, blocks of their events, 32-byte digests."""
 
-    channel: bytes
-    sequence: int
-    published_at: int
-    manifest_hash: bytes
-    artefact_of: int
-    state: ReleaseState
+    version: int
+    active_from: int
+    grace: int
+    newest_block: int
+    digest: bytes
+    previous_version: int
+    previous_block: int
+    previous_digest: bytes
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -143,7 +187,7 @@ class ConfigurationChanged(msgspec.Struct, frozen=True):
 
 
 class ReleaseChanged(msgspec.Struct, frozen=True):
-    """A channel's current release, or a release's state, changed; `release` is the current one."""
+    """Devices should run another release of a channel than before: `release`, or none at all."""
 
     channel: bytes
     release: Release | None

@@ -4,22 +4,38 @@ Contracts and accounts are Ape's, passed in; nothing here imports Ape.
 """
 
 from quietfleet.console._book import AddressBook
-from quietfleet.console._fleet import Fleet, Row
-from quietfleet.console._open import accounts_at_hand, open_fleet
-from quietfleet.console._service import Epoch, ServiceVerbs
+from quietfleet.console._configuration import Epoch
+from quietfleet.console._fleet import Fleet
+from quietfleet.console._open import DEVELOPMENT_CHAINS, Desk, accounts_at_hand, open_desk
+from quietfleet.console._outbox import Call, Outbox
+from quietfleet.console._refusals import SENTENCES, sentence, spoken
+from quietfleet.console._releases import ReleaseVerbs, channel_hash
+from quietfleet.console._roster import Roster, Row
+from quietfleet.console._service import ServiceVerbs
 from quietfleet.console._signers import Signers, unattended
-from quietfleet.console._view import Absent, View
+from quietfleet.console._view import Absent, View, listing
 
 __all__ = [
+    "DEVELOPMENT_CHAINS",
+    "SENTENCES",
     "Absent",
     "AddressBook",
+    "Call",
+    "Desk",
     "Epoch",
     "Fleet",
+    "Outbox",
+    "ReleaseVerbs",
+    "Roster",
     "Row",
     "ServiceVerbs",
     "Signers",
     "View",
     "accounts_at_hand",
-    "open_fleet",
+    "channel_hash",
+    "listing",
+    "open_desk",
+    "sentence",
+    "spoken",
     "unattended",
 ]

@@ -1,55 +1,45 @@
-"""The verbs of device owners."""
+"""The verbs of device owners: who belongs to the fleet, and who is switched on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from quietfleet.chain.consent import Consent
-from quietfleet.chain.types import Flag, Kind
+from quietfleet.chain.new_key import KeyProof
+from quietfleet.chain.types import Right
+from quietfleet.console import _signed as signed
 from quietfleet.console._book import AddressBook
-from quietfleet.console._signers import Signers
+from quietfleet.console._outbox import Outbox
+from quietfleet.console._ownership import Ownership
+from quietfleet.console._roster import Roster, Row, table
 from quietfleet.console._time import newest_time
-from quietfleet.console._view import View, sheet
-from quietfleet.errors import UnknownWorkerName
+from quietfleet.console._view import View
+from quietfleet.errors import ConsentInvalid
 
-_HEAD = 2**63  # a block number no chain reaches: up to the newest block
-_COLUMNS = ("name", "kind", "id", "owner", "active", "suspended", "since")
+_Item = TypeVar("_Item")
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One worker as its owner sees it; `since` in Unix seconds."""
-
-    id: str
-    name: str
-    kind: str
-    owner: str
-    active: bool
-    suspended: bool
-    pending: bool
-    retired: bool
-    since: int
+MAX_BATCH: Final = 400
+"""The most items the contract takes in one call."""
 
 
-class Fleet:
-    """The verbs of device owners; each worker is signed for by the account that owns it."""
+class Fleet(Ownership):
+    """The verbs of device owners; each worker is signed for by its owner, or by an operator with the right."""
 
-    def __init__(self, service: Any, signers: Signers, book: AddressBook, first_block: int) -> None:
-        self._service = service
-        self._signers = signers
+    called = "fleet"
+
+    def __init__(self, service: Any, outbox: Outbox, book: AddressBook, roster: Roster) -> None:
+        super().__init__(service, outbox, roster)
         self._book = book
-        self._first_block = first_block
 
     def rows(self) -> list[Row]:
         """List every worker that was ever enrolled, oldest first."""
-        return [self._row(log.id) for log in self._service.Enrolled.range(self._first_block, _HEAD)]
+        return list(self._roster)
 
     def status(self) -> View:
         """Show every worker of the registry; names are local."""
-        return _table(self.rows())
+        return table(self._roster)
 
     def disable(self, *workers: str) -> View:
         """Switch workers off, by name or id: every counterpart severs its sessions with them."""
@@ -59,62 +49,68 @@ class Fleet:
         """Switch workers on again, by name or id."""
         return self._switch(workers, active=True)
 
-    def enrol(self, consent: Consent, name: str = "") -> View:
-        """Enrol a device with the consent it signed, for the exact fee; remember it under `name`."""
-        service = self._service
-        consent.check(service.provider.chain_id, service.address, newest_time(service))
-        owner = self._signers.for_any("enrolling this device", consent.owner)
-        x, y = consent.public_key[:32], consent.public_key[32:]
-        terms = (x, y, int(consent.kind), consent.deadline, consent.signature)
-        service.enrol(*terms, sender=owner, value=service.fee())
+    def enrol(self, *consents: Consent | str | Path, name: str = "") -> View:
+        """Enrol devices with the consents they signed, given as such, as files or as folders of files.
+
+        The exact fee is paid for each; a single one is remembered under `name`.
+        """
+        read = signed.consents(consents)
+        if name and len(read) != 1:
+            raise ConsentInvalid(f"one name, {name}, but {len(read)} consents: name them later")
+        now = newest_time(self._service)
+        for consent in read:
+            consent.check(self._service.provider.chain_id, self._service.address, now)
+        fee = self._service.fee()
+        for owner, own in _by(read, lambda consent: consent.owner).items():
+            self._send_all("enrolling", "enrol", [one.arguments for one in own], by=[owner], fee=fee)
         if name:
-            self._book.add(name, consent.id)
-        return _table([self._row(consent.id)])
+            self._book.add(name, read[0].id)
+        return table(self._roster.row(consent.id) for consent in read if self._is_enrolled(consent.id))
+
+    def name(self, worker: str, name: str) -> View:
+        """Remember a worker under another name, in the local address book alone."""
+        id_ = self._roster.enrolled(worker)
+        self._book.add(name, id_)
+        return table([self._roster.row(id_)])
+
+    def rotate_key(self, *proofs: KeyProof | str | Path) -> View:
+        """Replace workers' messaging keys with those they prepared, given as proofs or as files."""
+        read = signed.proofs(proofs)
+        now = newest_time(self._service)
+        for proof in read:
+            row = self._roster.row(self._roster.enrolled(proof.worker))
+            domain = (self._service.provider.chain_id, self._service.address)
+            proof.check(*domain, now, owner=row.owner, epoch=row.epoch + 1)
+        for owner, own in _by(read, lambda proof: proof.owner).items():
+            by = self._entitled(owner, Right.REPLACE_KEYS)
+            self._send_all("replacing keys", "rotateKey", [proof.arguments for proof in own], by=by)
+        return table(self._roster.rows(proof.worker for proof in read))
 
     def _switch(self, workers: Sequence[str], *, active: bool) -> View:
-        ids = [self._enrolled(worker) for worker in workers]
-        for owner, own in self._to_switch(ids, active=active):
-            self._service.setActive(own[0] if len(own) == 1 else own, active, sender=owner)
-        return _table([self._row(id_) for id_ in ids])
+        rows = [row for row in self._roster.rows(workers) if row.active != active]
+        right = Right.SWITCH_ON if active else Right.SWITCH_OFF
+        groups = [(self._entitled(owner, right), own) for owner, own in _by(rows, lambda row: row.owner).items()]
+        self._outbox.require(f"switching {', '.join(workers)}", *(by for by, _ in groups))
+        for by, own in groups:
+            self._send_all("switching", "setActive", [row.id for row in own], active, by=by)
+        return table(self._roster.rows(workers))
 
-    def _to_switch(self, ids: Iterable[str], *, active: bool) -> list[tuple[Any, list[str]]]:
-        """Group what is not so already by the account that signs for it, before anything is sent."""
-        by_owner: dict[str, list[str]] = {}
-        for row in map(self._row, dict.fromkeys(ids)):
-            if row.active != active:
-                by_owner.setdefault(row.owner, []).append(row.id)
-        return [(self._signers.for_any(f"switching {', '.join(own)}", owner), own) for owner, own in by_owner.items()]
+    def _send_all(
+        self, purpose: str, function: str, items: Sequence[Any], *rest: Any, by: Sequence[str], fee: int = 0
+    ) -> None:
+        """Send one item alone, several in batches, each paid for with its fees."""
+        for start in range(0, len(items), MAX_BATCH):
+            batch = items[start : start + MAX_BATCH]
+            name, what = (function, batch[0]) if len(batch) == 1 else (f"{function}Batch", list(batch))
+            self._outbox.send(purpose, self._service, name, what, *rest, by=by, value=fee * len(batch))
 
-    def _enrolled(self, worker: str) -> str:
-        id_ = self._book.id_of(worker)
-        if not self._service.worker(id_).kind:
-            raise UnknownWorkerName(worker)
-        return id_
-
-    def _row(self, id_: str) -> Row:
-        worker = self._service.worker(id_)
-        flags = Flag(worker.flags)
-        return Row(
-            id=id_,
-            name=self._book.name_of(id_),
-            kind=Kind(worker.kind).name.lower(),
-            owner=worker.owner,
-            active=Flag.ACTIVE in flags,
-            suspended=Flag.SUSPENDED in flags,
-            pending=Flag.PENDING in flags,
-            retired=Flag.RETIRED in flags,
-            since=worker.since,
-        )
+    def _is_enrolled(self, id_: str) -> bool:
+        return bool(self._service.worker(id_).kind)
 
 
-def _table(rows: Iterable[Row]) -> View:
-    return sheet(_COLUMNS, (_cells(row) for row in rows))
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    activity = "retired" if row.retired else "pending" if row.pending else "yes" if row.active else "no"
-    return row.name, row.kind, row.id, row.owner, activity, "yes" if row.suspended else "no", _date(row.since)
-
-
-def _date(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+def _by(items: Iterable[_Item], owner_of: Callable[[_Item], str]) -> dict[str, list[_Item]]:
+    """Group by owner, in the order of first sight."""
+    groups: dict[str, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(owner_of(item), []).append(item)
+    return groups

@@ -1,27 +1,44 @@
-"""Fleet and service of the chain Ape is connected to, as its deployment file describes them."""
+"""Fleet, service and releases of the chain Ape is connected to, as its deployment file describes them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from quietfleet.chain.deployment import ContractRecord, load_deployment
 from quietfleet.console._book import AddressBook
 from quietfleet.console._fleet import Fleet
+from quietfleet.console._outbox import Outbox
+from quietfleet.console._releases import ReleaseVerbs
+from quietfleet.console._roster import Roster
 from quietfleet.console._service import ServiceVerbs
-from quietfleet.console._signers import Signers
 
 DEVELOPMENT_CHAINS = {1337, 31337}
 
 
-def open_fleet(folder: Path, chain: Any, accounts: Callable[[], Iterable[Any]]) -> tuple[Fleet, ServiceVerbs]:
-    """Read `<folder>/<chain-id>.json`, raising DeploymentError if it cannot be used."""
-    deployment = load_deployment(folder / f"{chain.chain_id}.json")
-    service = _contract(chain, deployment.service)
-    book, signers = AddressBook(_book_path(folder, chain.chain_id)), Signers(accounts)
-    return Fleet(service, signers, book, deployment.service.block), ServiceVerbs(service, signers, book)
+class Desk(NamedTuple):
+    """Everything the operators of one deployment speak to, and the outbox all of it shares."""
+
+    fleet: Fleet
+    service: ServiceVerbs
+    releases: ReleaseVerbs
+    outbox: Outbox
+
+
+def open_desk(record: Path, chain: Any, outbox: Outbox) -> Desk:
+    """Read a deployment file and name what stands there; DeploymentError if it cannot be used."""
+    deployment = load_deployment(record)
+    service, releases = _contract(chain, deployment.service), _contract(chain, deployment.releases)
+    names = AddressBook(_book_path(record.parent, chain.chain_id))
+    roster = Roster(service, names, deployment.service.block)
+    return Desk(
+        Fleet(service, outbox, names, roster),
+        ServiceVerbs(service, outbox, roster),
+        ReleaseVerbs(releases, outbox, deployment.releases.block),
+        outbox,
+    )
 
 
 def accounts_at_hand(chain: Any, accounts: Any) -> Iterator[Any]:

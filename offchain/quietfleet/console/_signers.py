@@ -16,11 +16,15 @@ class Signers:
         self._accounts = accounts
 
     def for_any(self, purpose: str, *addresses: str) -> Any:
-        """Return the first account that is one of the addresses, ready to sign; NoSigner when none is."""
+        """Return the first account that is one of the addresses, NoSigner when none is."""
         for account in self._accounts():
             if account.address in addresses:
-                return unattended(account)
+                return account
         raise NoSigner(f"{purpose} needs {' or '.join(addresses)}")
+
+    def such_that(self, holds: Callable[[str], bool]) -> list[str]:
+        """Return the addresses at hand of which something holds."""
+        return [account.address for account in self._accounts() if holds(account.address)]
 
 
 def unattended(account: Any) -> Any:

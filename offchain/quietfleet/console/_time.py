@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+EVER: Final = 2**63
+"""A block number no chain reaches: as the end of a range, the newest block."""
 
 
 def newest_time(service: Any) -> int:

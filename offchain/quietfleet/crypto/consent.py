@@ -1,26 +1,25 @@
-"""What a device signs so that an owner may enrol it: EIP-712 `Enrol(address owner,uint8 kind,uint256 deadline)`."""
+"""What devices and owners sign for the registry, one struct for each action; all times in Unix seconds."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from quietfleet.crypto._keccak import keccak256
-
-_DOMAIN_TYPE: Final = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-_ENROL_TYPE: Final = keccak256(b"Enrol(address owner,uint8 kind,uint256 deadline)")
-_NAME: Final = keccak256(b"Quietfleet")
-_VERSION: Final = keccak256(b"1")
+from quietfleet.crypto.eip712 import typed_digest
 
 
 def consent_digest(chain_id: int, contract: str, owner: str, kind: int, deadline: int) -> bytes:
-    """Return the 32-byte digest to sign; addresses are 0x hex, `deadline` Unix seconds.
+    """Return what a device signs with its messaging key so that this owner may enrol it as this kind.
 
-    Bound to one chain, contract, owner and kind, so a signature enrols the device nowhere else and for nobody else.
+    An id is used once, so the consent needs no nonce.
     """
-    domain = keccak256(_DOMAIN_TYPE + _NAME + _VERSION + _word(chain_id) + _word(int(contract, 16)))
-    enrol = keccak256(_ENROL_TYPE + _word(int(owner, 16)) + _word(kind) + _word(deadline))
-    return keccak256(b"\x19\x01" + domain + enrol)
+    return typed_digest(chain_id, contract, "Enrol(address owner,uint8 kind,uint256 deadline)", owner, kind, deadline)
 
 
-def _word(value: int) -> bytes:
-    return value.to_bytes(32, "big")
+def rotate_key_digest(chain_id: int, contract: str, worker: str, owner: str, epoch: int, deadline: int) -> bytes:
+    """Return what a worker's new messaging key signs to be its key of `epoch`, one more than that of the key before."""
+    kind = "RotateKey(address worker,address owner,uint16 epoch,uint256 deadline)"
+    return typed_digest(chain_id, contract, kind, worker, owner, epoch, deadline)
+
+
+def take_over_digest(chain_id: int, contract: str, worker: str, owner: str, sequence: int, deadline: int) -> bytes:
+    """Return what a recipient signs to take a worker over from its `owner`; once, since its `sequence` moves on."""
+    kind = "TakeOver(address worker,address from,uint32 sequence,uint256 deadline)"
+    return typed_digest(chain_id, contract, kind, worker, owner, sequence, deadline)

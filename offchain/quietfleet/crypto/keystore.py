@@ -42,6 +42,14 @@ def load_keystore(path: Path, passphrase: str) -> PrivateKey:
         raise KeystoreError(f"{path}: this is not an Ethereum key file") from error
 
 
+def is_light(path: Path) -> bool:
+    """Tell whether a key file is cheap to open and to guess; KeystoreError if it cannot be read."""
+    try:
+        return int(json.loads(_read_private(path))["crypto"]["kdfparams"]["n"]) < _SCRYPT_N
+    except (KeyError, TypeError, ValueError) as error:
+        raise KeystoreError(f"{path}: this is not an Ethereum key file") from error
+
+
 def _write_new(path: Path, content: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -5,6 +5,7 @@ from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_car
 from quietfleet.session._codec import Codec, Mode, Packet
 from quietfleet.session._epochs import Epochs, epoch_commitment
 from quietfleet.session._foreign import Finite
+from quietfleet.session._identity import Identity
 from quietfleet.session._vault import Vault
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
 from quietfleet.session.messenger import Messenger, Registry, Transmission
@@ -21,6 +22,7 @@ __all__ = [
     "Event",
     "Expired",
     "Finite",
+    "Identity",
     "Ignored",
     "Messenger",
     "Mode",

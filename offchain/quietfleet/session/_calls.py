@@ -3,6 +3,8 @@
     we call:   DIALLING ──Hello──→ … ──Welcome──→ session open          (Hello again every 2 s, for 20 s)
     they call: ──Hello──→ checked against chain and agent ──Welcome──→ session, unconfirmed until it is first used
 
+Each side signs with the key of the card it shows.
+
 A Hello seen twice is answered with the same Welcome; a replayed one opens nothing, since only its author can use it.
 """
 
@@ -12,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quietfleet.chain.types import Configuration
-from quietfleet.crypto import PrivateKey, derive
+from quietfleet.crypto import derive
 from quietfleet.errors import CardRefused, CryptoError, HandshakeRefused, PayloadError
 from quietfleet.session import _handshake as handshake
 from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_card
-from quietfleet.session._epochs import Epochs
+from quietfleet.session._epochs import Epochs, service_digests
 from quietfleet.session._table import Session
 from quietfleet.session._vault import Random
 from quietfleet.whisper import TOPIC_ENTROPY, admits, open_symmetric, topic_within
@@ -51,14 +53,13 @@ class Caller:
 
     hello: handshake.Hello
     peer: Card
-    own: Card
+    own: EpochSecrets
 
 
 class Calls:
     """Everything before a session is open."""
 
-    def __init__(self, identity: PrivateKey, epochs: Epochs, random: Random, domain: bytes, send: Send) -> None:
-        self._identity = identity
+    def __init__(self, epochs: Epochs, random: Random, domain: bytes, send: Send) -> None:
         self._epochs = epochs
         self._random = random
         self._domain = domain
@@ -72,12 +73,12 @@ class Calls:
             raise HandshakeRefused("that card belongs to another configuration version")
         if not any(a.peer.worker == card.worker and a.peer.version == card.version for a in self._attempts.values()):
             seed = self._random(48)
-            hello = handshake.make_hello(self._identity, own.card, card, purpose, now, seed, self._domain)
+            hello = handshake.make_hello(own.signer, own.card, card, purpose, now, seed, self._domain)
             self._attempts[hello.hello_id] = Attempt(hello, own, card, now, now + PATIENCE)
 
-    def hang_up(self, peer: str) -> list[Attempt]:
-        """Stop calling a worker; return the calls that were under way."""
-        gone = [key for key, attempt in self._attempts.items() if attempt.peer.worker == peer]
+    def hang_up(self, concerns: Callable[[Attempt], bool]) -> list[Attempt]:
+        """Stop the calls that something concerns; return them."""
+        gone = [key for key, attempt in self._attempts.items() if concerns(attempt)]
         return [self._attempts.pop(key) for key in gone]
 
     def peers(self) -> set[str]:
@@ -128,14 +129,15 @@ class Calls:
             except (CryptoError, PayloadError):
                 continue
             hello, peer = handshake.open_hello(secrets.hpke, secrets.card, sealed, now, self._domain)
-            return Caller(hello, peer, secrets.card)
+            return Caller(hello, peer, secrets)
         return None
 
     def welcome(self, caller: Caller) -> tuple[bytes, bytes]:
         """Compose the answer to a Hello; return it sealed, and the root key both will share."""
         share = self._random(32)
-        welcome = handshake.make_welcome(self._identity, caller.hello, caller.own, share, self._domain)
-        root = handshake.root_key(caller.hello, welcome, caller.own, self._domain)
+        own = caller.own
+        welcome = handshake.make_welcome(own.signer, caller.hello, own.card, share, self._domain)
+        root = handshake.root_key(caller.hello, welcome, own.card, self._domain)
         return handshake.seal_welcome(welcome, caller.peer), root
 
     def send_welcome(self, caller: Caller, sealed: bytes) -> None:
@@ -146,15 +148,15 @@ class Calls:
     def announce(self) -> None:
         """Send our card to everyone, under every configuration that names us as oracle or gateway."""
         for configuration in self._configurations():
-            secrets = self._epochs.secrets(configuration.version)
+            secrets = self._epochs.secrets(configuration.epoch)
             if secrets and secrets.card.digest in service_digests(configuration):
-                key, topic = announcement(self._domain, configuration.version)
+                key, topic = announcement(self._domain, configuration.epoch)
                 self._send("", topic, key, encode_card(secrets.card))
 
     def announced(self, topic: bytes, data: bytes) -> Card | None:
         """Recognise the announced card of an oracle or gateway; only one the chain vouches for."""
         for configuration in self._configurations():
-            key, expected = announcement(self._domain, configuration.version)
+            key, expected = announcement(self._domain, configuration.epoch)
             if expected != topic:
                 continue
             try:
@@ -176,6 +178,8 @@ def new_session(root: bytes, hello: handshake.Hello, own: Card, peer: Card, now:
         peer=peer.worker,
         initiator=initiator,
         purpose=hello.purpose,
+        own=own.credential,
+        theirs=peer.credential,
         version=peer.version,
         mixes=hello.purpose != ORACLE,
         opened_at=now,
@@ -192,11 +196,6 @@ def new_session(root: bytes, hello: handshake.Hello, own: Card, peer: Card, now:
 def welcome_topic(hello: handshake.Hello, initiator: Card) -> bytes:
     """The topic of the answer to a Hello: inside the initiator's bloom, known to the two alone."""
     return topic_within(initiator.bloom, derive(hello.share, "welcome topic", length=TOPIC_ENTROPY))
-
-
-def service_digests(configuration: Configuration) -> tuple[bytes, bytes]:
-    """The digests of the two cards a configuration names."""
-    return configuration.oracle_card_digest, configuration.gateway_card_digest
 
 
 def announcement(domain: bytes, version: int) -> tuple[bytes, bytes]:

@@ -1,4 +1,7 @@
-"""Identity cards: what a worker shows to be reached, signed by the key the chain knows it by."""
+"""Identity cards: what a worker shows to be reached, signed by its messaging key.
+
+A card says itself whose it is; that its key is that worker's present one, only the chain can say.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from quietfleet.crypto import PrivateKey, PublicKey, derive, keccak256, recover
+from quietfleet.crypto import PrivateKey, PublicKey, checksum_address, derive, keccak256, recover
 from quietfleet.crypto.hpke import HPKE_PRIVATE_SIZE, HPKE_PUBLIC_SIZE, HpkePrivateKey
 from quietfleet.errors import CardRefused, CryptoError, MessageRefused
 from quietfleet.session._foreign import read
@@ -17,14 +20,24 @@ from quietfleet.whisper import BLOOM_SIZE, draw_bloom
 BLOOM_BITS: Final = 512  # of 512: every node takes everything, so a narrower bloom would only tie its topics together
 
 
+class Credential(msgspec.Struct, frozen=True, array_like=True):
+    """What a session stands on of a card: whose it is, the address of the key that signed it, its digest."""
+
+    worker: str
+    key: str
+    digest: bytes
+
+
 class Card(msgspec.Struct, frozen=True, array_like=True):
     """A worker's reachable self for one configuration version.
 
-    `public_key` is 64 bytes x‖y, `hpke_public` the hybrid key first messages are sealed to, `bloom` the 64 bytes every
-    topic sent to this worker lies inside, `signature` 65 bytes by the identity key over the rest.
+    `address` is the worker's id as 20 bytes, `public_key` 64 bytes x‖y of its messaging key, `hpke_public` the hybrid
+    key first messages are sealed to, `bloom` the 64 bytes every topic sent to this worker lies inside, `signature` 65
+    bytes by the messaging key over the rest.
     """
 
     version: Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
+    address: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
     public_key: bytes
     hpke_public: bytes
     bloom: bytes
@@ -32,8 +45,18 @@ class Card(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def worker(self) -> str:
-        """The worker id: the checksummed address of the identity key."""
+        """The worker id, which stays when the key is replaced."""
+        return checksum_address(self.address)
+
+    @property
+    def key(self) -> str:
+        """The checksummed address of the messaging key."""
         return PublicKey.from_bytes(self.public_key).id
+
+    @property
+    def credential(self) -> Credential:
+        """What the chain is asked about."""
+        return Credential(self.worker, self.key, self.digest)
 
     @property
     def digest(self) -> bytes:
@@ -51,19 +74,21 @@ _CARDS: Final = msgspec.msgpack.Decoder(Card)
 
 @dataclass(frozen=True, slots=True)
 class EpochSecrets:
-    """A worker's own keys for one configuration version, and the card that shows their public half."""
+    """A worker's own keys for one configuration version, the card that shows their public half, and its signer."""
 
     hpke: HpkePrivateKey
     card: Card
+    signer: PrivateKey
 
 
-def draw_secrets(identity: PrivateKey, version: int, random: Callable[[int], bytes]) -> EpochSecrets:
-    """Draw fresh keys and a fresh bloom for `version`."""
+def draw_secrets(worker: str, signer: PrivateKey, version: int, random: Callable[[int], bytes]) -> EpochSecrets:
+    """Draw fresh keys and a fresh bloom for `version`, shown on a card by the worker's messaging key `signer`."""
     hpke = HpkePrivateKey(random(HPKE_PRIVATE_SIZE))
     bloom = draw_bloom(random(32), BLOOM_BITS)
-    unsigned = Card(version, identity.public.to_bytes(), hpke.public_bytes, bloom, b"")
-    signature = identity.sign(_digest_to_sign(unsigned))
-    return EpochSecrets(hpke, msgspec.structs.replace(unsigned, signature=signature))
+    address = bytes.fromhex(worker.removeprefix("0x"))
+    unsigned = Card(version, address, signer.public.to_bytes(), hpke.public_bytes, bloom, b"")
+    signature = signer.sign(_digest_to_sign(unsigned))
+    return EpochSecrets(hpke, msgspec.structs.replace(unsigned, signature=signature), signer)
 
 
 def encode_card(card: Card) -> bytes:

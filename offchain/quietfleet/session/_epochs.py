@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from quietfleet.chain.types import Configuration
-from quietfleet.crypto import PrivateKey, derive, keccak256
+from quietfleet.crypto import derive, keccak256
 from quietfleet.crypto.hpke import HpkePrivateKey
-from quietfleet.errors import HandshakeRefused
+from quietfleet.errors import HandshakeRefused, KeystoreError
 from quietfleet.session._card import EpochSecrets, decode_card, draw_secrets, encode_card
+from quietfleet.session._identity import Identity
 from quietfleet.session._vault import Random, Vault
 from quietfleet.storage import Database
 
@@ -24,17 +25,22 @@ def epoch_commitment(epoch_key: bytes) -> bytes:
     return keccak256(b"quietfleet epoch key" + epoch_key)
 
 
+def service_digests(configuration: Configuration) -> tuple[bytes, bytes]:
+    """The digests of the two cards a configuration names."""
+    return configuration.oracle_card_digest, configuration.gateway_card_digest
+
+
 class Epochs:
-    """Keys of one worker per configuration version.
+    """Keys of one worker per configuration version; one that keeps the keys of an earlier version goes by that one.
 
     A version is live while it is in force, announced, or within the grace of its successor; afterwards its keys are
     erased and nothing sealed under them opens again.
     """
 
-    def __init__(self, database: Database, identity: PrivateKey, random: Random) -> None:
+    def __init__(self, database: Database, identity: Identity, random: Random) -> None:
         self._identity = identity
         self._random = random
-        self._vault = Vault(database, "session_epochs", identity.to_bytes(), random)
+        self._vault = Vault(database, "session_epochs", identity.secret, random)
         self.latest: Configuration | None = None
         self.previous: Configuration | None = None
         self._secrets: dict[int, EpochSecrets] = {}
@@ -46,33 +52,37 @@ class Epochs:
         self._secrets, self._keys = {}, {}
         for row_id, row in self._vault.all(_Epoch):
             version = int.from_bytes(row_id, "big")
-            self._secrets[version] = EpochSecrets(HpkePrivateKey.from_bytes(row.hpke), decode_card(row.card))
+            card = decode_card(row.card)
+            signer = self._identity.key_of(card.public_key)
+            if signer is None:
+                continue
+            self._secrets[version] = EpochSecrets(HpkePrivateKey.from_bytes(row.hpke), card, signer)
             if row.epoch_key:
                 self._keys[version] = row.epoch_key
 
     def adopt(self, latest: Configuration | None, previous: Configuration | None, now: float) -> set[int]:
-        """Take note of the chain's configuration; draw own keys for a live version seen for the first time.
+        """Take note of the chain's configuration; draw own keys for a live version that has none that can be shown.
 
         An epoch key that is not the one a configuration commits to belongs to a chain that was reorganised: it goes,
         and its version is returned.
         """
         self.latest, self.previous = latest, previous
-        swapped = {one.version for one in (latest, previous) if one is not None and self._mismatch(one)}
+        swapped = {one.epoch for one in (latest, previous) if one is not None and self._mismatch(one)}
         for version in swapped:
             self._store(version, self._secrets[version], b"")
         for version in self.live(now):
-            if version not in self._secrets:
+            if not self._presentable(version, now):
                 self.load()
-            if version not in self._secrets:
-                self.prepare(version)
+            if not self._presentable(version, now):
+                self._redraw(version)
         return swapped
 
     def prepare(self, version: int, epoch_key: bytes = b"") -> EpochSecrets:
         """Draw and store keys for `version` ahead of its announcement; an oracle also brings the epoch key.
 
-        What was drawn before stays: the chain may name it by now.
+        What was drawn before stays: the chain may name it by now. Raises `KeystoreError` without the present key.
         """
-        secrets = self._secrets.get(version) or draw_secrets(self._identity, version, self._random)
+        secrets = self._secrets.get(version) or self._draw(version)
         self._store(version, secrets, self._keys.get(version) or epoch_key)
         return secrets
 
@@ -90,7 +100,7 @@ class Epochs:
 
     def granted(self, version: int, now: float) -> bytes | None:
         """The key of `version` for whoever may have it: only of a live configuration, and only the committed one."""
-        announced = (one for one in (self.latest, self.previous) if one is not None and one.version == version)
+        announced = (one for one in (self.latest, self.previous) if one is not None and one.epoch == version)
         configuration = next(announced, None)
         if configuration is None or version not in self.live(now) or self._mismatch(configuration):
             return None
@@ -100,9 +110,9 @@ class Epochs:
         """Store an epoch key; raises `HandshakeRefused` when it is not the one the chain committed to."""
         if epoch_commitment(key) != configuration.epoch_key_commitment:
             raise HandshakeRefused("the epoch key does not match its commitment on chain")
-        secrets = self._secrets.get(configuration.version)
+        secrets = self._secrets.get(configuration.epoch)
         if secrets is not None:
-            self._store(configuration.version, secrets, key)
+            self._store(configuration.epoch, secrets, key)
 
     def in_force(self, now: float) -> Configuration | None:
         """The configuration senders use at `now`."""
@@ -115,22 +125,53 @@ class Epochs:
         if self.latest is None:
             return []
         tolerated = self.previous is not None and now < self.latest.active_from + self.latest.grace
-        return [self.latest.version] + ([self.previous.version] if tolerated and self.previous else [])
+        epochs = [self.latest.epoch] + ([self.previous.epoch] if tolerated and self.previous else [])
+        return list(dict.fromkeys(epochs))
+
+    def pins(self, digest: bytes, now: float) -> bool:
+        """Whether a live configuration names the very card of that digest: it stands, whatever became of its key."""
+        live = self.live(now)
+        named = (service_digests(one) for one in (self.latest, self.previous) if one and one.epoch in live)
+        return any(digest in pair for pair in named)
 
     def retire(self, now: float) -> list[int]:
         """Erase every version that is no longer live; return those that were."""
         if self.latest is None:
             return []
         live = self.live(now)
-        gone = [version for version in self._secrets if version not in live and version < self.latest.version]
+        gone = [version for version in self._secrets if version not in live and version < self.latest.epoch]
         for version in gone:
-            self._vault.delete(version.to_bytes(4, "big"))
-            self._secrets.pop(version)
-            self._keys.pop(version, None)
+            self._erase(version)
         return gone
 
+    def _presentable(self, version: int, now: float) -> bool:
+        """Whether our card of `version` is one that others take: by our present key, or pinned."""
+        secrets, present = self._secrets.get(version), self._identity.present
+        if secrets is None:
+            return False
+        by_present_key = present is not None and secrets.card.public_key == present.public.to_bytes()
+        return by_present_key or self.pins(secrets.card.digest, now)
+
+    def _redraw(self, version: int) -> None:
+        """Draw what can be shown under the present key; without that key, give up what cannot be shown any more."""
+        if self._identity.present is not None:
+            self._store(version, self._draw(version), self._keys.get(version, b""))
+        elif version in self._secrets:
+            self._erase(version)
+
+    def _draw(self, version: int) -> EpochSecrets:
+        signer = self._identity.present
+        if signer is None:
+            raise KeystoreError("the key the chain knows this worker by is not here")
+        return draw_secrets(self._identity.id, signer, version, self._random)
+
+    def _erase(self, version: int) -> None:
+        self._vault.delete(version.to_bytes(4, "big"))
+        del self._secrets[version]
+        self._keys.pop(version, None)
+
     def _mismatch(self, configuration: Configuration) -> bool:
-        key = self._keys.get(configuration.version)
+        key = self._keys.get(configuration.epoch)
         return key is not None and epoch_commitment(key) != configuration.epoch_key_commitment
 
     def _store(self, version: int, secrets: EpochSecrets, epoch_key: bytes) -> None:

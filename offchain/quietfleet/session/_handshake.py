@@ -2,7 +2,7 @@
 
 The initiator seals `Hello` to the responder's hybrid key (HPKE, ML-KEM-768 + X25519, RFC 9180 single shot), the
 responder seals `Welcome` back to the key on the initiator's card. Each brings 32 random bytes; each signs what it has
-seen with the identity key the chain knows. The root key needs both shares, so it needs both private keys of the
+seen with the messaging key of the card it shows. The root key needs both shares, so it needs both private keys of the
 current version.
 """
 

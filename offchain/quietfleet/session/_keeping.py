@@ -53,7 +53,7 @@ class Keeper:
         if not session.mixes:
             return session.version if session.version in session.generations else None
         force = self._epochs.in_force(now)
-        usable = [v for v in session.generations if force is not None and v <= force.version]
+        usable = [v for v in session.generations if force is not None and v <= force.epoch]
         return max(usable, default=None)
 
     def end(self, session: Session, reason: str) -> list[Event]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from quietfleet.crypto import derive
+from quietfleet.session._card import Credential
 from quietfleet.session._epochs import generation_base
 from quietfleet.session._ratchet import ChainState, MessageKey, Receiver, Sender
 from quietfleet.session._vault import Random, Vault
@@ -30,12 +31,17 @@ class Generation(msgspec.Struct, array_like=True):
 
 
 class Session(msgspec.Struct, array_like=True):
-    """One pair of workers talking; `mixes` tells whether epoch keys feed its roots (not so with the oracle)."""
+    """One pair of workers talking, on the two credentials they showed each other.
+
+    `mixes` tells whether epoch keys feed its roots (not so with the oracle).
+    """
 
     id: bytes
     peer: str
     initiator: bool
     purpose: str
+    own: Credential
+    theirs: Credential
     version: int
     mixes: bool
     opened_at: float

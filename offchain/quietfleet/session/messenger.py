@@ -17,20 +17,22 @@ import msgspec
 
 from quietfleet.chain.types import Configuration
 from quietfleet.clock import Clock
-from quietfleet.crypto import PrivateKey
 from quietfleet.errors import CryptoError, HandshakeRefused, MessageRefused, NoSession, PayloadError
 from quietfleet.metrics import Metrics
 from quietfleet.session._calls import Attempt, Caller, Calls, new_session
-from quietfleet.session._card import Card
+from quietfleet.session._card import Card, Credential
 from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode_body, encode_packet
 from quietfleet.session._conversation import MEMORY, Conversations, Pending, Unexpected
 from quietfleet.session._epochs import Epochs
+from quietfleet.session._identity import Identity
 from quietfleet.session._keeping import Keeper
 from quietfleet.session._table import Match, Session, Table
 from quietfleet.session._vault import Random
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received
 from quietfleet.storage import Database
 from quietfleet.whisper import open_symmetric, room, seal_symmetric
+
+SpeaksFor = Callable[[str, str], bool]  # worker, address of a key
 
 SIZE_CLASSES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 114_688)
 NOTICE_PATIENCE = 30.0
@@ -41,6 +43,10 @@ class Registry(Protocol):
 
     def can_cooperate(self, a: str, b: str) -> bool:
         """Tell whether both are registered, active and of kinds that work together."""
+        ...
+
+    def speaks_for(self, worker: str, key: str) -> bool:
+        """Tell whether the key of this address is the worker's present one."""
         ...
 
 
@@ -58,7 +64,7 @@ class Messenger:
 
     def __init__(
         self,
-        identity: PrivateKey,
+        identity: Identity,
         database: Database,
         codec: Codec,
         registry: Registry,
@@ -68,7 +74,7 @@ class Messenger:
         domain: bytes,
         admit: Callable[[str, str], bool],
     ) -> None:
-        self.id = identity.public.id
+        self.id = identity.id
         self._codec = codec
         self._registry = registry
         self._metrics = metrics
@@ -76,11 +82,11 @@ class Messenger:
         self._random = random
         self._admit = admit
         self.epochs = Epochs(database, identity, random)
-        self.table = Table(database, identity.to_bytes(), random)
-        self.conversations = Conversations(database, identity.to_bytes(), random)
+        self.table = Table(database, identity.secret, random)
+        self.conversations = Conversations(database, identity.secret, random)
         self._keeper = Keeper(self.table, self.epochs)
         self._database = database
-        self._calls = Calls(identity, self.epochs, random, domain, self._control)
+        self._calls = Calls(self.epochs, random, domain, self._control)
         self._controls: list[Transmission] = []
 
     def reload(self) -> None:
@@ -102,7 +108,7 @@ class Messenger:
     def own_card(self) -> Card | None:
         """Our card for the configuration in force."""
         configuration = self.epochs.in_force(self._clock.now())
-        secrets = self.epochs.secrets(configuration.version) if configuration else None
+        secrets = self.epochs.secrets(configuration.epoch) if configuration else None
         return secrets.card if secrets else None
 
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
@@ -116,8 +122,14 @@ class Messenger:
 
     # sessions
 
+    def vouched(self, card: Card) -> bool:
+        """Whether the chain stands behind a card: behind its key, or behind this very card."""
+        return self._stands(card.credential, self._registry.speaks_for)
+
     def connect(self, card: Card, purpose: str) -> None:
         """Start a handshake with the holder of `card`; `Opened` or `Closed` follows. Raises `HandshakeRefused`."""
+        if not self.vouched(card):
+            raise HandshakeRefused("that card is not by its worker's present key")
         self._calls.dial(card, purpose, self._clock.now())
 
     def session(self, peer: str) -> Session | None:
@@ -132,13 +144,20 @@ class Messenger:
 
     def sever(self, peer: str, reason: str) -> list[Event]:
         """End everything with `peer` at once: keys erased, messages dropped, later ones ignored and counted."""
-        calls = [Closed(peer, attempt.hello.purpose, reason) for attempt in self._calls.hang_up(peer)]
-        self._controls = [control for control in self._controls if control.peer != peer]
         expired = self._expire(self.conversations.drop_peer(peer))
-        sessions = self.table.with_peer(peer)
-        for session in sessions:
-            self.table.remove(session, bury=True)
-        return [*calls, *(Closed(peer, session.purpose, reason) for session in sessions), *expired]
+        calls = self._calls.hang_up(lambda attempt: attempt.peer.worker == peer)
+        return self._cut({peer}, calls, self.table.with_peer(peer), reason) + expired
+
+    def disown(self, speaks_for: SpeaksFor, reason: str) -> list[Event]:
+        """End at once what stands on a replaced key, ours or a peer's; what is still to be said waits for a session."""
+
+        def fallen(*credentials: Credential) -> bool:
+            return not all(self._stands(credential, speaks_for) for credential in credentials)
+
+        calls = self._calls.hang_up(lambda attempt: fallen(attempt.own.card.credential, attempt.peer.credential))
+        sessions = [one for one in self.table.sessions.values() if fallen(one.own, one.theirs)]
+        peers = {attempt.peer.worker for attempt in calls} | {session.peer for session in sessions}
+        return self._cut(peers, calls, sessions, reason)
 
     def peers(self) -> set[str]:
         """Everyone we are in session with, are calling, or have something to tell."""
@@ -207,6 +226,18 @@ class Messenger:
             raise
 
     # inside
+
+    def _stands(self, credential: Credential, speaks_for: SpeaksFor) -> bool:
+        pinned = self.epochs.pins(credential.digest, self._clock.now())
+        return pinned or speaks_for(credential.worker, credential.key)
+
+    def _cut(self, peers: set[str], calls: list[Attempt], sessions: list[Session], reason: str) -> list[Event]:
+        """Bury sessions; neither they nor the calls hung up beside them have anything more to say to these peers."""
+        self._controls = [control for control in self._controls if control.peer not in peers]
+        for session in sessions:
+            self.table.remove(session, bury=True)
+        called = [Closed(attempt.peer.worker, attempt.hello.purpose, reason) for attempt in calls]
+        return [*called, *(Closed(session.peer, session.purpose, reason) for session in sessions)]
 
     def _allowed(self, peer: str) -> bool:
         return self._registry.can_cooperate(self.id, peer)
@@ -345,7 +376,8 @@ class Messenger:
 
     def _welcomed(self, attempt: Attempt, root: bytes) -> list[Event]:
         session = new_session(root, attempt.hello, attempt.own.card, attempt.peer, self._clock.now(), initiator=True)
-        if not self._allowed(session.peer) or not self._keeper.enter(session, self._clock.now()):
+        allowed = self._allowed(session.peer) and self.vouched(attempt.peer)
+        if not allowed or not self._keeper.enter(session, self._clock.now()):
             return []
         self._calls.connected(attempt)
         replaced = self._keeper.replace(session)
@@ -355,7 +387,7 @@ class Messenger:
     def _answer(self, caller: Caller) -> bool:
         """Answer a Hello if chain and agent allow it; one seen before gets the answer it got."""
         hello, peer, now = caller.hello, caller.peer.worker, self._clock.now()
-        if not self._allowed(peer):
+        if not (self._allowed(peer) and self.vouched(caller.peer)):
             return False
         known = next((s for s in self.table.with_peer(peer) if s.hello_id == hello.hello_id), None)
         if known is not None:
@@ -365,7 +397,7 @@ class Messenger:
         if self.conversations.handled(hello.hello_id) is not None or not self._admit(peer, hello.purpose):
             return False
         sealed, root = self._calls.welcome(caller)
-        session = new_session(root, hello, caller.own, caller.peer, now, initiator=False)
+        session = new_session(root, hello, caller.own.card, caller.peer, now, initiator=False)
         session.welcome = sealed
         if not self._keeper.enter(session, self._clock.now()):
             return False

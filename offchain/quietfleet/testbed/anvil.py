@@ -23,8 +23,8 @@ from quietfleet.errors import TestbedError
 MNEMONIC: Final = "test test test test test test test test test test test junk"
 """Anvil's own default: its accounts are known to everybody."""
 
-_READY_WITHIN: Final = 20.0
-_STOP_WITHIN: Final = 5.0
+_READY_WITHIN: Final = 60.0
+_STOP_WITHIN: Final = 30.0  # one that is killed has not saved its state
 _LOOK: Final = 0.02
 
 

@@ -22,9 +22,10 @@ ROOT: Final = Path(__file__).parents[3]
 """The repository: contracts and compiler are not part of the installed package."""
 
 _SOURCES: Final = {"Service": "contracts/Service.sol", "ModelReleases": "contracts/releases/ModelReleases.sol"}
-_SETTINGS: Final = {
+_SETTINGS: Final = {  # as in foundry.toml
     "evmVersion": "cancun",
-    "optimizer": {"enabled": True, "runs": 200},
+    "viaIR": True,
+    "optimizer": {"enabled": True, "runs": 1_000_000},
     "remappings": ["@openzeppelin/contracts=node_modules/@openzeppelin/contracts"],
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}},
 }
@@ -57,16 +58,18 @@ def compile_contracts(cache: Path) -> dict[str, Artifact]:
 
 
 async def deploy(
-    url: str, chain_id: int, artifacts: dict[str, Artifact], owner_key: bytes, *, fee: int = 0, publisher: str = ""
+    url: str, chain_id: int, artifacts: dict[str, Artifact], owner_key: bytes, *, fee: int = 0, approver: str = ""
 ) -> Deployment:
-    """Deploy both contracts, owned by the account of `owner_key`, which publishes too unless another one is named."""
+    """Deploy both contracts, owned by the account of `owner_key`, which approves releases unless another one is named.
+
+    The fee never exceeds ten times what it begins with.
+    """
     blank = ContractRecord("0x" + 40 * "0", (), 0)
     async with ChainClient(url, Deployment(chain_id, blank, blank)) as client:
         wallet = Wallet(owner_key, client)
-        service = await _create(client, wallet, artifacts["Service"], (wallet.address, fee))
-        releases = await _create(
-            client, wallet, artifacts["ModelReleases"], (wallet.address, publisher or wallet.address)
-        )
+        service = await _create(client, wallet, artifacts["Service"], (wallet.address, fee, 10 * fee))
+        terms = (wallet.address, service.address, approver or wallet.address)
+        releases = await _create(client, wallet, artifacts["ModelReleases"], terms)
     return Deployment(chain_id, service, releases)
 
 

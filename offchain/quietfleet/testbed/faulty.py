@@ -10,9 +10,9 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
-import msgspec
 
 from quietfleet.clock import Clock, SystemClock
 from quietfleet.crypto import PrivateKey
@@ -73,21 +73,28 @@ class DeafRegistry(Registry):
 
 
 class DeafMessenger(Messenger):
-    """A messenger that keeps a copy of the sessions it should have forgotten, and can bring them back."""
+    """A messenger that keeps the sessions it should have forgotten, and can bring them back."""
 
-    kept: list[bytes]
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._kept: dict[bytes, Session] = {}
 
     def sever(self, peer: str, reason: str) -> list[Event]:
-        self.kept = [*getattr(self, "kept", []), *(msgspec.msgpack.encode(s) for s in self.table.with_peer(peer))]
+        self._kept |= {session.id: session for session in self.table.with_peer(peer)}
         return super().sever(peer, reason)
 
-    def bring_back(self) -> list[str]:
-        """Pretend that nothing was severed; return the peers it now pesters."""
-        sessions = [msgspec.msgpack.decode(kept, type=Session) for kept in getattr(self, "kept", [])]
-        self.kept = []
+    def bring_back(self) -> str | None:
+        """Pretend that nothing was severed; return whom the newest deal that came back was with."""
+        sessions = sorted(self._kept.values(), key=lambda session: session.opened_at)
+        self.forget()
         for session in sessions:
             self.table.add(session)
-        return [session.peer for session in sessions if session.purpose.startswith(DEAL)]
+        deals = [session.peer for session in sessions if session.purpose.startswith(DEAL)]
+        return deals[-1] if deals else None
+
+    def forget(self) -> None:
+        """Let go of what is kept."""
+        self._kept = {}
 
 
 class FaultyRuntime(Runtime):
@@ -96,10 +103,10 @@ class FaultyRuntime(Runtime):
     agent: FaultySensor
     messenger: DeafMessenger
 
-    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock) -> None:
+    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock, phrase: str) -> None:
         self.faults = Faults(settings.path("faults.json"))
         self._deaf = False
-        super().__init__(settings, identity, clock)
+        super().__init__(settings, identity, clock, phrase)
 
     def make_messenger(self, domain: bytes) -> DeafMessenger:
         registry = DeafRegistry(
@@ -108,7 +115,7 @@ class FaultyRuntime(Runtime):
         registry.faults = self.faults
         self.registry = registry
         return DeafMessenger(
-            self.identity,
+            self.keyring,
             self.database,
             make_codec(),
             registry,
@@ -120,26 +127,30 @@ class FaultyRuntime(Runtime):
         )
 
     def on_beat(self) -> None:
-        if self.faults["ignore_severing"] != self._deaf:
-            self._deaf = not self._deaf
-            self.note("fault", ignore_severing=self._deaf)
-            if self._deaf:
-                self.agent.pester(self.messenger.bring_back())
-            else:
-                for peer in {session.peer for session in self.messenger.table.sessions.values()}:
-                    self.sever(peer, "repaired")
-                self.messenger.kept = []
+        deaf = self.faults["ignore_severing"]
+        if deaf != self._deaf:
+            self._deaf = deaf
+            self.note("fault", ignore_severing=deaf)
+            if not deaf:
+                self._repair()
+        if deaf:  # at every beat: the owner's word may come after the fault, and is not listened to then either
+            self.agent.pester(self.messenger.bring_back())
         super().on_beat()
+
+    def _repair(self) -> None:
+        for peer in {session.peer for session in self.messenger.table.sessions.values()}:
+            self.sever(peer, "repaired")
+        self.messenger.forget()
 
 
 class FaultySensor(Sensor):
     """A sensor that can be told to take up a session it lost."""
 
-    def pester(self, peers: list[str]) -> None:
-        """Go on sending to a processor that has severed us."""
-        for peer in peers:
+    def pester(self, peer: str | None) -> None:
+        """Go on sending to a processor that has severed us, if there is one, as patiently as if it had just begun."""
+        if peer is not None:
             self._state.set("processor", peer)
-            self._asked = False
+            self._asked, self._unanswered_since = False, None
 
 
 @click.command()
@@ -147,10 +158,11 @@ class FaultySensor(Sensor):
 def main(settings: Path) -> None:
     """Run a sensor that can be made to misbehave."""
     chosen = load_settings(settings, os.environ)
-    key = load_keystore(chosen.path(chosen.worker.keystore), passphrase(os.environ))
+    phrase = passphrase(os.environ)
+    key = load_keystore(chosen.path(chosen.worker.keystore), phrase)
 
     async def work() -> None:
-        runtime = FaultyRuntime(chosen, key, SystemClock())
+        runtime = FaultyRuntime(chosen, key, SystemClock(), phrase)
         source = open_replay(chosen.path(chosen.sensor.replay), runtime.data_clock)
         runtime.agent = FaultySensor(runtime, StickingSource(source, runtime.faults))
         await runtime.run()

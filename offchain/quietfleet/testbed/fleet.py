@@ -132,7 +132,9 @@ class Fleet:
         prepared: dict[str, PreparedEpoch] = {}
         for name in ("oracle", "gateway"):
             member = self.members[name]
-            prepared[name] = prepare_epoch(member.settings, member.key, version, epoch_key=name == "oracle")
+            prepared[name] = prepare_epoch(
+                member.settings, member.key, self.passphrase, version, epoch_key=name == "oracle"
+            )
         return {
             "version": version,
             "oracle": prepared["oracle"].worker,

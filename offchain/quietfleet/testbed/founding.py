@@ -24,16 +24,20 @@ HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first da
 
 
 async def found(scene: Scene) -> None:
-    """Deploy, enrol everybody, set the first configuration, start everybody; sensors when there is a model to ask."""
+    """Deploy, enrol everybody, set the first configuration, start everybody; sensors when there is a model to ask.
+
+    The account that publishes approves as well, so that retraining runs unattended; a careful service names a person.
+    """
     publisher = PrivateKey.from_bytes(key_of(MNEMONIC, 1))
     scene.screen.tell("owner", "deploys the contracts, as on a testnet: `ape run deploy`")
-    deployment = scene.owners.deploy(publisher.public.id)
+    deployment = scene.owners.deploy(approver=publisher.public.id)
     scene.deployment = load_deployment(deployment)
     scene.fleet = Fleet(scene.folder, scene.url, deployment, random=random.Random(scene.seed).randbytes)  # noqa: S311 - repeatable
     scene.screen.tell("owner", f"Service stands at {scene.deployment.service.address}; ten devices draw their keys")
     _people(scene, publisher)
     members = scene.fleet.members
     scene.owners.name({name: member.id for name, member in members.items()})
+    scene.owners.appoint(publisher.public.id, members["gateway"].id)
     scene.fleet.start(*(name for name in members if name not in scene.sensors()))
     scene.screen.tell("owner", "owners enrol their devices, each with the device's signed consent")
     await scene.fleet.enrol()

@@ -19,7 +19,7 @@ from quietfleet.crypto import PrivateKey
 from quietfleet.errors import CryptoError, PayloadError
 from quietfleet.metrics import Metrics
 from quietfleet.network import EmbeddedNode
-from quietfleet.session import Epochs
+from quietfleet.session import Epochs, Identity
 from quietfleet.session._table import Table
 from quietfleet.storage import Database
 from quietfleet.whisper import Envelope, Rules, open_symmetric
@@ -83,7 +83,7 @@ def opened_by(database: Path, identity: PrivateKey, envelopes: list[Envelope]) -
 def epoch_keys(database: Path, identity: PrivateKey, versions: range) -> list[int]:
     """The configuration versions whose epoch key or own keys are still in (a copy of) a worker's database."""
     with Database(database) as state:
-        epochs = Epochs(state, identity, secrets.token_bytes)
+        epochs = Epochs(state, Identity(identity), secrets.token_bytes)
         return [version for version in versions if epochs.secrets(version) or epochs.epoch_key(version)]
 
 

@@ -27,8 +27,12 @@ FIRST_DAY: Final = "2013-03-20"
 class Owners(Protocol):
     """The people of the story: each verb is what they type in `ape run` or `ape console`."""
 
-    def deploy(self, publisher: str) -> Path:
+    def deploy(self, *, approver: str) -> Path:
         """Deploy the contracts; return the deployment file."""
+        ...
+
+    def appoint(self, publisher: str, gateway: str) -> None:
+        """Let an account publish releases for a gateway."""
         ...
 
     def name(self, workers: dict[str, str]) -> None:

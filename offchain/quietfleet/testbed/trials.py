@@ -7,7 +7,7 @@ from typing import Final
 
 from quietfleet.chain.service import ServiceContract
 from quietfleet.chain.types import Kind
-from quietfleet.storage import Database
+from quietfleet.storage import AuditEntry, Database
 from quietfleet.testbed.fleet import Member
 from quietfleet.testbed.founding import GRACE, LEAD, SWITCHED
 from quietfleet.testbed.probe import Tap, epoch_keys, opened_by
@@ -23,12 +23,16 @@ async def switch(scene: Scene) -> None:
     processor = scene.processor_of(SWITCHED)
     begun = time.time()
     scene.owners.disable(SWITCHED)
+    # the device's own reading of the chain too: a severing may also reach it as the oracle's word, before that
     await scene.fleet.until(
-        "both sides sever",
-        lambda: scene.since(SWITCHED, "severed", begun) != [] and scene.since(processor, "severed", begun) != [],
+        "all sides sever",
+        lambda: (
+            bool(scene.since(SWITCHED, "switched-off", begun))
+            and all(_cut_off(scene, side, device, begun) for side in (processor, "oracle"))
+        ),
         20,
     )
-    severed = scene.since(processor, "severed", begun)[0]
+    severed = _cut_off(scene, processor, device, begun)[0]
     async with scene.client() as client:
         state = await ServiceContract(client).worker(device.id)
     scene.line(
@@ -38,6 +42,11 @@ async def switch(scene: Scene) -> None:
     )
     await _pester(scene, device, processor, severed.at)
     await _return(scene)
+
+
+def _cut_off(scene: Scene, name: str, device: Member, since: float) -> list[AuditEntry]:
+    """When a worker severed a device."""
+    return [entry for entry in scene.since(name, "severed", since) if entry.detail["peer"] == device.id]
 
 
 async def _pester(scene: Scene, device: Member, processor: str, since: float) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from quietfleet.chain.service import ReleasesContract, ServiceContract
+from quietfleet.chain.channel import ReleaseState
+from quietfleet.chain.releases import ReleasesContract
+from quietfleet.chain.service import ServiceContract
 from quietfleet.crypto import keccak256
 from quietfleet.storage import AuditEntry, Database
 from quietfleet.testbed.founding import CHANNEL, STUCK
@@ -64,6 +66,7 @@ async def drift(scene: Scene) -> None:
     await scene.fleet.until("the stuck sensor is quarantined", lambda: bool(_quarantines(scene)), 20)
     await scene.fleet.until("drift is called and shared", lambda: scene.has("gateway", "drift-shared"), 30)
     await scene.fleet.until("both processors run the new release", lambda: _renewed(scene), 40)
+    await scene.fleet.until("the new release is completed on chain", lambda: _closed(scene) > 1, 20)
     await scene.fleet.until("the sound sensors' data pass that day", lambda: _ahead(scene, stuck_since) == SOUND, 30)
     shared = scene.first("gateway", "drift-shared").detail
     scene.line(
@@ -72,20 +75,27 @@ async def drift(scene: Scene) -> None:
         "journals: processors reported, the gateway judged all devices together",
         holds=shared["percent"] > 70,  # noqa: PLR2004 - the paper's threshold
     )
-    await _anchored(scene)
+    await _completed(scene)
     _spared(scene, stuck_since)
     scene.fault(STUCK, stuck=False)
 
 
-async def _anchored(scene: Scene) -> None:
-    async with scene.client() as client:
-        release = await ReleasesContract(client).current(keccak256(CHANNEL.encode()))
+async def _completed(scene: Scene) -> None:
+    channel = keccak256(CHANNEL.encode())
     installed = {scene.last(name, "release-installed").detail["manifest"] for name in scene.processors()}
-    sequence = release.sequence if release else 0
+    manifest = bytes.fromhex(min(installed))
+    async with scene.client() as client:
+        releases = ReleasesContract(client)
+        head, record = await releases.head(channel), await releases.release(channel, manifest)
+    told = scene.last("gateway", "release-completed").detail
     scene.line(
-        f"release {sequence} anchored on chain and taken up by both processors",
-        "chain: manifest hash = hash each processor verified before installing",
-        holds=release is not None and installed == {release.manifest_hash.hex()},
+        f"release {head.sequence} proposed, approved, opened and completed on chain; both processors took it up",
+        f"chain: {head.state.name.lower()}, manifest hash = hash each processor verified before installing; "
+        f"gateway: {told['succeeded']} took it up, {told['failed']} did not",
+        holds=len(installed) == 1
+        and (head.state, head.completed) == (ReleaseState.COMPLETED, head.sequence)
+        and (record.sequence, record.completed) == (head.sequence, True)
+        and (told["sequence"], told["succeeded"], told["failed"]) == (head.sequence, len(scene.processors()), 0),
     )
 
 
@@ -120,6 +130,12 @@ def _renewed(scene: Scene) -> bool:
         (entry := scene.maybe_last(name, "release-installed")) is not None and entry.detail["sequence"] > 1
         for name in scene.processors()
     )
+
+
+def _closed(scene: Scene) -> int:
+    """The newest release the gateway has closed, by number."""
+    entry = scene.maybe_last("gateway", "release-completed")
+    return entry.detail["sequence"] if entry else 0
 
 
 def _quarantines(scene: Scene) -> list[AuditEntry]:

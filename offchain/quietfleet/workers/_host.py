@@ -59,6 +59,15 @@ class Registry:
         """Tell whether the chain lets these two work together now; no, when we cannot know."""
         return not self.stale and self._replica.can_cooperate(a, b, self._confirmations)
 
+    def speaks_for(self, worker: str, key: str) -> bool:
+        """Tell whether a worker's messages come under the key of this address now; no, when we cannot know."""
+        return not self.stale and self.has_key(worker, key)
+
+    def has_key(self, worker: str, key: str) -> bool:
+        """Tell whether that is the worker's key on the newest block known, old as it may be."""
+        state = self._replica.worker(worker)
+        return state is not None and state.key == key
+
     def usable(self, worker: str) -> bool:
         """Tell whether the chain lets this worker work at all now; no, when we cannot know."""
         return not self.stale and self._replica.usable(worker, self._confirmations)

@@ -1,7 +1,7 @@
 """Membership in an epoch: a session with the oracle, the epoch key, and the cards of oracle and gateway.
 
-Each configuration version goes through the same steps, ahead of its activation where there is time:
-card of the oracle seen → session with the oracle → epoch key asked for and granted → member.
+Each configuration version that brings new keys goes through the same steps, ahead of its activation where there is
+time: card of the oracle seen → session with the oracle → epoch key asked for and granted → member.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Membership:
         configuration = messenger.epochs.in_force(self._runtime.clock.now())
         return (
             configuration is not None
-            and messenger.epochs.epoch_key(configuration.version) is not None
+            and messenger.epochs.epoch_key(configuration.epoch) is not None
             and messenger.session(configuration.oracle) is not None
         )
 
@@ -61,7 +61,8 @@ class Membership:
         for configuration in (runtime.messenger.epochs.previous, runtime.messenger.epochs.latest):
             if configuration is None or configuration.oracle == runtime.id:
                 continue
-            if configuration.version in runtime.messenger.epochs.live(runtime.clock.now()):
+            epochs = runtime.messenger.epochs
+            if configuration.epoch in epochs.live(runtime.clock.now()) and epochs.secrets(configuration.epoch):
                 self._step(configuration)
 
     def on_event(self, event: Event) -> bool:
@@ -76,25 +77,26 @@ class Membership:
 
     def _step(self, configuration: Configuration) -> None:
         messenger = self._runtime.messenger
-        if not messenger.has_session(configuration.oracle, configuration.version):
-            self._asked.discard(configuration.version)
+        if not messenger.has_session(configuration.oracle, configuration.epoch):
+            self._asked.discard(configuration.epoch)
             card = self._cards.get(configuration.oracle_card_digest)
             if card is not None:
                 messenger.connect(card, ORACLE)
-        elif messenger.epochs.epoch_key(configuration.version) is None and configuration.version not in self._asked:
-            self._asked.add(configuration.version)
-            request = EpochKeyRequest(configuration.version)
+        elif messenger.epochs.epoch_key(configuration.epoch) is None and configuration.epoch not in self._asked:
+            self._asked.add(configuration.epoch)
+            request = EpochKeyRequest(configuration.epoch)
             messenger.request(configuration.oracle, request, (EpochKeyGrant,), ASK_WITHIN, CONTEXT)
 
     def _granted(self, peer: str, grant: EpochKeyGrant) -> None:
         messenger = self._runtime.messenger
-        for configuration in (messenger.epochs.latest, messenger.epochs.previous):
-            if configuration is None or (configuration.version, configuration.oracle) != (grant.version, peer):
-                continue
-            try:
-                messenger.set_epoch_key(configuration, grant.key)
-            except HandshakeRefused as error:
-                self._runtime.note("epoch-key-refused", version=grant.version, reason=str(error))
-                self._asked.discard(grant.version)
-            else:
-                self._runtime.note("epoch-key", version=grant.version)
+        known = (one for one in (messenger.epochs.latest, messenger.epochs.previous) if one is not None)
+        configuration = next((one for one in known if (one.epoch, one.oracle) == (grant.version, peer)), None)
+        if configuration is None:
+            return
+        try:
+            messenger.set_epoch_key(configuration, grant.key)
+        except HandshakeRefused as error:
+            self._runtime.note("epoch-key-refused", version=grant.version, reason=str(error))
+            self._asked.discard(grant.version)
+        else:
+            self._runtime.note("epoch-key", version=grant.version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quietfleet.chain.types import Release
+from quietfleet.chain.channel import Release
 from quietfleet.crypto import keccak256
 from quietfleet.errors import ModelRejected, StorageError
 from quietfleet.pipeline.runtime import Model, load_model
@@ -10,7 +10,7 @@ from quietfleet.storage import ObjectStore
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers._uplink import Uplink
-from quietfleet.workers.messages import FetchRelease, NoSuchRelease, ReleaseBundle
+from quietfleet.workers.messages import FetchRelease, NoSuchRelease, ReleaseBundle, ReleaseOutcome
 
 ABOUT = "release"
 PAUSE = 5.0  # seconds between two tries to get a release
@@ -36,8 +36,8 @@ class ModelSlot:
 
     @property
     def wanted(self) -> Release | None:
-        """The release on chain, if it is newer than ours."""
-        release = self._runtime.replica.current_release(self.channel)
+        """The release on chain that is open to us, if it is newer than ours."""
+        release = self._runtime.replica.current_release(self.channel, self._runtime.clock.now())
         return release if release and release.sequence > self.sequence else None
 
     def fetch(self) -> None:
@@ -57,11 +57,13 @@ class ModelSlot:
             model = load_model(bundle.manifest, bundle.artefact, release.manifest_hash)
         except ModelRejected as error:
             self._runtime.note("release-rejected", sequence=bundle.sequence, reason=str(error))
+            self._uplink.tell(ReleaseOutcome(bundle.sequence, installed=False))
             return
         names = [self._objects.put(bundle.manifest), self._objects.put(bundle.artefact)]
         self._state.set("model", {"names": names, "hash": release.manifest_hash.hex()})
         self._state.set("release", release.sequence)
         self._runtime.note("release-installed", sequence=release.sequence, manifest=release.manifest_hash.hex())
+        self._uplink.tell(ReleaseOutcome(release.sequence, installed=True))
         self.model = model
 
     def _load(self) -> Model | None:

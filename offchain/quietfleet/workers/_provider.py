@@ -29,7 +29,11 @@ class Provider:
         self._runtime = runtime
         self._section = runtime.settings.processor
         self._state = state
-        self._machine = ProviderMachine(self._service(), self._offer_id)
+        self._machine = self._new_machine()
+
+    def start_over(self) -> None:
+        """Offer afresh: the oracle forgot us when we were switched off, and would not hear of us before a renewal."""
+        self._machine = self._new_machine()
 
     def tick(self, now: float) -> None:
         """Offer, renew, repeat what was not confirmed; at first, give back what a restart has left hanging."""
@@ -85,14 +89,17 @@ class Provider:
     def _introduced(self, introduction: Introduction) -> None:
         """Remember whom to expect, once the chain says that we may work together."""
         try:
-            peer = decode_card(introduction.card).worker
+            card = decode_card(introduction.card)
         except CardRefused as error:
             self._runtime.note("introduction-refused", reason=str(error))
             return
-        known = introduction.deal_id in self._machine.deals
-        if known and self._runtime.registry.can_cooperate(self._runtime.id, peer):
-            self._state.set(DEAL + introduction.deal_id, peer)
-            self._runtime.note("introduced", peer=peer)
+        known = introduction.deal_id in self._machine.deals and self._runtime.messenger.vouched(card)
+        if known and self._runtime.registry.can_cooperate(self._runtime.id, card.worker):
+            self._state.set(DEAL + introduction.deal_id, card.worker)
+            self._runtime.note("introduced", peer=card.worker)
+
+    def _new_machine(self) -> ProviderMachine:
+        return ProviderMachine(self._service(), self._offer_id)
 
     def _service(self) -> Service:
         capability = Capability(self._section.capability, FIRST_VERSION, "readings/1", "recommendation/1")

@@ -10,17 +10,19 @@ from typing import Any, Protocol
 from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
 from quietfleet.clock import Clock
 from quietfleet.crypto import PrivateKey
-from quietfleet.errors import PowTargetMissed, UnsendableError
-from quietfleet.session import CardSeen, Event, Ignored, Messenger, Transmission, VersionRetired
+from quietfleet.errors import KeystoreError, PowTargetMissed, UnsendableError
+from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
 from quietfleet.settings import Settings
 from quietfleet.whisper import Envelope, mine
 from quietfleet.workers._host import Host, log
+from quietfleet.workers._keys import Keyring, Schedule
 from quietfleet.workers._membership import Membership
 from quietfleet.workers.messages import make_codec
 
 ANNOUNCE_EVERY = 3.0
 NONCES = 1 << 40  # room for the random start of mining
 WORK_LIMIT = 1 << 24  # hashes after which mining gives up; a configuration that needs more is a mistake
+PEERS_KEY = "its key was replaced"
 
 
 class Agent(Protocol):
@@ -60,8 +62,10 @@ class Runtime(Host):
 
     agent: Agent
 
-    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock) -> None:
+    def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock, passphrase: str) -> None:
         super().__init__(settings, identity, clock)
+        self.keyring = Keyring(settings, identity, passphrase, self.replica)
+        self.schedule = Schedule(self)
         domain = self.deployment.chain_id.to_bytes(32, "big") + bytes.fromhex(self.deployment.service.address[2:])
         self.messenger = self.make_messenger(domain)
         self.membership = Membership(self)
@@ -71,7 +75,7 @@ class Runtime(Host):
     def make_messenger(self, domain: bytes) -> Messenger:
         """Build the session layer; fault injection overrides this."""
         return Messenger(
-            self.identity,
+            self.keyring,
             self.database,
             make_codec(),
             self.registry,
@@ -101,6 +105,7 @@ class Runtime(Host):
         for event in events:
             if isinstance(event, VersionRetired):
                 self.note("epoch-retired", version=event.version)
+                self._disown(PEERS_KEY)  # a card of that version stands no more by itself
             elif isinstance(event, CardSeen):
                 self.membership.card_seen(event.card)
             elif isinstance(event, Ignored):
@@ -136,6 +141,8 @@ class Runtime(Host):
                 self.adopt()
             if isinstance(change, WorkerChanged) and change.lost:
                 self._lost(change.id)
+            if isinstance(change, WorkerChanged) and _rekeyed(change):
+                self._rekeyed(change.id)
             self.agent.on_change(change)
 
     def adopt(self) -> None:
@@ -154,6 +161,7 @@ class Runtime(Host):
             self.messenger.announce()
         self._react(lambda: self.feed(self.messenger.tick()))
         self._react(self.membership.tick)
+        self._react(self.schedule.tick)
         self._react(self.agent.on_tick)
 
     async def after(self) -> None:
@@ -171,7 +179,8 @@ class Runtime(Host):
             {"peer": s.peer, "purpose": s.purpose.split(":")[0], "generations": sorted(s.generations)}
             for s in self.messenger.table.sessions.values()
         ]
-        return {**super().status(), "sessions": sessions, **self.agent.status()}
+        key = {"epoch": self.keyring.epoch, "here": self.keyring.present is not None, "next": self.keyring.waiting}
+        return {**super().status(), "key": key, "sessions": sessions, **self.agent.status()}
 
     async def _hear(self) -> None:
         async for envelope in self.node.envelopes():
@@ -222,9 +231,39 @@ class Runtime(Host):
         for peer in self.messenger.peers():
             self.sever(peer, "we were switched off on chain")
 
+    def _rekeyed(self, worker: str) -> None:
+        """A worker has another key on chain: what stands on the one before ends, and is set up anew under this one."""
+        if worker != self.id:
+            self._disown(PEERS_KEY)
+            return
+        self.note("key-replaced", epoch=self.keyring.epoch)
+        self.schedule.replaced()
+        self._check_key()
+        self.adopt()
+        self._disown("our key was replaced")
+
+    def _check_key(self) -> None:
+        """Without its present key a worker goes on following the chain, and speaks to nobody."""
+        try:
+            self.keyring.require_present()
+        except KeystoreError as error:
+            self.note("key-missing", reason=str(error))
+
+    def _disown(self, reason: str) -> None:
+        events = self.messenger.disown(self.registry.has_key, reason)
+        for peer in sorted({event.peer for event in events if isinstance(event, Closed)}):
+            self.note("severed", peer=peer, reason=reason)
+        self.feed(events)
+
     def _reconcile(self) -> None:
         """At start: follow the configuration, and end sessions the chain no longer allows."""
+        self._check_key()
         self.adopt()
+        self._disown("a key was replaced while we were down")
         for peer in self.messenger.peers():
             if not self.replica.can_cooperate(self.id, peer):
                 self.sever(peer, "switched off on chain while we were down")
+
+
+def _rekeyed(change: WorkerChanged) -> bool:
+    return change.before is not None and change.after is not None and change.before.key != change.after.key

@@ -42,6 +42,12 @@ class Uplink:
             self._busy.add(about)
             self._runtime.messenger.request(gateway, body, expects, ANSWER_WITHIN, about)
 
+    def tell(self, body: msgspec.Struct) -> None:
+        """Tell the gateway something that needs no answer, if we are in session with it."""
+        gateway = self.gateway
+        if gateway is not None:
+            self._runtime.messenger.notify(gateway, body)
+
     def recover(self) -> None:
         """Take every line for free; what was asked all the same is asked twice, which does no harm."""
         self._busy.clear()

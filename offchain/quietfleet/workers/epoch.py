@@ -12,6 +12,7 @@ from quietfleet.errors import EpochError
 from quietfleet.session import Epochs, epoch_commitment
 from quietfleet.settings import Settings
 from quietfleet.storage import Database
+from quietfleet.workers._keys import Keyring
 
 
 class PreparedEpoch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,18 +24,23 @@ class PreparedEpoch(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch_key_commitment: str = ""
 
 
-def prepare_epoch(settings: Settings, identity: PrivateKey, version: int, *, epoch_key: bool) -> PreparedEpoch:
+def prepare_epoch(
+    settings: Settings, first: PrivateKey, passphrase: str, version: int, *, epoch_key: bool
+) -> PreparedEpoch:
     """Draw and store a worker's keys for `version`, also beside the running worker; the oracle adds the epoch key.
 
     Keys drawn before are shown again, never drawn anew: the chain may name them by now. Raises `EpochError` when the
-    chain has `version` already and its keys are not here.
+    chain has `version` already and its keys are not here, `KeystoreError` when the worker's present key is not.
     """
     path = settings.path(settings.worker.state) / "worker.db"
     with Database(path) as database, database.transaction():
-        epochs = Epochs(database, identity, secrets.token_bytes)
+        replica = Replica(database)
+        keyring = Keyring(settings, first, passphrase, replica)
+        keyring.require_present()
+        epochs = Epochs(database, keyring, secrets.token_bytes)
         missing_key = epoch_key and epochs.epoch_key(version) is None
         if epochs.secrets(version) is None or missing_key:
-            _refuse_late(Replica(database), version)
+            _refuse_late(replica, version)
         epochs.prepare(version, secrets.token_bytes(32) if missing_key else b"")
         return _public(epochs, version, epoch_key=epoch_key)
 

@@ -6,10 +6,7 @@ import asyncio
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from quietfleet.chain.rpc import ChainClient
-from quietfleet.chain.service import ReleasesContract
-from quietfleet.chain.types import Change, ReleaseChanged
-from quietfleet.chain.wallet import Wallet
+from quietfleet.chain.types import Change, Kind, ReleaseChanged
 from quietfleet.crypto import PrivateKey, derive, keccak256
 from quietfleet.errors import ChainError, ErasureDelayed, PipelineError
 from quietfleet.monitor import FleetVerdict, align, assess
@@ -19,6 +16,7 @@ from quietfleet.session import GATEWAY, Event, Opened, Received
 from quietfleet.storage import ObjectStore, SealedColumn, TimeSeries
 from quietfleet.workers._history import read_history
 from quietfleet.workers._host import log
+from quietfleet.workers._rollout import Rollout
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers.messages import (
@@ -27,6 +25,7 @@ from quietfleet.workers.messages import (
     FetchRelease,
     NoSuchRelease,
     ReleaseBundle,
+    ReleaseOutcome,
     Stored,
     Upload,
     timely,
@@ -45,18 +44,19 @@ PATIENCE = 7 * DAY  # data time between two attempts to beat the champion
 
 
 class Gateway:
-    """The gateway's reactions; training and publishing run beside them, their results come back through the chain."""
+    """The gateway's reactions; training and releasing run beside them, their results come back through the chain."""
 
     def __init__(self, runtime: Runtime, publisher: PrivateKey) -> None:
         self._runtime = runtime
         self._section = runtime.settings.gateway
-        self._publisher = publisher
         self._state = State(runtime.database)
         secret = runtime.identity.to_bytes()
         self._veil = derive(secret, "pseudonyms")
         sealed = SealedColumn(derive(secret, "storage", b"month"), "series.body", random=runtime.random)
         self._month = TimeSeries(runtime.database, MONTH, sealed=sealed)
         self._registry = Registry(runtime.database, ObjectStore(runtime.folder / "objects"))
+        self._channel = keccak256(self._section.channel.encode())
+        self._rollout = Rollout(runtime, self._state, publisher, self._channel)
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
         self._erase_due = 0.0
@@ -74,6 +74,8 @@ class Gateway:
                 self._serve(event, event.body)
             case Received(body=DriftReport()):
                 self._judge(event, event.body)
+            case Received(body=ReleaseOutcome() as heard) if self._is_processor(event.peer):
+                self._rollout.heard(self._veiled(event.peer, ""), heard.sequence, installed=heard.installed)
             case Opened(purpose="gateway"):
                 self._runtime.note("session-open", peer=event.peer)
 
@@ -85,13 +87,15 @@ class Gateway:
         """Nothing here waits for time alone."""
 
     async def after(self) -> None:
-        """Erase what is over a month old, and start the job that is due: a model, or a publication left behind."""
+        """Erase what is over a month old, and start the job that is due: a step of a release, or a model."""
         self._erase()
         if self._jobs or not self._runtime.registry.usable(self._runtime.id):
             return
-        if self._state.get("to publish") is not None:
-            self._start(self._publish())
-        elif self._state.get("wanted") or (self._champion() is None and self._may_begin()):
+        if self._state.get("wanted"):
+            self._start(self._train())
+        elif self._rollout.due:
+            self._start(self._rollout.step())
+        elif self._champion() is None and self._may_begin():
             self._start(self._train())
 
     def recover(self) -> None:
@@ -104,9 +108,9 @@ class Gateway:
             "training": bool(self._jobs),
         }
 
-    @property
-    def _channel(self) -> bytes:
-        return keccak256(self._section.channel.encode())
+    def _is_processor(self, peer: str) -> bool:
+        known = self._runtime.replica.worker(peer)
+        return known is not None and known.kind is Kind.PROCESSOR
 
     # data
 
@@ -241,7 +245,7 @@ class Gateway:
         return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
 
     def _consider(self, candidate: Candidate) -> None:
-        """Register a candidate, and mark it for publication when it beats the champion."""
+        """Register a candidate, and have it released when it beats the champion."""
         from quietfleet.pipeline.run import decide  # noqa: PLC0415 - scikit-learn is loaded by now, and only here
 
         evaluation = candidate.evaluation
@@ -256,7 +260,7 @@ class Gateway:
             self._state.set("wanted", None)
             self._state.set("attempted", now_in_data)
             if decision.deploy:
-                self._state.set("to publish", version)
+                self._rollout.submit(candidate.manifest_hash)
             self._runtime.note(
                 "trained",
                 version=version,
@@ -267,22 +271,8 @@ class Gateway:
                 dataset=candidate.report.get("dataset"),
             )
 
-    async def _publish(self) -> None:
-        """Anchor the waiting candidate on chain, unless it stands there already, unseen by us."""
-        version: int = self._state.get("to publish")
-        manifest = self._registry.get(self._section.channel, version).manifest
-        async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
-            releases = ReleasesContract(client, Wallet(self._publisher.to_bytes(), client))
-            current = await releases.current(self._channel)
-            if current is not None and current.manifest_hash == keccak256(manifest):
-                return
-            receipt = await releases.publish(self._channel, keccak256(manifest))
-        self._runtime.note(
-            "published", version=version, block=receipt.block, transaction="0x" + receipt.transaction.hex()
-        )
-
     def _anchored(self, sequence: int, manifest_hash: bytes) -> None:
-        """The chain names a release: find it in the registry and make it champion."""
+        """The chain opens a release to devices: find it in the registry and make it champion."""
         known = self._state.get(f"manifest:{manifest_hash.hex()}")
         if known is None:
             self._runtime.note("release-unknown", sequence=sequence)
@@ -290,8 +280,6 @@ class Gateway:
         self._state.set(f"release:{sequence}", known)
         self._state.set("release", sequence)
         self._model = None
-        if self._state.get("to publish") == known:
-            self._state.set("to publish", None)
         now = self._runtime.clock.now()
         self._registry.point(
             self._section.channel, "champion", known, who=self._runtime.id, at=now, why=f"release {sequence} on chain"
@@ -315,7 +303,7 @@ class Gateway:
         try:
             await job
         except ChainError as error:
-            log.warning("publishing waits: %s", error)
+            log.warning("a release waits: %s", error)
         except Exception:  # noqa: BLE001 - whatever a job meets, the gateway goes on serving
             log.exception("a job failed")
             self._runtime.metrics.count("jobs_failed")

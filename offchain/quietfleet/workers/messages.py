@@ -105,6 +105,13 @@ class NoSuchRelease(msgspec.Struct, frozen=True, tag="no-such-release/1"):
     sequence: Count
 
 
+class ReleaseOutcome(msgspec.Struct, frozen=True, tag="release-outcome/1"):
+    """A processor took a release up, or turned it down."""
+
+    sequence: Count
+    installed: bool
+
+
 class EpochKeyRequest(msgspec.Struct, frozen=True, tag="epoch-key-request/1"):
     """A registered, active worker asks the oracle for a configuration version's epoch key."""
 
@@ -123,7 +130,7 @@ ANSWERS = (Recommendation, Stored, DriftVerdict, ReleaseBundle, NoSuchRelease, E
 
 def make_codec() -> Codec:
     """The codec every worker speaks."""
-    asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, EpochKeyRequest)
+    asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
     return Codec(*asked, *dispatch.Message.__args__, answers=ANSWERS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from quietfleet.chain.types import Change, ReleaseChanged
+from quietfleet.chain.types import Change, ReleaseChanged, WorkerChanged
 from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
@@ -87,6 +87,8 @@ class Processor:
                 self._uplink.done(event.context)
 
     def on_change(self, change: Change) -> None:
+        if isinstance(change, WorkerChanged) and change.id == self._runtime.id and change.lost:
+            self._provider.start_over()
         if isinstance(change, ReleaseChanged) and change.release and change.channel == self._slot.channel:
             self._runtime.note("release-announced", sequence=change.release.sequence)
 

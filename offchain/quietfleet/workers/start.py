@@ -11,7 +11,7 @@ from quietfleet.workers._runtime import Agent, Runtime
 
 def make_worker(kind: str, settings: Settings, identity: PrivateKey, clock: Clock, passphrase: str) -> Runtime:
     """Build a worker of `kind`; each kind loads only the libraries it needs."""
-    runtime = Runtime(settings, identity, clock)
+    runtime = Runtime(settings, identity, clock, passphrase)
     runtime.agent = make_agent(kind, runtime, passphrase)
     return runtime
 

@@ -23,22 +23,34 @@ GENESIS_TIME = 1_700_000_000
 SECONDS_A_BLOCK = 12
 
 CONFIGURATION_PARTS = (
-    "uint32 version,uint40 activeFrom,uint32 grace,uint64 minPow,uint32 maxTtl,uint32 maxSize,address oracle,"
-    "address gateway,bytes32 epochKeyCommitment,bytes32 oracleCardDigest,bytes32 gatewayCardDigest,uint64 previousBlock"
+    "uint32 version,uint40 activeFrom,uint32 grace,uint48 minPow,uint32 maxTtl,uint32 maxSize,address oracle,"
+    "address gateway,bytes32 epochKeyCommitment,bytes32 oracleCardDigest,bytes32 gatewayCardDigest,uint48 previousBlock"
 )
+TERMS_PARTS = (
+    "bytes32 manifestHash,bytes32 groupRoot,bytes32 gateHash,uint32 notBefore,uint32 expiresAt,uint24 soak,"
+    "uint8 waveCount"
+)
+REPORT_PARTS = "bytes32 reportRoot,uint32 succeeded,uint32 failed,uint32 silent"
 SERVICE_EVENTS = (
-    "Enrolled(address indexed id,address indexed owner,uint8 kind,bool pending,bytes32 x,bytes32 y,uint24 sequence)",
-    "Accepted(address indexed id,address indexed owner,uint24 sequence)",
+    "Enrolled(address indexed id,address indexed owner,uint8 kind,bytes32 x,bytes32 y)",
+    "EnrolledItself(address indexed id,address indexed owner,uint8 kind,bytes32 x,bytes32 y)",
+    "Accepted(address indexed id,address indexed owner,uint32 sequence)",
     "FeeChanged(uint256 previous,uint256 current)",
-    "ActiveChanged(address indexed id,address indexed owner,bool active,uint24 sequence)",
-    "SuspendedChanged(address indexed id,bool suspended,uint24 sequence)",
-    "OwnerChanged(address indexed id,address indexed from,address indexed to,uint24 sequence)",
-    "Retired(address indexed id,address indexed owner,uint24 sequence)",
+    "ActiveChanged(address indexed id,address indexed by,bool active,uint32 sequence)",
+    "SuspendedChanged(address indexed id,bool suspended,uint32 sequence)",
+    "TransferOffered(address indexed id,address indexed to,uint32 sequence)",
+    "TransferCancelled(address indexed id,uint32 sequence)",
+    "OwnerChanged(address indexed id,address indexed from,address indexed to,uint32 sequence)",
+    "KeyRotated(address indexed id,address indexed key,bytes32 x,bytes32 y,uint16 epoch,uint32 sequence)",
+    "Retired(address indexed id,address indexed owner,uint32 sequence)",
 )
 RELEASE_EVENTS = (
-    "ReleasePublished(bytes32 indexed channel,uint32 indexed sequence,bytes32 manifestHash)",
-    "RolledBack(bytes32 indexed channel,uint32 indexed sequence,uint32 target,bytes32 manifestHash)",
-    "ReleaseRevoked(bytes32 indexed channel,uint32 indexed sequence)",
+    "ReleaseApproved(bytes32 indexed channel,uint32 indexed sequence,address indexed by)",
+    "WaveOpened(bytes32 indexed channel,uint32 indexed sequence,uint8 wave)",
+    "RolloutPaused(bytes32 indexed channel,uint32 indexed sequence,address indexed by)",
+    "RolloutResumed(bytes32 indexed channel,uint32 indexed sequence,address indexed by)",
+    "RolledBack(bytes32 indexed channel,uint32 indexed sequence,bytes32 indexed manifestHash,uint32 target)",
+    "ReleaseRevoked(bytes32 indexed channel,uint32 indexed sequence,bytes32 indexed manifestHash,uint32 floor)",
 )
 
 
@@ -52,18 +64,25 @@ def event_abi(text: str) -> dict[str, Any]:
     return {"type": "event", "name": name, "inputs": [parameter(one) for one in inputs.split(",")]}
 
 
-def rotation_abi() -> dict[str, Any]:
-    parts = [parameter(one) for one in CONFIGURATION_PARTS.split(",")]
-    configuration = {"type": "tuple", "name": "configuration", "indexed": False, "components": parts}
-    return {
-        "type": "event",
-        "name": "ConfigurationRotated",
-        "inputs": [parameter("uint32 indexed version"), configuration],
-    }
+def with_struct(text: str, name: str, parts: str) -> dict[str, Any]:
+    """The ABI of an event whose last argument is a struct of these parts."""
+    event = event_abi(text)
+    components = [parameter(one) for one in parts.split(",")]
+    event["inputs"].append({"type": "tuple", "name": name, "indexed": False, "components": components})
+    return event
 
 
-SERVICE_ABI = (*map(event_abi, SERVICE_EVENTS), rotation_abi())
-RELEASES_ABI = tuple(map(event_abi, RELEASE_EVENTS))
+SERVICE_ABI = (
+    *map(event_abi, SERVICE_EVENTS),
+    with_struct("ConfigurationRotated(uint32 indexed version)", "configuration", CONFIGURATION_PARTS),
+)
+RELEASES_ABI = (
+    *map(event_abi, RELEASE_EVENTS),
+    with_struct("ReleaseProposed(bytes32 indexed channel,uint32 indexed sequence)", "terms", TERMS_PARTS),
+    with_struct(
+        "ReleaseFinalised(bytes32 indexed channel,uint32 indexed sequence,uint32 floor)", "report", REPORT_PARTS
+    ),
+)
 DEPLOYMENT = Deployment(
     1337, ContractRecord(SERVICE, SERVICE_ABI, FIRST_BLOCK), ContractRecord(RELEASES, RELEASES_ABI, FIRST_BLOCK + 1)
 )
@@ -115,18 +134,48 @@ def configuration_tuple(**values: Any) -> tuple[Any, ...]:
 
 
 @dataclass
+class Line:
+    """One channel of releases."""
+
+    head: dict[str, int] = field(default_factory=lambda: dict.fromkeys(HEAD, 0))
+    manifests: list[bytes] = field(default_factory=list)
+    completed: set[int] = field(default_factory=set)
+    revoked: set[bytes] = field(default_factory=set)
+
+    @property
+    def newest(self) -> bytes:
+        return self.manifests[-1]
+
+
+HEAD = ("sequence", "completed", "floor", "state", "wave", "wave_count", "since", "not_before", "expires_at", "soak")
+PROPOSED, APPROVED, ROLLING, PAUSED, COMPLETED, REVOKED = range(1, 7)
+RELEASE_VERBS = ("propose", "approve", "open", "pause", "resume", "finalise", "roll_back", "revoke")
+
+
+@dataclass
 class Fleet:
     """What the contracts would hold: written without looking at the code under test."""
 
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    version: int = 0
-    channels: dict[bytes, list[dict[str, Any]]] = field(default_factory=dict)
+    keys: dict[str, tuple[str, int]] = field(default_factory=dict)
+    versions: list[dict[str, int]] = field(default_factory=list)
+    previous: int = 0
+    channels: dict[bytes, Line] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        return len(self.versions)
 
     def act(self, action: tuple[str, int], timestamp: int) -> Emitted | None:
         """Perform an action if the contracts would let it, and return its event."""
         verb, number = action
-        if verb in ("rotate", "publish", "roll_back", "revoke"):
-            return getattr(self, f"_{verb}")(number, timestamp)
+        if verb == "rotate":
+            return self._rotate(number, timestamp)
+        if verb in RELEASE_VERBS:
+            channel = bytes([number % 2]) * 32
+            line = self.channels.setdefault(channel, Line())
+            event: Emitted | None = getattr(self, f"_{verb}")(channel, line, timestamp)
+            return event
         return self._worker(verb, number, timestamp)
 
     def _worker(self, verb: str, number: int, timestamp: int) -> Emitted | None:
@@ -143,9 +192,12 @@ class Fleet:
         found = {
             "id": worker_id(number), "owner": owner(number), "kind": number % 5 + 1, "epoch": 0, "sequence": 1,
             "since": timestamp, "active": not pending, "suspended": False, "pending": pending, "retired": False,
+            "key": worker_id(number), "public_key": public, "offered_to": None,
         }  # fmt: skip
         self.workers[found["id"]] = found
-        return emitted("Enrolled", **_some(found, "id owner kind pending sequence"), x=public[:32], y=public[32:])
+        self.keys[found["id"]] = (found["id"], 0)
+        name = "EnrolledItself" if pending else "Enrolled"
+        return emitted(name, **_some(found, "id owner kind"), x=public[:32], y=public[32:])
 
     def _accept(self, found: dict[str, Any]) -> Emitted | None:
         if not found["pending"]:
@@ -157,62 +209,130 @@ class Fleet:
         if found["pending"]:
             return None
         found.update(active=not found["active"], sequence=found["sequence"] + 1)
-        return emitted("ActiveChanged", **_some(found, "id owner active sequence"))
+        return emitted("ActiveChanged", by=owner(5), **_some(found, "id active sequence"))
 
     def _suspend(self, found: dict[str, Any]) -> Emitted:
         found.update(suspended=not found["suspended"], sequence=found["sequence"] + 1)
         return emitted("SuspendedChanged", **_some(found, "id suspended sequence"))
 
+    def _rekey(self, found: dict[str, Any]) -> Emitted | None:
+        if found["pending"]:
+            return None
+        number = 1_000_000 + int(found["id"][2:10], 16) + found["epoch"]
+        public, address = key(number), worker_id(number)
+        found.update(key=address, public_key=public, epoch=found["epoch"] + 1, sequence=found["sequence"] + 1)
+        self.keys[address] = (found["id"], found["epoch"])
+        return emitted("KeyRotated", **_some(found, "id key epoch sequence"), x=public[:32], y=public[32:])
+
+    def _offer(self, found: dict[str, Any]) -> Emitted | None:
+        if found["pending"]:
+            return None
+        found.update(offered_to=owner(found["sequence"] + 1), sequence=found["sequence"] + 1)
+        return emitted("TransferOffered", **_some(found, "id sequence"), to=found["offered_to"])
+
+    def _cancel(self, found: dict[str, Any]) -> Emitted | None:
+        if found["offered_to"] is None:
+            return None
+        found.update(offered_to=None, sequence=found["sequence"] + 1)
+        return emitted("TransferCancelled", **_some(found, "id sequence"))
+
     def _sell(self, found: dict[str, Any]) -> Emitted:
         before = found["owner"]
-        found.update(owner=owner(found["sequence"]), sequence=found["sequence"] + 1)
+        found.update(owner=owner(found["sequence"]), sequence=found["sequence"] + 1, offered_to=None)
         return emitted("OwnerChanged", **_some(found, "id sequence"), **{"from": before, "to": found["owner"]})
 
     def _retire(self, found: dict[str, Any]) -> Emitted:
-        found.update(active=False, pending=False, retired=True, sequence=found["sequence"] + 1)
+        found.update(active=False, pending=False, retired=True, sequence=found["sequence"] + 1, offered_to=None)
         return emitted("Retired", **_some(found, "id owner sequence"))
 
     def _rotate(self, number: int, timestamp: int) -> Emitted:
-        self.version += 1
-        parts = configuration_tuple(version=self.version, activeFrom=timestamp, grace=number)
+        """Rotate now or some blocks ahead; the keys are one of three sets, so that they may be kept."""
+        latest = self.versions[-1] if self.versions else None
+        keys = number % 3
+        shared = [self.versions[at - 1] for at in (self.version, self.previous) if at]
+        epoch = next((one["epoch"] for one in shared if one["keys"] == keys), self.version + 1)
+        if latest is not None and latest["active_from"] <= timestamp:
+            self.previous = self.version
+        active_from = timestamp + (number % 2) * 3 * SECONDS_A_BLOCK
+        self.versions.append({"active_from": active_from, "keys": keys, "epoch": epoch})
+        parts = configuration_tuple(
+            version=self.version, activeFrom=active_from, grace=number, epochKeyCommitment=bytes([keys + 1]) * 32
+        )
         return emitted("ConfigurationRotated", version=self.version, configuration=parts)
 
-    def _publish(self, number: int, timestamp: int) -> Emitted:
-        channel, book = self._book(number)
-        manifest = keccak256(b"manifest %d %d %d" % (number, len(book), timestamp))
-        return emitted("ReleasePublished", **self._append(channel, book, manifest, len(book) + 1, timestamp))
-
-    def _roll_back(self, number: int, timestamp: int) -> Emitted | None:
-        channel, book = self._book(number)
-        targets = [one for one in book if one["state"] == 1 and one["manifest_hash"] != book[-1]["manifest_hash"]]
-        if not targets:
+    def _propose(self, channel: bytes, line: Line, timestamp: int) -> Emitted | None:
+        if line.head["state"] in (ROLLING, PAUSED):
             return None
-        target = targets[-1]
-        values = self._append(channel, book, target["manifest_hash"], target["artefact_of"], timestamp)
-        return emitted("RolledBack", target=target["sequence"], **values)
+        manifest = keccak256(b"manifest %d %d" % (channel[0], len(line.manifests)) + b"%d" % timestamp)
+        waves = len(line.manifests) % 2 + 1
+        terms = (manifest, b"\x04" * 32, b"\x05" * 32, timestamp, timestamp + 60, 7, waves)
+        self._next(line, manifest, state=PROPOSED, wave_count=waves, not_before=timestamp, soak=7)
+        line.head["expires_at"] = timestamp + 60
+        return emitted("ReleaseProposed", channel=channel, sequence=line.head["sequence"], terms=terms)
 
-    def _revoke(self, number: int, _timestamp: int) -> Emitted | None:
-        channel, book = self._book(number)
-        if not book or book[0]["state"] == 2 or book[0]["manifest_hash"] == book[-1]["manifest_hash"]:
+    def _next(self, line: Line, manifest: bytes, **values: int) -> None:
+        line.manifests.append(manifest)
+        kept = {name: line.head[name] for name in ("completed", "floor")}
+        line.head = dict.fromkeys(HEAD, 0) | kept | {"sequence": len(line.manifests)} | values
+
+    def _approve(self, channel: bytes, line: Line, _timestamp: int) -> Emitted | None:
+        return self._step("ReleaseApproved", channel, line, (PROPOSED,), state=APPROVED, by=owner(1))
+
+    def _open(self, channel: bytes, line: Line, timestamp: int) -> Emitted | None:
+        if line.head["wave"] == line.head["wave_count"]:
             return None
-        for one in book:
-            if one["manifest_hash"] == book[0]["manifest_hash"]:
-                one["state"] = 2
-        return emitted("ReleaseRevoked", channel=channel, sequence=1)
+        wave = line.head["wave"] + 1
+        terms = {"state": ROLLING, "since": timestamp, "wave": wave}
+        return self._step("WaveOpened", channel, line, (APPROVED, ROLLING), **terms)
 
-    def _book(self, number: int) -> tuple[bytes, list[dict[str, Any]]]:
-        channel = bytes([number % 2]) * 32
-        return channel, self.channels.setdefault(channel, [])
+    def _pause(self, channel: bytes, line: Line, _timestamp: int) -> Emitted | None:
+        return self._step("RolloutPaused", channel, line, (ROLLING,), state=PAUSED, by=owner(1))
 
-    def _append(
-        self, channel: bytes, book: list[dict[str, Any]], manifest: bytes, artefact: int, timestamp: int
-    ) -> dict[str, Any]:
-        sequence = len(book) + 1
-        book.append(
-            {"channel": channel, "sequence": sequence, "published_at": timestamp, "manifest_hash": manifest,
-             "artefact_of": artefact, "state": 1}
-        )  # fmt: skip
-        return {"channel": channel, "sequence": sequence, "manifestHash": manifest}
+    def _resume(self, channel: bytes, line: Line, timestamp: int) -> Emitted | None:
+        return self._step("RolloutResumed", channel, line, (PAUSED,), state=ROLLING, since=timestamp, by=owner(1))
+
+    def _step(self, event: str, channel: bytes, line: Line, states: tuple[int, ...], **values: Any) -> Emitted | None:
+        if line.head["state"] not in states:
+            return None
+        line.head.update({name: value for name, value in values.items() if name in HEAD})
+        return emitted(event, channel=channel, sequence=line.head["sequence"], **values)
+
+    def _finalise(self, channel: bytes, line: Line, timestamp: int) -> Emitted | None:
+        if line.head["state"] != ROLLING or line.head["wave"] != line.head["wave_count"]:
+            return None
+        number = line.head["sequence"]
+        line.completed.add(number)
+        floor = max(line.head["floor"], number - 3)
+        line.head.update(state=COMPLETED, completed=number, since=timestamp, floor=floor)
+        report = (bytes(32), 1, 2, 3)
+        return emitted("ReleaseFinalised", channel=channel, sequence=number, floor=floor, report=report)
+
+    def _roll_back(self, channel: bytes, line: Line, timestamp: int) -> Emitted | None:
+        """Bring back the oldest manifest that may be, under the newest number it had."""
+        numbers = {manifest: number for number, manifest in enumerate(line.manifests, 1)}
+        possible = [
+            (numbers[manifest], manifest)
+            for manifest in line.manifests
+            if numbers[manifest] in line.completed and manifest not in line.revoked and manifest != line.newest
+        ]
+        if not possible:
+            return None
+        target, manifest = possible[0]
+        number = len(line.manifests) + 1
+        line.completed.add(number)
+        self._next(line, manifest, state=COMPLETED, since=timestamp, completed=number)
+        return emitted("RolledBack", channel=channel, sequence=number, manifestHash=manifest, target=target)
+
+    def _revoke(self, channel: bytes, line: Line, timestamp: int) -> Emitted:
+        """Revoke, in turns, the newest manifest and one nobody proposed."""
+        known = bool(line.manifests) and timestamp % 2 == 0 and line.newest not in line.revoked
+        manifest = line.newest if known else keccak256(b"unknown %d %d" % (timestamp, len(line.revoked)))
+        line.revoked.add(manifest)
+        number = len(line.manifests) if known else 0
+        if known:
+            line.head.update(floor=number + 1, state=REVOKED)
+        floor = line.head["floor"]
+        return emitted("ReleaseRevoked", channel=channel, sequence=number, manifestHash=manifest, floor=floor)
 
 
 def _some(found: dict[str, Any], names: str) -> dict[str, Any]:

@@ -6,21 +6,29 @@ import asyncio
 import contextlib
 import itertools
 
+import msgspec
 import pytest
 
 from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.bell import Bell
+from quietfleet.chain.channel import ChannelHead, ReleaseState, Report, Terms
+from quietfleet.chain.configuration import configuration_digest, proven_configuration
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.deployment import Deployment
 from quietfleet.chain.follower import Follower
+from quietfleet.chain.new_key import KeyProof
+from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient
-from quietfleet.chain.service import ReleasesContract, Rotation, ServiceContract
-from quietfleet.chain.types import Kind
+from quietfleet.chain.service import NOBODY, Rotation, ServiceContract
+from quietfleet.chain.types import KeyUse, Kind, Right, WorkerRecord
 from quietfleet.chain.wallet import Wallet
 from quietfleet.chain.watch import Watch
+from quietfleet.chain.waves import Place, group_root, wave_proof
 from quietfleet.crypto import PrivateKey, keccak256
-from quietfleet.errors import ChainMismatch, ChainRejected, ChainUnavailable, TestbedError
+from quietfleet.crypto.consent import take_over_digest
+from quietfleet.crypto.eip712 import ethereum_signature
+from quietfleet.errors import ChainMismatch, ChainRejected, ChainUnavailable, ConfigurationUnproven, TestbedError
 from quietfleet.storage import Database
 from quietfleet.testbed.anvil import Anvil, free_port
 from quietfleet.testbed.contracts import deploy
@@ -107,27 +115,88 @@ def enrol(as_device_owner, consent):
     return enrol
 
 
+@pytest.fixture
+def new_key(deployment, device_owner):
+    """Draws another messaging key for a worker, and its proof."""
+
+    def new_key(worker, epoch):
+        key = device_key()
+        place = (deployment.chain_id, deployment.service.address)
+        proof = KeyProof.sign(key, *place, worker=worker, owner=device_owner.address, epoch=epoch, deadline=FAR)
+        return key, proof
+
+    return new_key
+
+
+@pytest.fixture
+def now(client):
+    async def now():
+        return (await client.header()).timestamp
+
+    return now
+
+
+@pytest.fixture
+def later(anvil):
+    """Lets time on the chain pass."""
+
+    def later(seconds):
+        anvil.request("evm_increaseTime", seconds)
+        anvil.mine()
+
+    return later
+
+
+def record(state):
+    """What the contract knows of a worker, of all that the replica knows."""
+    names = WorkerRecord.__struct_fields__
+    return WorkerRecord(**{name: getattr(state, name) for name in names})
+
+
+def rotation(**terms):
+    return Rotation("0x" + "11" * 20, b"\x01" * 32, b"\x02" * 32, **terms)
+
+
+def seen(configuration):
+    """A configuration as the contract's events alone tell it."""
+    return configuration and msgspec.structs.replace(configuration, keys_from=0)
+
+
 async def test_replica__everything_a_worker_can_live_through__equals_the_contract(
-    as_device_owner, as_service_owner, follower, replica, enrol
+    as_device_owner, as_service_owner, follower, replica, enrol, new_key
 ):
     ids = [await enrol(kind) for kind in Kind]
-    sensor, processor, gateway, relay, _oracle = ids
+    sensor, processor, gateway, relay, oracle = ids
+    keys = {worker: new_key(worker, 1) for worker in (sensor, oracle)}
     await as_device_owner.set_active([sensor, gateway], False)
     await as_device_owner.set_active([gateway], True)
     await as_service_owner.set_suspended(processor, True)
     await as_device_owner.offer_transfer(gateway, as_service_owner.address)
     await as_service_owner.accept_transfer(gateway)
+    await as_device_owner.offer_transfer(oracle, as_service_owner.address)
+    await as_device_owner.cancel_transfer(oracle)
+    await as_device_owner.rotate_keys([proof for _, proof in keys.values()])
+    await as_device_owner.offer_transfer(sensor, as_service_owner.address)
+    await as_device_owner.offer_transfer(relay, as_service_owner.address)
     await as_device_owner.retire(relay)
     await follower.catch_up()
     for worker_id in ids:
-        assert replica.worker(worker_id) == await as_service_owner.worker(worker_id)
+        assert record(replica.worker(worker_id)) == await as_service_owner.worker(worker_id)
+    for worker_id, (key, _) in keys.items():
+        assert (replica.worker(worker_id).key, replica.worker(worker_id).public_key) == (
+            key.public.id,
+            key.public.to_bytes(),
+        )
+    assert {worker: replica.worker(worker).offered_to for worker in ids} == {
+        **dict.fromkeys(ids),
+        sensor: as_service_owner.address,
+    }
     for a, b in itertools.product(ids, ids):
         assert replica.can_cooperate(a, b) == await as_service_owner.can_cooperate(a, b)
     await as_service_owner.set_suspended(processor, False)
     await follower.catch_up()
     assert replica.can_cooperate(processor, gateway)
     assert await as_service_owner.can_cooperate(processor, gateway)
-    assert len(replica.workers()) == await as_service_owner.worker_count()
 
 
 async def test_enrol_self__then_accepted__equals_the_contract(client, as_device_owner, anvil, follower, replica):
@@ -136,49 +205,327 @@ async def test_enrol_self__then_accepted__equals_the_contract(client, as_device_
     device = ServiceContract(client, Wallet(secret, client))
     await device.enrol_self(key.public.to_bytes(), Kind.SENSOR, as_device_owner.address)
     await follower.catch_up()
-    assert replica.worker(key.public.id) == await device.worker(key.public.id)
+    assert record(replica.worker(key.public.id)) == await device.worker(key.public.id)
     assert not replica.usable(key.public.id)
     await as_device_owner.accept(key.public.id)
     await follower.catch_up()
-    assert replica.worker(key.public.id) == await device.worker(key.public.id)
+    assert record(replica.worker(key.public.id)) == await device.worker(key.public.id)
     assert replica.usable(key.public.id)
-    assert replica.public_key(key.public.id) == key.public.to_bytes()
+    assert replica.worker(key.public.id).public_key == key.public.to_bytes()
+
+
+async def test_enrol_batch__three_consents__three_workers_for_three_fees(
+    client, deployment, as_device_owner, consent, follower, replica
+):
+    balance = ("eth_getBalance", deployment.service.address, "latest")
+    before = int(await client.request(*balance), 16)
+    signed = [consent(Kind.SENSOR) for _ in range(3)]
+    await as_device_owner.enrol_batch(signed)
+    await follower.catch_up()
+    assert all(replica.usable(one.id) for one in signed)
+    assert int(await client.request(*balance), 16) == before + 3 * await as_device_owner.fee()
+
+
+async def test_rotate_keys__one_after_another__every_key_is_the_workers_and_the_newest_current(
+    as_device_owner, follower, replica, enrol, new_key
+):
+    worker = await enrol(Kind.SENSOR)
+    keys = [worker]
+    for epoch in (1, 2):
+        key, proof = new_key(worker, epoch)
+        keys.append(key.public.id)
+        await as_device_owner.rotate_keys([proof])
+    await follower.catch_up()
+    for epoch, key in enumerate(keys):
+        assert replica.worker_of(key) == KeyUse(worker, epoch, epoch == 2)
+        assert await as_device_owner.worker_of(key) == KeyUse(worker, epoch, epoch == 2)
+    nobody = device_key().public.id
+    assert replica.worker_of(nobody) is None
+    assert await as_device_owner.worker_of(nobody) is None
+
+
+async def test_rotate_keys__proof_for_another_epoch__is_refused(as_device_owner, enrol, new_key):
+    worker = await enrol(Kind.SENSOR)
+    _, proof = new_key(worker, 2)
+    with pytest.raises(ChainRejected) as caught:
+        await as_device_owner.rotate_keys([proof])
+    assert caught.value.error == "WrongSigner"
+
+
+async def test_transfer_signed__recipient_agreed__device_passes_on_once(
+    client, deployment, as_device_owner, service_owner, service_owner_key, enrol
+):
+    worker = await enrol(Kind.SENSOR)
+    recipient = PrivateKey.from_bytes(service_owner_key)
+    terms = (deployment.chain_id, deployment.service.address, worker, as_device_owner.address, 1, FAR)
+    signature = ethereum_signature(recipient.sign(take_over_digest(*terms)))
+    await as_device_owner.transfer_signed(worker, service_owner.address, FAR, signature)
+    assert (await as_device_owner.worker(worker)).owner == service_owner.address
+    back = ServiceContract(client, service_owner)
+    with pytest.raises(ChainRejected) as caught:
+        await back.transfer_signed(worker, as_device_owner.address, FAR, signature)
+    assert caught.value.error == "NotAgreed"
+
+
+async def test_set_operator__may_switch_off_until_its_time__then_no_more(
+    as_device_owner, as_service_owner, enrol, now, later
+):
+    worker = await enrol(Kind.SENSOR)
+    until = await now() + 100
+    await as_device_owner.set_operator(as_service_owner.address, Right.SWITCH_OFF, until)
+    await as_service_owner.set_active([worker], False)
+    for right_is_missing in (True, False):
+        with pytest.raises(ChainRejected) as caught:
+            await as_service_owner.set_active([worker], right_is_missing)
+        assert caught.value.error == "NotWorkerOwner"
+        await as_device_owner.set_active([worker], True) if right_is_missing else None
+        later(101)
 
 
 async def test_rotate__waiting_ones_replaced__replica_says_what_the_contract_says(
-    client, as_service_owner, service_owner, follower, replica
+    as_service_owner, follower, replica, now, later
 ):
-    now = (await client.header()).timestamp
+    began = await now()
     for wait in (0, 1000, 2000, 3000):
-        rotation = Rotation(
-            service_owner.address, b"\x01" * 32, b"\x02" * 32, active_from=now + wait if wait else 0, min_pow=0.25
-        )
-        await as_service_owner.rotate(rotation)
+        await as_service_owner.rotate(rotation(active_from=began + wait if wait else 0, min_pow=0.25))
         await follower.catch_up()
-        assert replica.configuration() == await as_service_owner.configuration()
-    in_force = replica.configuration_at(now + 10)
-    assert in_force.current == (await as_service_owner.configuration())[1]
-    assert in_force.current.min_pow == 0.25
-    assert replica.configuration_at(now + 3001).current.version == in_force.current.version + 3
-
-
-async def test_releases__published_rolled_back_revoked__replica_says_what_the_contract_says(
-    releases, follower, replica
-):
-    channel = keccak256(b"weather")
-    await releases.publish(channel, b"\x01" * 32)
-    await releases.publish(channel, b"\x02" * 32)
-    await releases.roll_back(channel, 1)
-    await releases.publish(channel, b"\x02" * 32)
-    await releases.roll_back(channel, 3)
-    await releases.revoke(channel, 2)
+        assert tuple(map(seen, replica.configuration())) == await as_service_owner.configuration()
+    latest, in_force = replica.configuration()
+    assert latest.version == in_force.version + 3
+    later(4000)
+    await as_service_owner.rotate(rotation(min_pow=0.25))
     await follower.catch_up()
-    book = replica.releases(channel)
-    assert len(book) == 5
-    for release in book:
-        assert release == await releases.release(channel, release.sequence)
-    assert replica.current_release(channel) == await releases.current(channel)
-    assert await releases.release(channel, 6) is None
+    assert tuple(map(seen, replica.configuration())) == await as_service_owner.configuration()
+    assert replica.configuration()[1] == latest
+    later(61)
+
+
+async def test_rotate_at_once__one_waits__it_is_cancelled_and_nothing_is_tolerated(
+    as_service_owner, follower, replica, now
+):
+    await as_service_owner.rotate_at_once(rotation())
+    in_force = (await as_service_owner.configuration())[0]
+    await as_service_owner.rotate(rotation(active_from=await now() + 500, grace=600))
+    receipt = await as_service_owner.rotate_at_once(rotation(active_from=77, grace=600))
+    await follower.catch_up()
+    latest, previous = replica.configuration()
+    assert (seen(latest), seen(previous)) == await as_service_owner.configuration()
+    assert seen(previous) == in_force
+    assert (latest.active_from, latest.grace) == (await now(), 0)
+    assert (await as_service_owner.anchor()).newest_block == receipt.block
+
+
+async def test_rotate__keeping_the_keys__only_the_work_changes_and_the_epoch_stays(as_service_owner, follower, replica):
+    await as_service_owner.rotate_at_once(rotation(max_ttl=77, min_pow=0.25))
+    before = (await as_service_owner.configuration())[0]
+    await as_service_owner.rotate_at_once(Rotation.keeping(before, min_pow=1.5))
+    await follower.catch_up()
+    latest, previous = replica.configuration()
+    assert latest.epoch == previous.epoch
+    assert latest.shares_keys(before)
+    assert (latest.min_pow, latest.max_ttl, latest.max_size) == (1.5, 77, before.max_size)
+    assert (seen(latest), seen(previous)) == await as_service_owner.configuration()
+
+
+async def test_configuration__digest__is_the_contracts(client, deployment, as_service_owner):
+    await as_service_owner.rotate_at_once(rotation(min_pow=0.123456789))
+    latest, _ = await as_service_owner.configuration()
+    values = msgspec.structs.astuple(latest)[:-1]
+    scaled = (*values[:3], 123_456_789, *values[4:])
+    (digest,) = await client.call(deployment.service, "digestOf", (scaled,))
+    assert configuration_digest(latest, deployment.chain_id, deployment.service.address) == digest
+    assert (await as_service_owner.anchor()).digest == digest
+
+
+async def test_configuration__event_is_not_what_the_contract_vouches_for__unproven(client, as_service_owner):
+    await as_service_owner.rotate_at_once(rotation())
+    anchor = await as_service_owner.anchor()
+    with pytest.raises(ConfigurationUnproven, match="another digest"):
+        await proven_configuration(client, anchor.version, anchor.newest_block, bytes(32))
+    with pytest.raises(ConfigurationUnproven, match="no event"):
+        await proven_configuration(client, anchor.version + 1, anchor.newest_block, anchor.digest)
+    with pytest.raises(ConfigurationUnproven, match="no event"):
+        await proven_configuration(client, anchor.version, anchor.newest_block - 1, anchor.digest)
+
+
+async def test_history__walked_backwards__has_every_version_as_the_replica_has(
+    as_service_owner, follower, replica, now
+):
+    await as_service_owner.rotate_at_once(rotation())
+    await as_service_owner.rotate(rotation(active_from=await now() + 300))
+    await as_service_owner.rotate(rotation(active_from=await now() + 400))
+    await follower.catch_up()
+    walked = [one async for one in as_service_owner.history()]
+    assert walked == replica.history()
+    assert [one.version for one in walked] == list(range(len(walked), 0, -1))
+    await as_service_owner.rotate_at_once(rotation())
+
+
+async def test_configuration__none_yet__is_none_and_has_no_history(tmp_path, artifacts):
+    with Anvil() as node:
+        deployment = await deploy(node.url, node.chain_id, artifacts, node.keys()[0])
+        async with ChainClient(node.url, deployment) as client:
+            service = ServiceContract(client)
+            assert await service.configuration() == (None, None)
+            assert [one async for one in service.history()] == []
+
+
+async def test_set_pow_bounds__rotation_beyond_them__is_refused(as_service_owner):
+    await as_service_owner.set_pow_bounds(0.1, 0.5)
+    with pytest.raises(ChainRejected) as caught:
+        await as_service_owner.rotate_at_once(rotation(min_pow=0.6))
+    assert caught.value.error == "BadMinPow"
+    await as_service_owner.rotate_at_once(rotation(min_pow=0.5))
+    await as_service_owner.set_pow_bounds(1e-9, 1000.0)
+
+
+async def test_set_rotator__may_rotate__and_nobody_else(as_service_owner, as_device_owner):
+    with pytest.raises(ChainRejected) as caught:
+        await as_device_owner.rotate_at_once(rotation())
+    assert caught.value.error == "NotRotator"
+    await as_service_owner.set_rotator(as_device_owner.address)
+    await as_device_owner.rotate_at_once(rotation())
+    await as_service_owner.set_rotator(NOBODY)
+
+
+async def test_fee__announced__in_force_after_a_day_and_below_the_cap(as_service_owner, later):
+    was = await as_service_owner.fee()
+    await as_service_owner.announce_fee(was + 1)
+    await as_service_owner.cancel_fee()
+    await as_service_owner.announce_fee(was + 2)
+    with pytest.raises(ChainRejected) as caught:
+        await as_service_owner.apply_fee()
+    assert caught.value.error == "OutsideFeeWindow"
+    later(86_400)
+    await as_service_owner.apply_fee()
+    assert await as_service_owner.fee() == was + 2
+    await as_service_owner.lower_fee_cap(was + 5)
+    with pytest.raises(ChainRejected) as caught:
+        await as_service_owner.announce_fee(was + 6)
+    assert caught.value.error == "FeeAboveCap"
+
+
+async def test_set_paused__enrolment_stops__owner_control_does_not(as_service_owner, as_device_owner, enrol, consent):
+    worker = await enrol(Kind.SENSOR)
+    await as_service_owner.set_paused(True)
+    with pytest.raises(ChainRejected) as caught:
+        await as_device_owner.enrol(consent(Kind.SENSOR))
+    assert caught.value.error == "EnrolmentPaused"
+    await as_device_owner.set_active([worker], False)
+    await as_service_owner.set_paused(False)
+    await as_device_owner.enrol(consent(Kind.SENSOR))
+
+
+async def test_name_successor__service_moves__everybody_can_read_where(client, deployment, as_service_owner):
+    await as_service_owner.name_successor(deployment.releases.address)
+    assert await client.call(deployment.service, "successor") == (deployment.releases.address,)
+
+
+@pytest.fixture
+async def publishing(releases, enrol, service_owner):
+    """The service owner approves, and publishes for a gateway of the fleet; returns a channel of its own."""
+    await releases.set_publisher(service_owner.address, await enrol(Kind.GATEWAY))
+    return keccak256(b"channel %d" % next(_numbers))
+
+
+@pytest.fixture
+def terms(now):
+    async def terms(number, *, root=b"\x07" * 32, waves=1):
+        began = await now()
+        return Terms(bytes([number]) * 32, root, b"\x08" * 32, began, began + 10_000, 0, waves)
+
+    return terms
+
+
+@pytest.fixture
+def walk(releases, publishing, terms):
+    """Takes a new manifest from proposal to completion."""
+
+    async def walk(sequence, number):
+        await releases.propose(publishing, await terms(number))
+        await releases.approve(publishing, sequence)
+        await releases.open_wave(publishing, sequence)
+        await releases.finalise(publishing, bytes([number]) * 32, 0, Report(3, 1, 2))
+
+    return walk
+
+
+async def test_releases__everything_a_channel_can_live_through__replica_says_what_the_contract_says(
+    releases, follower, replica, publishing, terms, walk
+):
+    channel = publishing
+
+    async def same():
+        await follower.catch_up()
+        known = replica.channel(channel)
+        assert known.head == await releases.head(channel)
+        for number in range(1, 8):
+            assert known.record(bytes([number]) * 32) == await releases.release(channel, bytes([number]) * 32)
+        return known
+
+    assert (await same()).head == ChannelHead()
+    await walk(1, 1)
+    await same()
+    await releases.propose(channel, await terms(2))
+    await releases.propose(channel, await terms(3, waves=2))
+    assert (await same()).current().sequence == 1
+    for step in ("approve", "open_wave", "pause", "resume", "open_wave"):
+        await getattr(releases, step)(channel, 3)
+        await same()
+    await releases.finalise(channel, b"\x03" * 32, 2, Report(0, 0, 0))
+    assert (await same()).current().sequence == 3
+    await walk(4, 4)
+    await releases.roll_back(channel, b"\x03" * 32)
+    assert (await same()).current().manifest_hash == b"\x03" * 32
+    await releases.revoke(channel, b"\x07" * 32)
+    await releases.revoke(channel, b"\x04" * 32)
+    assert (await same()).current().sequence == 5
+    await releases.revoke(channel, b"\x03" * 32)
+    known = await same()
+    assert (known.head.state, known.head.floor, known.current()) == (ReleaseState.REVOKED, 6, None)
+    await walk(6, 5)
+    assert (await same()).current().sequence == 6
+
+
+async def test_waves__proofs_of_an_odd_group__contract_admits_each_place_in_its_wave_alone(releases, publishing, terms):
+    places = [Place(keccak256(b"p%d" % n), n % 2 + 1, b"\x05" * 32, keccak256(b"s%d" % n)) for n in range(5)]
+    offered = await terms(5, root=group_root(places), waves=2)
+    await releases.propose(publishing, offered)
+    await releases.approve(publishing, 1)
+    await releases.open_wave(publishing, 1)
+
+    async def admitted():
+        return [await releases.admits(publishing, offered, wave_proof(places, index)) for index in range(5)]
+
+    assert await admitted() == [place.wave == 1 for place in places]
+    await releases.open_wave(publishing, 1)
+    assert await admitted() == [True] * 5
+    other = wave_proof([*places[:4], Place(b"\x01" * 32, 1, b"\x05" * 32, bytes(32))], 4)
+    assert not await releases.admits(publishing, offered, other)
+    moved = msgspec.structs.replace(wave_proof(places, 0), index=1)
+    assert not await releases.admits(publishing, offered, moved)
+
+
+async def test_waves__one_place__its_leaf_is_the_root(releases, publishing, terms):
+    places = [Place(b"\x01" * 32, 1, b"\x06" * 32, b"\x02" * 32)]
+    offered = await terms(6, root=group_root(places))
+    await releases.propose(publishing, offered)
+    await releases.approve(publishing, 1)
+    assert not await releases.admits(publishing, offered, wave_proof(places, 0))
+    await releases.open_wave(publishing, 1)
+    assert await releases.admits(publishing, offered, wave_proof(places, 0))
+
+
+async def test_releases__roles__as_named(releases, publishing, service_owner, as_device_owner):
+    assert await releases.approver() == service_owner.address
+    assert await releases.gateway_of(as_device_owner.address) is None
+    gateway = await releases.gateway_of(service_owner.address)
+    await releases.set_publisher(service_owner.address, NOBODY)
+    assert await releases.gateway_of(service_owner.address) is None
+    await releases.set_publisher(service_owner.address, gateway)
+    await releases.set_approver(as_device_owner.address)
+    assert await releases.approver() == as_device_owner.address
+    await releases.set_approver(service_owner.address)
 
 
 async def test_send__contract_refuses__says_why(as_service_owner, enrol, service_owner):
@@ -215,7 +562,7 @@ async def test_follow__reorg_on_the_node__replica_follows(anvil, as_device_owner
     assert {change.id for change in changes} == {kept, lost}
     assert replica.usable(kept)
     assert replica.worker(lost) is None
-    assert replica.worker(kept) == await as_device_owner.worker(kept)
+    assert record(replica.worker(kept)) == await as_device_owner.worker(kept)
 
 
 async def test_agreeing_source__one_node_twice__agrees(client, replica, deployment, enrol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from eth_abi.abi import encode
 from memory_chain import DEPLOYMENT, RELEASES, SERVICE, configuration_tuple, emitted, key, owner, worker_id
@@ -11,6 +12,7 @@ from memory_chain import DEPLOYMENT, RELEASES, SERVICE, configuration_tuple, emi
 from quietfleet.chain import events
 from quietfleet.chain.abi import Abi, canonical_type
 from quietfleet.chain.bloom import bloom_of, may_contain
+from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.codec import Codec
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.deployment import load_deployment, save_deployment
@@ -30,26 +32,50 @@ def log(event, **changes):
     return RawLog(**(values | changes), block=5, block_hash=bytes(32), index=0)
 
 
-ENROLLED = emitted("Enrolled", id=ID, owner=OWNER, kind=3, pending=True, x=key(1)[:32], y=key(1)[32:], sequence=1)
+HALVES = {"x": key(1)[:32], "y": key(1)[32:]}
+ENROLLED = emitted("Enrolled", id=ID, owner=OWNER, kind=3, **HALVES)
+TERMS = Terms(MANIFEST, b"\x01" * 32, b"\x02" * 32, 10, 20, 30, 4)
+RELEASE = {"channel": CHANNEL, "sequence": 3}
 DECODED = [
-    (ENROLLED, events.Enrolled(ID, OWNER, Kind.GATEWAY, True, key(1), 1)),
+    (ENROLLED, events.Enrolled(ID, OWNER, Kind.GATEWAY, key(1))),
+    (
+        emitted("EnrolledItself", id=ID, owner=OWNER, kind=1, **HALVES),
+        events.EnrolledItself(ID, OWNER, Kind.SENSOR, key(1)),
+    ),
     (emitted("Accepted", id=ID, owner=OWNER, sequence=2), events.Accepted(ID, OWNER, 2)),
-    (emitted("ActiveChanged", id=ID, owner=OWNER, active=False, sequence=2), events.ActiveChanged(ID, OWNER, False, 2)),
+    (emitted("ActiveChanged", id=ID, by=OTHER, active=False, sequence=2), events.ActiveChanged(ID, OTHER, False, 2)),
     (emitted("SuspendedChanged", id=ID, suspended=True, sequence=3), events.SuspendedChanged(ID, True, 3)),
+    (
+        emitted("KeyRotated", id=OTHER, key=ID, **HALVES, epoch=5, sequence=6),
+        events.KeyRotated(OTHER, ID, key(1), 5, 6),
+    ),
+    (emitted("TransferOffered", id=ID, to=OTHER, sequence=3), events.TransferOffered(ID, OTHER, 3)),
+    (emitted("TransferCancelled", id=ID, sequence=3), events.TransferCancelled(ID, 3)),
     (
         emitted("OwnerChanged", id=ID, **{"from": OWNER, "to": OTHER}, sequence=4),
         events.OwnerChanged(ID, OWNER, OTHER, 4),
     ),
     (emitted("Retired", id=ID, owner=OWNER, sequence=5), events.Retired(ID, OWNER, 5)),
     (
-        emitted("ReleasePublished", channel=CHANNEL, sequence=1, manifestHash=MANIFEST),
-        events.ReleasePublished(CHANNEL, 1, MANIFEST),
+        emitted("ReleaseProposed", **RELEASE, terms=msgspec.structs.astuple(TERMS)),
+        events.ReleaseProposed(CHANNEL, 3, TERMS),
+    ),
+    (emitted("ReleaseApproved", **RELEASE, by=OTHER), events.ReleaseApproved(CHANNEL, 3, OTHER)),
+    (emitted("WaveOpened", **RELEASE, wave=2), events.WaveOpened(CHANNEL, 3, 2)),
+    (emitted("RolloutPaused", **RELEASE, by=OTHER), events.RolloutPaused(CHANNEL, 3, OTHER)),
+    (emitted("RolloutResumed", **RELEASE, by=OTHER), events.RolloutResumed(CHANNEL, 3, OTHER)),
+    (
+        emitted("ReleaseFinalised", **RELEASE, floor=2, report=(b"\x09" * 32, 7, 8, 9)),
+        events.ReleaseFinalised(CHANNEL, 3, 2, Report(7, 8, 9, b"\x09" * 32)),
     ),
     (
-        emitted("RolledBack", channel=CHANNEL, sequence=3, target=1, manifestHash=MANIFEST),
-        events.RolledBack(CHANNEL, 3, 1, MANIFEST),
+        emitted("RolledBack", **RELEASE, target=1, manifestHash=MANIFEST),
+        events.RolledBack(CHANNEL, 3, MANIFEST, 1),
     ),
-    (emitted("ReleaseRevoked", channel=CHANNEL, sequence=2), events.ReleaseRevoked(CHANNEL, 2)),
+    (
+        emitted("ReleaseRevoked", **RELEASE, manifestHash=MANIFEST, floor=4),
+        events.ReleaseRevoked(CHANNEL, 3, MANIFEST, 4),
+    ),
 ]
 
 
@@ -61,7 +87,7 @@ def test_decode__log__is_the_event_and_survives_storage(event, expected):
 
 
 def test_decode__configuration__has_every_field_in_its_place():
-    parts = configuration_tuple(version=7, minPow=1_500_000_000, grace=9)
+    parts = configuration_tuple(version=7, minPow=1_500_000_000, grace=9, previousBlock=77)
     event = CODEC.decode(log(emitted("ConfigurationRotated", version=7, configuration=parts)))
     configuration = event.configuration
     assert (configuration.version, configuration.grace, configuration.min_pow) == (7, 9, 1.5)
@@ -69,6 +95,7 @@ def test_decode__configuration__has_every_field_in_its_place():
     assert configuration.epoch_key_commitment == b"\x01" * 32
     assert configuration.oracle_card_digest == b"\x02" * 32
     assert configuration.gateway_card_digest == b"\x03" * 32
+    assert configuration.previous_block == 77
     assert events.decode_event(events.encode_event(event)) == event
 
 
@@ -93,9 +120,13 @@ def test_decode__log_the_abi_does_not_describe__raises(changes):
 
 
 def test_decode__kind_beyond_the_known__raises():
-    values = {"id": ID, "owner": OWNER, "kind": 6, "pending": False, "sequence": 1}
     with pytest.raises(AbiError):
-        CODEC.decode(log(emitted("Enrolled", **values, x=key(1)[:32], y=key(1)[32:])))
+        CODEC.decode(log(emitted("Enrolled", id=ID, owner=OWNER, kind=6, **HALVES)))
+
+
+def test_decode__key_that_is_not_the_one_named__raises():
+    with pytest.raises(AbiError):
+        CODEC.decode(log(emitted("KeyRotated", id=ID, key=OTHER, **HALVES, epoch=1, sequence=2)))
 
 
 NESTED = {

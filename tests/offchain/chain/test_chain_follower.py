@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from memory_chain import DEPLOYMENT, FIRST_BLOCK, MemoryChain, emitted, key, run, worker_id
+from memory_chain import DEPLOYMENT, FIRST_BLOCK, RELEASE_VERBS, Line, MemoryChain, emitted, key, run, worker_id
 
 from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.deployment import ContractRecord, Deployment
@@ -22,8 +22,8 @@ from quietfleet.chain.types import ConfigurationChanged, ReleaseChanged, WorkerC
 from quietfleet.errors import AbiError, ChainDisagreement, ChainRefused, ChainUnavailable, ReplicaGap
 from quietfleet.storage import Database
 
-VERBS = ("enrol", "enrol", "toggle", "toggle", "accept", "suspend", "sell", "retire")
-VERBS += ("rotate", "publish", "roll_back", "revoke")
+VERBS = ("enrol", "enrol", "toggle", "toggle", "accept", "suspend", "sell", "retire", "rekey", "offer", "cancel")
+VERBS += ("rotate", "rotate", *RELEASE_VERBS, "propose", "approve", "open", "finalise")
 ACTIONS = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 7)), max_size=4)
 BRANCH = st.lists(ACTIONS, min_size=1, max_size=8)
 
@@ -35,10 +35,21 @@ def plain(structs):
 def assert_equal(replica, fleet):
     """Hold the whole replica against the model."""
     assert plain(replica.workers()) == [fleet.workers[worker] for worker in sorted(fleet.workers)]
-    latest, _ = replica.configuration()
-    assert (latest.version if latest else 0) == fleet.version
-    for channel in (bytes(32), b"\x01" * 32):
-        assert plain(replica.releases(channel)) == fleet.channels.get(channel, [])
+    assert {known: tuple(replica.worker_of(known)) for known in fleet.keys} == {
+        known: (worker, epoch, fleet.workers[worker]["epoch"] == epoch) for known, (worker, epoch) in fleet.keys.items()
+    }
+    assert len(replica._database.execute("SELECT key FROM chain_keys").fetchall()) == len(fleet.keys) - len(
+        fleet.workers
+    )
+    latest, previous = replica.configuration()
+    assert (latest.version if latest else 0, previous.version if previous else 0) == (fleet.version, fleet.previous)
+    assert not latest or latest.epoch == fleet.versions[-1]["epoch"]
+    assert not previous or previous.epoch == fleet.versions[fleet.previous - 1]["epoch"]
+    for name in (bytes(32), b"\x01" * 32):
+        channel, line = replica.channel(name), fleet.channels.get(name, Line())
+        assert msgspec.to_builtins(channel.head) == line.head
+        assert [release.manifest_hash for release in channel.releases] == line.manifests
+        assert (channel.completed, channel.revoked) == (line.completed, line.revoked)
 
 
 class Mirror:
@@ -56,6 +67,7 @@ class Mirror:
             elif isinstance(change, ConfigurationChanged):
                 self.states["configuration"] = change.configuration
             elif isinstance(change, ReleaseChanged):
+                assert change.release != self.states.get(change.channel)
                 self.states[change.channel] = change.release
 
     def assert_equal(self, replica):
@@ -63,7 +75,7 @@ class Mirror:
         assert {k: v for k, v in self.states.items() if str(k).startswith("0x") and v} == workers
         assert self.states.get("configuration") == replica.configuration()[0]
         for channel in (bytes(32), b"\x01" * 32):
-            assert self.states.get(channel) == replica.current_release(channel)
+            assert self.states.get(channel) == replica.channel(channel).current()
 
 
 class Following(RuleBasedStateMachine):
@@ -236,7 +248,7 @@ def test_step__reorg_takes_an_enrolment_away__worker_is_lost(chain, follower, re
     assert change.lost
     assert change.id == worker_id(1)
     assert replica.worker(worker_id(1)) is None
-    assert replica.public_key(worker_id(1)) is None
+    assert replica.worker_of(worker_id(1)) is None
 
 
 def test_step__reorg_moves_a_toggle_pair__tells_nothing(chain, follower):
@@ -442,7 +454,7 @@ def test_follower__same_deployment__goes_on(chain, follower, replica):
 
 def test_step__key_that_is_not_the_ids__raises(chain, follower):
     stranger = key(2)
-    values = {"id": worker_id(1), "owner": worker_id(9), "kind": 1, "pending": False, "sequence": 1}
+    values = {"id": worker_id(1), "owner": worker_id(9), "kind": 1}
     chain.extend(extra=(emitted("Enrolled", **values, x=stranger[:32], y=stranger[32:]),))
     with pytest.raises(AbiError):
         run(follower.catch_up())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
-from memory_chain import DEPLOYMENT, GENESIS_TIME, MemoryChain, configuration_tuple, emitted, run, worker_id
+from memory_chain import DEPLOYMENT, GENESIS_TIME, MemoryChain, configuration_tuple, emitted, key, run, worker_id
 
+from quietfleet.chain import events
+from quietfleet.chain._journal import STEPS
+from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.events import Retired
 from quietfleet.chain.fold import fold
 from quietfleet.chain.follower import Follower
@@ -16,6 +20,8 @@ from quietfleet.errors import ReplicaGap
 from quietfleet.storage import Database
 
 ON_CHAIN_PARTNERS = 0x0E_00_2C_2A_24_00  # the constant in contracts/registry/WorkerRegistry.sol
+CHANNEL = b"\x07" * 32
+TERMS = Terms(b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, 0, GENESIS_TIME, 0, 1)
 SENSOR, PROCESSOR, GATEWAY, RELAY, ORACLE = 5, 1, 2, 8, 4  # numbers whose remainder by 5, plus 1, is the kind
 
 
@@ -40,9 +46,10 @@ def follow(chain, replica):
 def rotate(chain, follow):
     versions = itertools.count(1)
 
-    def rotate(active_from, grace):
+    def rotate(active_from, grace, keys=1):
         version = next(versions)
-        parts = configuration_tuple(version=version, activeFrom=active_from, grace=grace)
+        commitment = bytes([keys]) * 32
+        parts = configuration_tuple(version=version, activeFrom=active_from, grace=grace, epochKeyCommitment=commitment)
         chain.extend(extra=(emitted("ConfigurationRotated", version=version, configuration=parts),))
         follow()
 
@@ -144,52 +151,212 @@ def test_workers__by_owner_and_kind__lists_those(chain, replica, follow):
     assert replica.workers(owner=mine.owner, kind=Kind.ORACLE) == []
 
 
-def test_configuration_at__nothing_rotated__is_none(replica, follow):
+def test_configuration__nothing_rotated__is_none(replica, follow):
     follow()
     assert replica.configuration() == (None, None)
-    assert replica.configuration_at(GENESIS_TIME * 2) is None
+    assert replica.history() == []
 
 
-def test_configuration_at__announced__takes_over_at_its_time_and_tolerates_for_the_grace(chain, replica, rotate):
-    now = chain.blocks[-1].header.timestamp
-    rotate(now + 12, 60)
-    rotate(now + 1000, 30)
-    assert replica.configuration_at(now + 11) is None
-    in_force = [(now + 999, 1, []), (now + 1000, 2, [1]), (now + 1029.9, 2, [1]), (now + 1030, 2, [])]
-    for time, current, tolerated in in_force:
-        found = replica.configuration_at(time)
-        assert (found.current.version, [one.version for one in found.tolerated]) == (current, tolerated)
+def versions(replica):
+    return [one.version if one else 0 for one in replica.configuration()]
 
 
-def test_configuration_at__rotation_without_grace__ends_everything_before(chain, replica, rotate):
-    now = chain.blocks[-1].header.timestamp
-    rotate(now + 12, 60)
-    rotate(now + 40, 600)
-    rotate(now + 60, 0)
-    assert replica.configuration_at(now + 61).tolerated == ()
-
-
-def test_configuration_at__two_graces_overlap__both_are_tolerated(chain, replica, rotate):
+def test_configuration__each_in_force_before_the_next__the_one_before_is_previous(chain, replica, rotate):
     now = chain.blocks[-1].header.timestamp
     for active_from in (now + 12, now + 24, now + 36):
         rotate(active_from, 600)
-    assert [one.version for one in replica.configuration_at(now + 40).tolerated] == [2, 1]
+    assert versions(replica) == [3, 2]
 
 
-def test_configuration_at__replaced_while_it_waited__never_counts(chain, replica, rotate):
+def test_configuration__replaced_while_it_waited__the_one_in_force_stays_previous(chain, replica, rotate):
     now = chain.blocks[-1].header.timestamp
     rotate(now + 12, 60)
     rotate(now + 500, 60)
     rotate(now + 900, 60)
-    assert replica.configuration_at(now + 600).current.version == 1
-    assert [one.version for one in replica.configuration()] == [3, 1]
+    assert versions(replica) == [3, 1]
+    assert [one.version for one in replica.history()] == [3, 2, 1]
 
 
-def test_public_key__unknown_worker__is_none(replica, follow):
+def test_configuration__first_one_replaced_while_it_waited__there_is_no_previous(chain, replica, rotate):
+    now = chain.blocks[-1].header.timestamp
+    rotate(now + 500, 60)
+    rotate(now + 900, 60)
+    assert versions(replica) == [2, 0]
+
+
+def test_configuration__emergency_while_one_waits__takes_its_place_at_once(chain, replica, rotate):
+    now = chain.blocks[-1].header.timestamp
+    rotate(now + 12, 60)
+    rotate(now + 500, 60)
+    rotate(now + 36, 0)
+    assert versions(replica) == [3, 1]
+
+
+def test_configuration__two_in_one_block__the_first_was_in_force(chain, replica, follow):
+    chain.extend(("rotate", 0), ("rotate", 0))
     follow()
-    assert replica.public_key(worker_id(1)) is None
+    assert versions(replica) == [2, 1]
+
+
+def test_offered_to__until_the_offer_ends(chain, replica, follow):
+    chain.extend(("enrol", SENSOR))
+    for verb in ("sell", "cancel", "retire"):
+        chain.extend(("offer", SENSOR))
+        follow()
+        assert replica.worker(worker_id(SENSOR)).offered_to is not None
+        chain.extend((verb, SENSOR))
+        follow()
+        assert replica.worker(worker_id(SENSOR)).offered_to is None
+
+
+def test_configuration__same_keys_again__epoch_stays(chain, replica, rotate):
+    now = chain.blocks[-1].header.timestamp
+    rotate(now + 12, 60)
+    rotate(now + 24, 60)
+    rotate(now + 500, 60, keys=2)
+    rotate(now + 600, 60, keys=2)
+    latest, previous = replica.configuration()
+    assert (latest.epoch, previous.epoch) == (3, 1)
+    rotate(now + 60, 0)
+    latest, previous = replica.configuration()
+    assert (latest.version, latest.epoch) == (5, 1), "an emergency may return to the keys in force"
+    rotate(now + 72, 0, keys=3)
+    assert replica.configuration()[0].epoch == 6
+
+
+def test_current_release__while_it_rolls__until_its_time_is_over(chain, replica, follow):
+    for verb in ("propose", "approve", "open", "finalise", "propose", "approve", "open"):
+        chain.extend((verb, 0))
+    follow()
+    expires = replica.channel(bytes(32)).head.expires_at
+    assert replica.current_release(bytes(32), expires).sequence == 2
+    assert replica.current_release(bytes(32), expires + 1).sequence == 1
+
+
+def test_current_release__not_open_yet__is_none(chain, replica, follow):
+    for verb in ("propose", "approve"):
+        chain.extend((verb, 0))
+        follow()
+        assert replica.current_release(bytes(32), 0.0) is None
+
+
+def test_current_release__next_one_paused__the_one_brought_back(chain, replica, follow):
+    for verb in ("propose", "approve", "open", "finalise", "propose", "roll_back", "propose", "approve", "open"):
+        chain.extend((verb, 0))
+    follow()
+    assert replica.current_release(bytes(32), 0.0).sequence == 4
+    chain.extend(("pause", 0))
+    follow()
+    assert replica.current_release(bytes(32), 0.0).sequence == 3
+
+
+def test_current_release__paused__the_last_completed_one(chain, replica, follow):
+    for verb in ("propose", "approve", "open", "finalise", "propose", "approve", "open", "pause"):
+        chain.extend((verb, 0))
+    follow()
+    assert replica.current_release(bytes(32), 0.0).sequence == 1
+    chain.extend(("resume", 0))
+    follow()
+    assert replica.current_release(bytes(32), 0.0).sequence == 2
+
+
+def test_release_changed__only_when_devices_should_run_another(chain, follow):
+    told = []
+    for verb in ("propose", "approve", "open", "pause", "resume", "finalise", "propose", "roll_back"):
+        chain.extend((verb, 0))
+        told += [(verb, change.release and change.release.sequence) for change in follow()]
+    assert told == [("open", 1), ("pause", None), ("resume", 1), ("roll_back", 3)]
+
+
+def test_worker_of__key_rotated_then_reorganised_away__is_nobodys_again(chain, replica, follow):
+    chain.extend(("enrol", SENSOR))
+    chain.extend(("rekey", SENSOR))
+    follow()
+    later = replica.worker(worker_id(SENSOR)).key
+    assert replica.worker_of(later) == (worker_id(SENSOR), 1, True)
+    assert replica.worker_of(worker_id(SENSOR)) == (worker_id(SENSOR), 0, False)
+    chain.drop(1)
+    chain.extend()
+    chain.extend()
+    follow()
+    assert replica.worker_of(later) is None
+    assert replica.worker_of(worker_id(SENSOR)) == (worker_id(SENSOR), 0, True)
+
+
+@pytest.mark.parametrize("taken", [GATEWAY, PROCESSOR])
+def test_worker_of__chain_shows_a_key_given_twice__is_a_gap_and_nothing_changes(chain, replica, follow, taken):
+    """A contract never does: the endpoint makes it up. One is a worker's first key, the other one's later key."""
+    chain.extend(("enrol", SENSOR), ("enrol", PROCESSOR), ("enrol", GATEWAY), ("rekey", PROCESSOR))
+    follow()
+    stolen = replica.worker(worker_id(taken))
+    x, y = stolen.public_key[:32], stolen.public_key[32:]
+    chain.extend(extra=(emitted("KeyRotated", id=worker_id(SENSOR), key=stolen.key, x=x, y=y, epoch=1, sequence=2),))
+    with pytest.raises(ReplicaGap):
+        follow()
+    assert replica.worker_of(stolen.key).worker == stolen.id
+    assert replica.worker(worker_id(SENSOR)).epoch == 0
+
+
+def test_replica__written_under_former_contracts__is_read_anew(tmp_path, chain):
+    path = tmp_path / "worker.db"
+    with Database(path) as database:
+        database.migrate("chain", STEPS[:1])
+        database.execute("INSERT INTO chain_identity VALUES ('1337:former')")
+        database.execute("INSERT INTO chain_blocks VALUES (1, x'00', 1)")
+        database.execute("INSERT INTO chain_events VALUES (1, 0, 1, 'configuration', x'7b7d')")
+        replica = Replica(database)
+        assert (replica.head, replica.configuration(), replica.history()) == (None, (None, None), [])
+        chain.extend(("enrol", SENSOR))
+        run(Follower(chain, replica, DEPLOYMENT).catch_up())
+        assert replica.usable(worker_id(SENSOR))
 
 
 def test_fold__first_event_is_not_an_enrolment__is_a_gap(chain):
     with pytest.raises(ReplicaGap):
         fold(None, Retired(worker_id(1), worker_id(2), 1), GENESIS_TIME)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.ReleaseProposed(CHANNEL, 3, TERMS),
+        events.ReleaseApproved(CHANNEL, 2, ""),
+        events.ReleaseApproved(CHANNEL, 1, ""),
+        events.WaveOpened(CHANNEL, 2, 2),
+        events.WaveOpened(CHANNEL, 1, 1),
+        events.RolloutPaused(CHANNEL, 2, ""),
+        events.RolloutResumed(CHANNEL, 2, ""),
+        events.ReleaseFinalised(CHANNEL, 2, 0, Report(0, 0, 0)),
+        events.RolledBack(CHANNEL, 3, TERMS.manifest_hash, 2),
+        events.RolledBack(CHANNEL, 3, bytes(32), 1),
+        events.ReleaseRevoked(CHANNEL, 7, TERMS.manifest_hash, 8),
+        events.ReleaseRevoked(CHANNEL, 0, TERMS.manifest_hash, 0),
+    ],
+    ids=lambda event: f"{type(event).__name__} {event.sequence}",
+)
+def test_fold__step_of_a_release_that_cannot_follow__is_a_gap(event):
+    """The second release is approved; the first one reached the fleet."""
+    other = msgspec.structs.replace(TERMS, manifest_hash=b"\x02" * 32)
+    before = [
+        events.ReleaseProposed(CHANNEL, 1, other),
+        events.ReleaseApproved(CHANNEL, 1, ""),
+        events.WaveOpened(CHANNEL, 1, 1),
+        events.ReleaseFinalised(CHANNEL, 1, 0, Report(0, 0, 0)),
+        events.ReleaseProposed(CHANNEL, 2, TERMS),
+        events.ReleaseApproved(CHANNEL, 2, ""),
+    ]
+    state = None
+    for step in before:
+        state = fold(state, step, GENESIS_TIME)
+    assert fold(state, events.WaveOpened(CHANNEL, 2, 1), GENESIS_TIME).current().sequence == 2
+    if event.sequence == 3 and isinstance(event, events.ReleaseProposed):
+        state = fold(state, events.WaveOpened(CHANNEL, 2, 1), GENESIS_TIME)
+    with pytest.raises(ReplicaGap):
+        fold(state, event, GENESIS_TIME)
+
+
+def test_fold__key_of_another_epoch_than_the_next__is_a_gap():
+    enrolled = fold(None, events.Enrolled(worker_id(1), worker_id(2), Kind.SENSOR, key(1)), GENESIS_TIME)
+    assert fold(enrolled, events.KeyRotated(worker_id(1), worker_id(3), key(3), 1, 2), GENESIS_TIME).epoch == 1
+    with pytest.raises(ReplicaGap):
+        fold(enrolled, events.KeyRotated(worker_id(1), worker_id(3), key(3), 2, 2), GENESIS_TIME)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
+from quietfleet.chain._journal import Located
 from quietfleet.chain.deployment import ContractRecord, Deployment, save_deployment
+from quietfleet.chain.replica import Batch, Replica
+from quietfleet.chain.types import Head
 from quietfleet.cli import main
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.crypto.keystore import create_keystore
+from quietfleet.storage import Database
 
 PASSPHRASE = "correct horse"
 
@@ -66,3 +70,18 @@ def worker(tmp_path, device, deployment):
     chain = '[chain]\ndeployment = "31337.json"\n'
     (tmp_path / "worker.toml").write_text(f'[worker]\nname = "porch"\nkeystore = "porch.json"\n{chain}')
     return device
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Has the worker read these events from the chain, one a block, on top of what it read before."""
+
+    def read(*events):
+        with Database(tmp_path / "state" / "worker.db") as database:
+            replica = Replica(database)
+            first = replica.head.number + 1 if replica.head else 1
+            for number, event in enumerate(events, first):
+                head = Head(number, number.to_bytes(32, "big"), number)
+                replica.advance(number - 1, Batch((Located(number, 0, number, event),), (head,)), 256)
+
+    return read

@@ -5,11 +5,9 @@ import secrets
 
 import pytest
 
-from quietfleet.chain._journal import Located
 from quietfleet.chain.events import ConfigurationRotated
-from quietfleet.chain.replica import Batch, Replica
-from quietfleet.chain.types import Configuration, Head
-from quietfleet.session import Epochs, epoch_commitment
+from quietfleet.chain.types import Configuration
+from quietfleet.session import Epochs, Identity, epoch_commitment
 from quietfleet.storage import Database
 
 PREPARE = ("prepare-epoch", "-s", "worker.toml", "--version")
@@ -21,22 +19,15 @@ def epochs(tmp_path, worker):
 
     def epochs():
         with Database(tmp_path / "state" / "worker.db") as database:
-            return Epochs(database, worker, secrets.token_bytes)
+            return Epochs(database, Identity(worker), secrets.token_bytes)
 
     return epochs
 
 
 @pytest.fixture
-def on_chain(tmp_path):
-    """Puts a configuration on chain, as far as this worker has read it."""
-
-    def on_chain(version):
-        events = tuple(Located(number, 0, number, _rotated(number)) for number in range(1, version + 1))
-        head = Head(version, version.to_bytes(32, "big"), version)
-        with Database(tmp_path / "state" / "worker.db") as database:
-            Replica(database).advance(-1, Batch(events, (head,)), 256)
-
-    return on_chain
+def on_chain(read):
+    """Puts configurations up to a version on chain, as far as this worker has read it."""
+    return lambda version: read(*(_rotated(number) for number in range(1, version + 1)))
 
 
 def _rotated(version):

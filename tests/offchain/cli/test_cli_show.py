@@ -87,7 +87,18 @@ def test_help__teaches_the_way_into_a_fleet(run):
 
 @pytest.mark.parametrize(
     "command",
-    ["keygen", "consent", "prepare-epoch", "status", "relay", "oracle", "gateway", "processor", "sensor"],
+    [
+        "keygen",
+        "consent",
+        "prepare-epoch",
+        "prepare-key",
+        "status",
+        "relay",
+        "oracle",
+        "gateway",
+        "processor",
+        "sensor",
+    ],
 )
 def test_help__each_command__says_what_it_is_for(run, command):
     assert f"  {command} " in run("--help").stdout

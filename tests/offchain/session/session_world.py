@@ -16,6 +16,7 @@ from quietfleet.metrics import Metrics
 from quietfleet.session import (
     Codec,
     Event,
+    Identity,
     Messenger,
     Received,
     Transmission,
@@ -24,6 +25,7 @@ from quietfleet.session import (
 from quietfleet.storage import Database
 
 DOMAIN = b"chain 31337 contract"
+REPLACED = "its key was replaced"
 
 
 class Question(msgspec.Struct, frozen=True, tag="question/1"):
@@ -39,13 +41,33 @@ class Other(msgspec.Struct, frozen=True, tag="other/1"):
 
 
 class Registry:
-    """Everyone may talk to everyone unless switched off."""
+    """Everyone may talk to everyone unless switched off, and under the first key unless it was replaced."""
 
     def __init__(self) -> None:
         self.off: set[str] = set()
+        self.keys: dict[str, str] = {}
 
     def can_cooperate(self, a: str, b: str) -> bool:
         return a != b and not {a, b} & self.off
+
+    def speaks_for(self, worker: str, key: str) -> bool:
+        return self.keys.get(worker, worker) == key
+
+
+class Keys(Identity):
+    """Every key a worker was given; the registry knows which is the present one."""
+
+    def __init__(self, first: PrivateKey, registry: Registry) -> None:
+        super().__init__(first)
+        self.held = [first]
+        self._registry = registry
+
+    @property
+    def present(self) -> PrivateKey | None:
+        return next((key for key in self.held if self._registry.speaks_for(self.id, key.public.id)), None)
+
+    def key_of(self, public_key: bytes) -> PrivateKey | None:
+        return next((key for key in self.held if key.public.to_bytes() == public_key), None)
 
 
 @dataclass
@@ -54,6 +76,7 @@ class Party:
 
     name: str
     identity: PrivateKey
+    keys: Keys
     messenger: Messenger
     database: Database
     metrics: Metrics
@@ -106,18 +129,18 @@ class World:
 
     def party(self, name: str) -> Party:
         identity = PrivateKey.from_bytes(self.random.randbytes(32))
-        return self._open(name, identity)
+        return self._open(name, identity, Keys(identity, self.registry))
 
     def restart(self, party: Party) -> Party:
         """Start again from what is on disk, as after SIGKILL."""
         party.database.close()
-        return self._open(party.name, party.identity)
+        return self._open(party.name, party.identity, party.keys)
 
-    def _open(self, name: str, identity: PrivateKey) -> Party:
+    def _open(self, name: str, identity: PrivateKey, keys: Keys) -> Party:
         database = Database(self.folder / f"{name}.db")
         metrics = Metrics()
         messenger = Messenger(
-            identity,
+            keys,
             database,
             Codec(Question, Other, answers=(Answer,)),
             self.registry,
@@ -127,7 +150,7 @@ class World:
             DOMAIN,
             lambda _peer, _purpose: True,
         )
-        party = self.parties[name] = Party(name, identity, messenger, database, metrics)
+        party = self.parties[name] = Party(name, identity, keys, messenger, database, metrics)
         if self.latest is not None:
             party.note(messenger.adopt(self.latest, self.previous))
         return party
@@ -167,6 +190,17 @@ class World:
         for party in self.parties.values():
             party.note(party.messenger.adopt(self.latest, in_force))
             self.grant(party)
+
+    def rekey(self, party: Party, *, handed_over: bool = True) -> PrivateKey:
+        """Replace a worker's key on chain; unless `handed_over`, the worker itself does not have the new one."""
+        key = PrivateKey.from_bytes(self.random.randbytes(32))
+        if handed_over:
+            party.keys.held.append(key)
+        self.registry.keys[party.id] = key.public.id
+        party.note(party.messenger.adopt(self.latest, self.previous))
+        for other in self.parties.values():
+            other.note(other.messenger.disown(self.registry.speaks_for, REPLACED))
+        return key
 
     def grant(self, party: Party) -> None:
         assert self.latest is not None

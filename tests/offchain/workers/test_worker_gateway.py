@@ -7,12 +7,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from worker_world import DAY, HOUR, WEATHER, Pen
+from worker_world import DAY, HOUR, OWNER, WEATHER, Pen
 
-from quietfleet.chain.types import Kind, Release, ReleaseState
+from quietfleet.chain import events
+from quietfleet.chain.channel import Channel, ReleaseState, Report
+from quietfleet.chain.fold import fold
+from quietfleet.chain.types import Kind
 from quietfleet.errors import ChainUnavailable, DataRejected
 from quietfleet.pipeline.runtime import load_model
+from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import gateway as module
+from quietfleet.workers._rollout import GATE_HASH, LOOK_EVERY, OPEN_FOR, WITHIN
 from quietfleet.workers.gateway import MONTH, PATIENCE
 from quietfleet.workers.messages import (
     DriftReport,
@@ -20,6 +25,7 @@ from quietfleet.workers.messages import (
     FetchRelease,
     NoSuchRelease,
     ReleaseBundle,
+    ReleaseOutcome,
     Stored,
     Upload,
 )
@@ -51,26 +57,63 @@ class Pipeline:
 
 
 class Releases:
-    """The contract as the gateway calls it; `seen` is what the chain holds, read by the workers only when told."""
+    """The contract as the gateway calls it, whose events the workers read only when they are told."""
 
-    def __init__(self) -> None:
-        self.seen = []
+    def __init__(self, world) -> None:
+        self._world = world
+        self._untold = []
+        self.book = Channel(WEATHER)
+        self.address = self.approver_address = OWNER
+        self.steps = []
         self.down = False
 
     def __call__(self, _client, _wallet):
         return self
 
-    async def current(self, channel):
+    @property
+    def seen(self):
+        return [release.manifest_hash for release in self.book.releases]
+
+    async def tell(self):
+        """Mine what happened since."""
+        untold, self._untold = self._untold, []
+        await self._world.say(*untold)
+
+    async def head(self, channel):
+        assert channel == WEATHER
         if self.down:
             raise ChainUnavailable
-        if not self.seen:
-            return None
-        return Release(channel, len(self.seen), 0, self.seen[-1], len(self.seen), ReleaseState.PUBLISHED)
+        return self.book.head
 
-    async def publish(self, channel, manifest_hash):
-        assert channel == WEATHER
-        self.seen.append(manifest_hash)
-        return SimpleNamespace(block=len(self.seen), transaction=b"\1" * 32)
+    async def release(self, _channel, manifest_hash):
+        return self.book.record(manifest_hash)
+
+    async def approver(self):
+        return self.approver_address
+
+    async def propose(self, channel, terms):
+        assert self.book.record(terms.manifest_hash).sequence == 0
+        return self.happens(events.ReleaseProposed(channel, len(self.seen) + 1, terms))
+
+    async def approve(self, channel, sequence):
+        return self.happens(events.ReleaseApproved(channel, sequence, self.address))
+
+    async def open_wave(self, channel, sequence):
+        return self.happens(events.WaveOpened(channel, sequence, self.book.head.wave + 1))
+
+    async def pause(self, channel, sequence):
+        return self.happens(events.RolloutPaused(channel, sequence, self.address))
+
+    async def finalise(self, channel, manifest_hash, floor, report):
+        assert manifest_hash == self.seen[-1]
+        return self.happens(events.ReleaseFinalised(channel, self.book.head.sequence, floor, report))
+
+    def happens(self, event):
+        """Take a step, which the contract would refuse where the fold finds a gap."""
+        self.book = fold(self.book, event, int(self._world.clock.now()))
+        self._untold.append(event)
+        self.steps.append(type(event).__name__)
+        return SimpleNamespace(block=len(self.steps), transaction=b"\1" * 32)
 
 
 @pytest.fixture
@@ -81,11 +124,11 @@ def pipeline(monkeypatch, candidate):
 
 
 @pytest.fixture
-def releases(monkeypatch):
-    releases = Releases()
-    monkeypatch.setattr(module, "ReleasesContract", releases)
-    monkeypatch.setattr(module, "ChainClient", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(module, "Wallet", lambda *_: None)
+def releases(world, monkeypatch):
+    releases = Releases(world)
+    monkeypatch.setattr(rollout, "ReleasesContract", releases)
+    monkeypatch.setattr(rollout, "ChainClient", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(rollout, "Wallet", lambda *_: None)
     monkeypatch.setattr(module, "JOB_PAUSE", 0.0)
     return releases
 
@@ -110,10 +153,11 @@ def gateway(founded):
 
 @pytest.fixture
 def idle(gateway):
-    """Lets the gateway finish the job it started, and the one that follows from it."""
+    """Lets the gateway finish the job it started, and those that follow from it."""
 
-    async def idle():
-        for _ in range(2):
+    async def idle(jobs_at_most=8):
+        gateway.world.clock.advance(LOOK_EVERY)
+        for _ in range(jobs_at_most):
             await gateway.beat()
             while jobs := list(gateway.agent._jobs):
                 await asyncio.gather(*jobs)
@@ -126,7 +170,9 @@ def idle(gateway):
 async def cloud(founded, gateway, releases, idle):
     """The gateway after its first release, with two processors that say what the test writes."""
     await idle()
-    await founded.release(1, releases.seen[0])
+    await releases.tell()
+    await idle()
+    await releases.tell()
     pens = [await founded.add(f"processor-{index}", Kind.PROCESSOR, agent=Pen) for index in (1, 2)]
     await founded.until(lambda: all(pen.runtime.membership.complete for pen in pens))
     await founded.until(lambda: all(pen.runtime.membership.gateway_card() for pen in pens))
@@ -176,12 +222,16 @@ def report(release=1, device="ewr"):
     return DriftReport(release, {device: {"temp": 120.0}})
 
 
-async def test_start__no_release_yet__trains_on_the_history_and_anchors_it_once(gateway, pipeline, releases, idle):
+STEPS = ["ReleaseProposed", "ReleaseApproved", "WaveOpened", "ReleaseFinalised"]
+
+
+async def test_start__no_release_yet__trains_on_the_history_and_releases_it_once(gateway, pipeline, releases, idle):
     for _ in range(5):
         await idle()
     assert pipeline.runs[0].rows == [("EWR", 0.0, {"temp": 1.5}), ("JFK", HOUR, {"temp": 2.5})]
     assert pipeline.runs[0].champion is None
     assert releases.seen == [pipeline.candidate.manifest_hash]
+    assert releases.steps == STEPS[:3], "what it did itself counts once the chain was read"
     assert len(pipeline.runs) == 1
     assert gateway.agent.status()["release"] == 0, "only the chain makes it current"
 
@@ -201,17 +251,184 @@ async def test_release__none_of_ours__noted_and_not_served(cloud, gateway, say):
     assert await say("processor-1", FetchRelease("weather", 2)) == NoSuchRelease(2)
 
 
-async def test_publish__killed_before_the_chain_was_read__not_anchored_twice(founded, gateway, releases, idle):
-    await idle()
-    assert len(releases.seen) == 1
-    gateway.restart()
-    await idle()
-    assert len(releases.seen) == 1
-    await founded.release(1, releases.seen[0])
+async def test_release__killed_after_every_step__each_is_taken_once(founded, gateway, releases, idle):
+    for _ in range(10):
+        await idle(jobs_at_most=1)
+        gateway.restart()
+        await releases.tell()
+    assert releases.steps == STEPS
     assert gateway.agent.status()["release"] == 1
 
 
-async def test_publish__endpoint_down__tried_again(gateway, releases, idle):
+async def test_release__its_terms__one_wave_for_all_under_a_salt_of_its_own(founded, gateway, releases, idle):
+    await idle()
+    (release,) = releases.book.releases
+    terms = release.terms
+    assert (terms.gate_hash, terms.wave_count, terms.soak, terms.not_before) == (GATE_HASH, 1, 0, 0)
+    assert OPEN_FOR - 60 < terms.expires_at - founded.clock.now() <= OPEN_FOR
+    assert terms.group_root not in (bytes(32), gateway.agent._rollout._terms(release.manifest_hash).group_root)
+
+
+async def test_release__somebody_else_approves__waits_for_that(gateway, releases, idle):
+    releases.approver_address = "0x" + "bb" * 20
+    for _ in range(3):
+        await idle()
+    assert releases.steps == STEPS[:1]
+    await releases.approve(WEATHER, 1)
+    await idle()
+    assert releases.steps == STEPS[:3]
+
+
+async def test_release__revoked_before_it_opened__given_up(gateway, releases, idle):
+    releases.approver_address = "0x" + "bb" * 20
+    await idle()
+    releases.happens(events.ReleaseRevoked(WEATHER, 1, releases.seen[0], 2))
+    for _ in range(3):
+        await idle()
+    assert gateway.journal("release-given-up") == [{"sequence": 1, "newest": 1}]
+    assert releases.steps == ["ReleaseProposed", "ReleaseRevoked"]
+
+
+async def test_release__approved_after_its_time__given_up(founded, gateway, releases, idle):
+    releases.approver_address = "0x" + "bb" * 20
+    await idle()
+    await releases.approve(WEATHER, 1)
+    founded.clock.advance(OPEN_FOR + 1)
+    await founded.say()
+    for _ in range(3):
+        await idle()
+    assert gateway.journal("release-given-up") == [{"sequence": 1, "newest": 1}]
+    assert releases.steps == STEPS[:2]
+
+
+async def test_release__all_before_it_is_paused__waits(cloud, gateway, bring, say, releases, idle):
+    releases.happens(events.ReleaseProposed(WEATHER, 2, cloud.terms(b"\7" * 32)))
+    await releases.approve(WEATHER, 2)
+    await releases.open_wave(WEATHER, 2)
+    await releases.pause(WEATHER, 2)
+    before = len(releases.steps)
+    await bring(10)
+    await say("processor-1", report())
+    for _ in range(3):
+        await idle()
+    assert len(releases.steps) == before
+    releases.happens(events.ReleaseRevoked(WEATHER, 2, b"\7" * 32, 3))
+    await idle()
+    assert releases.steps[before + 1 :] == STEPS[:3]
+
+
+@pytest.fixture
+async def rolling(cloud, gateway, bring, say, releases, idle):
+    """The gateway with its second release open to two processors."""
+    await bring(10)
+    await say("processor-1", report())
+    await idle()
+    await releases.tell()
+    assert gateway.agent.status()["release"] == 2
+    return releases
+
+
+@pytest.fixture
+def outcome(cloud):
+    """Has a processor tell the gateway how a release went there."""
+
+    async def outcome(name, *, installed, sequence=2):
+        pen = cloud.workers[name]
+        gateway = cloud.workers["gateway"].id
+        await pen.do(lambda: pen.runtime.messenger.notify(gateway, ReleaseOutcome(sequence, installed=installed)))
+        await cloud.run()
+
+    return outcome
+
+
+async def test_outcomes__every_processor_heard__completed_with_their_number(gateway, rolling, outcome, idle):
+    await outcome("processor-1", installed=True)
+    await idle()
+    assert rolling.steps[-1] == "WaveOpened", "one is missing"
+    await outcome("processor-2", installed=True)
+    await idle()
+    assert rolling._untold[-1] == events.ReleaseFinalised(WEATHER, 2, 0, Report(2, 0, 0))
+    (first, second) = gateway.journal("release-completed")
+    assert (first["succeeded"], second["succeeded"]) == (0, 2)
+    assert not [
+        worker for worker in gateway.world.workers.values() if worker.id in str(gateway.agent._state.get("outcomes"))
+    ]
+
+
+async def test_outcomes__some_silent_for_too_long__counted_as_such(cloud, gateway, rolling, outcome, idle):
+    await outcome("processor-1", installed=True)
+    cloud.clock.advance(WITHIN - LOOK_EVERY)
+    await cloud.say()
+    assert rolling.steps[-1] == "WaveOpened"
+    await idle()
+    assert rolling._untold[-1].report == Report(1, 0, 1)
+
+
+async def test_outcomes__nobody_took_it_up__never_called_complete(cloud, rolling, idle):
+    cloud.clock.advance(WITHIN + LOOK_EVERY)
+    for _ in range(3):
+        await idle()
+    assert rolling.steps[-1] == "WaveOpened"
+
+
+async def test_outcomes__processor_switched_off__not_waited_for(cloud, rolling, outcome, idle):
+    await cloud.switch(cloud.workers["processor-2"], active=False)
+    await outcome("processor-1", installed=True)
+    await idle()
+    assert rolling._untold[-1].report == Report(1, 0, 0)
+
+
+async def test_outcomes__more_fail_than_succeed__stopped_and_left_to_the_approver(gateway, rolling, outcome, idle):
+    await outcome("processor-1", installed=False)
+    for _ in range(3):
+        await idle()
+    assert rolling.steps[-1] == "RolloutPaused"
+    await rolling.tell()
+    for _ in range(3):
+        await idle()
+    assert rolling.steps[-1] == "RolloutPaused"
+    assert gateway.journal("release-stopped")[0]["failed"] == 1
+    assert gateway.agent.status()["release"] == 1
+
+
+async def test_outcomes__one_fails_and_one_succeeds__completed(rolling, outcome, idle):
+    await outcome("processor-1", installed=True)
+    await outcome("processor-2", installed=False)
+    await idle()
+    assert rolling._untold[-1].report == Report(1, 1, 0)
+
+
+async def test_outcomes__first_a_failure_then_a_success__the_last_word_counts(rolling, outcome, idle):
+    await outcome("processor-1", installed=False)
+    await outcome("processor-1", installed=True)
+    await outcome("processor-2", installed=True)
+    await idle()
+    assert rolling._untold[-1].report == Report(2, 0, 0)
+
+
+async def test_outcomes__of_another_release__neither_counted_nor_in_the_way(rolling, outcome, idle):
+    await outcome("processor-1", installed=True)
+    for sequence in (1, 3):
+        await outcome("processor-2", installed=False, sequence=sequence)
+    await idle()
+    assert rolling.steps[-1] == "WaveOpened"
+    await outcome("processor-2", installed=True)
+    await idle()
+    assert rolling._untold[-1].report == Report(2, 0, 0)
+
+
+async def test_release__rolling_that_is_none_of_ours__left_alone(cloud, gateway, releases, idle):
+    releases.happens(events.ReleaseProposed(WEATHER, 2, cloud.terms(b"\7" * 32)))
+    await releases.approve(WEATHER, 2)
+    await releases.open_wave(WEATHER, 2)
+    await releases.tell()
+    cloud.clock.advance(WITHIN + 1)
+    await cloud.say()
+    await idle()
+    assert releases.book.head.state is ReleaseState.ROLLING
+
+
+async def test_release__endpoint_down__tried_again(gateway, releases, idle):
     releases.down = True
     await idle()
     assert releases.seen == []
@@ -295,7 +512,7 @@ async def test_drift__again_within_patience__waits__after_it__trains_again(
     await bring(10)
     await say("processor-1", report())
     await idle()
-    await cloud.release(2, releases.seen[1])
+    await releases.tell()
     await bring(PATIENCE / DAY - 1, SUMMER + 10 * DAY)
     assert (await say("processor-1", report(release=2))).fleet == "retrain"
     await idle()

@@ -90,10 +90,14 @@ async def test_registry__newest_block_too_old__says_no_to_everything(fleet, sens
     registry = processor.runtime.registry
     assert registry.usable(sensor.id)
     assert registry.can_cooperate(sensor.id, processor.id)
+    assert registry.speaks_for(sensor.id, sensor.id)
+    assert not registry.speaks_for(sensor.id, processor.id)
     fleet.clock.advance(MAX_AGE + 1)
     assert registry.stale
     assert not registry.usable(sensor.id)
     assert not registry.can_cooperate(sensor.id, processor.id)
+    assert registry.has_key(sensor.id, sensor.id)
+    assert not registry.speaks_for(sensor.id, sensor.id)
 
 
 async def test_stale_chain__nothing_is_sent_and_nothing_is_taken(fleet, sensor, processor):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
-from worker_world import DAY, HOUR, Pen, hours
+from worker_world import DAY, HOUR, OWNER, WEATHER, Pen, hours
 
+from quietfleet.chain.events import ReleaseApproved, ReleaseProposed, WaveOpened
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
 from quietfleet.workers import processor as module
@@ -12,6 +14,7 @@ from quietfleet.workers.messages import (
     FetchRelease,
     NoSuchRelease,
     ReleaseBundle,
+    ReleaseOutcome,
     Stored,
     Upload,
 )
@@ -85,6 +88,16 @@ async def test_introduction__of_somebody_the_chain_does_not_allow__not_expected(
     await world.pass_time(6)
     assert processor.journal("introduced") == []
     assert processor.rows("SELECT name FROM state WHERE name LIKE 'deal:%'") == []
+
+
+async def test_switched_off_and_on__offers_again_and_serves_again(fleet, processor):
+    sensor = fleet.workers["sensor"]
+    await fleet.switch(processor, active=False)
+    await fleet.pass_time(3)
+    assert not sensor.in_session_with(processor)
+    await fleet.switch(processor, active=True)
+    await fleet.until(lambda: sensor.in_session_with(processor))
+    assert len(processor.journal("session-open")) == 2
 
 
 async def test_call__active_sensor_nobody_introduced__no_session(fleet, processor):
@@ -188,6 +201,34 @@ async def test_release__another_one_than_the_chain_names__rejected_and_the_old_o
     await feed(30, 36)
     assert equipped.workers["sensor"].journal("recommendation")[-1]["release"] == 1
     assert processor.agent.status()["release"] == 1
+    heard = equipped.workers["gateway"].agent.heard(ReleaseOutcome)
+    assert heard[0] == ReleaseOutcome(1, installed=True)
+    assert ReleaseOutcome(2, installed=False) in heard
+
+
+async def test_release__only_proposed_or_approved__nothing_is_fetched(equipped, processor):
+    gateway = equipped.workers["gateway"].agent
+    gateway.events.clear()
+    await equipped.say(ReleaseProposed(WEATHER, 2, equipped.terms(b"\7" * 32)))
+    await equipped.say(ReleaseApproved(WEATHER, 2, OWNER))
+    await equipped.pass_time(6)
+    assert gateway.heard(FetchRelease) == []
+    assert [entry["sequence"] for entry in processor.journal("release-announced")] == [1]
+    await equipped.say(WaveOpened(WEATHER, 2, 1))
+    await equipped.pass_time(2)
+    assert gateway.heard(FetchRelease) == [FetchRelease("weather", 2)]
+    assert [entry["sequence"] for entry in processor.journal("release-announced")] == [1, 2]
+
+
+async def test_release__open_but_its_time_is_over__nothing_is_fetched(equipped, processor):
+    gateway = equipped.workers["gateway"].agent
+    gateway.events.clear()
+    terms = msgspec.structs.replace(equipped.terms(b"\7" * 32), expires_at=int(equipped.clock.now()) - 1)
+    await equipped.say(
+        ReleaseProposed(WEATHER, 2, terms), ReleaseApproved(WEATHER, 2, OWNER), WaveOpened(WEATHER, 2, 1)
+    )
+    await equipped.pass_time(6)
+    assert gateway.heard(FetchRelease) == []
 
 
 async def test_release__artefact_swapped__rejected(equipped, candidate, processor):

@@ -9,13 +9,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 from quietfleet.chain._journal import Located
+from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.deployment import ContractRecord, Deployment, save_deployment
-from quietfleet.chain.events import ActiveChanged, ConfigurationRotated, Enrolled, ReleasePublished
+from quietfleet.chain.events import (
+    ActiveChanged,
+    ConfigurationRotated,
+    Enrolled,
+    KeyRotated,
+    ReleaseApproved,
+    ReleaseFinalised,
+    ReleaseProposed,
+    RolledBack,
+    WaveOpened,
+)
 from quietfleet.chain.replica import Batch
 from quietfleet.chain.types import Configuration, Head, Kind
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey, keccak256
+from quietfleet.crypto.keystore import create_keystore
 from quietfleet.session import Event, Received, epoch_commitment
 from quietfleet.settings import (
     ChainSection,
@@ -41,6 +55,7 @@ MAX_AGE = 20.0
 OWNER = "0x" + "aa" * 20
 SITE = "garden"
 WEATHER = keccak256(b"weather")
+PASSPHRASE = "correct horse"
 
 
 class Node:
@@ -111,8 +126,15 @@ class Pen:
 class Worker:
     """One worker: its runtime, what it sent, and whether its process is up."""
 
-    def __init__(self, world: World, name: str, kind: Kind, make: Callable[[Runtime], Any] | None) -> None:
-        self.world, self.name, self.kind, self._make = world, name, kind, make
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        kind: Kind,
+        make: Callable[[Any], Any] | None,
+        runtime: type[Runtime],
+    ) -> None:
+        self.world, self.name, self.kind, self._make, self._runtime = world, name, kind, make, runtime
         self.key = PrivateKey.from_bytes(keccak256(name.encode()))
         self.id = self.key.public.id
         self.source = Source()
@@ -121,12 +143,18 @@ class Worker:
 
     def start(self) -> None:
         """Open the worker on what is on its disk, as a fresh process would."""
-        self.runtime = Runtime(self.world.settings(self.name), self.key, self.world.clock)
+        self.runtime = self._runtime(self.world.settings(self.name), self.key, self.world.clock, PASSPHRASE)
         self.node = Node()
         self.runtime.node = self.node
         self.runtime.data_clock = self.world.data
         self.runtime.agent = self._make(self.runtime) if self._make else self.world.agent(self)
         self.up = True
+
+    def keep_first_key(self) -> None:
+        """Have the first key on disk too, as an operator would."""
+        file = self.runtime.keyring.file(0)
+        if not file.exists():
+            create_keystore(file, self.key, PASSPHRASE, light=True)
 
     def crash(self) -> None:
         """Lose everything that is not on disk."""
@@ -187,6 +215,7 @@ class World:
     wire: list[tuple[Worker, Envelope]] = field(default_factory=list)
     latest: Configuration | None = None
     _events: list[Located] = field(default_factory=list)
+    _released: dict[bytes, int] = field(default_factory=dict)
     _block: int = 0
     _random: randomness.Random = field(default_factory=lambda: randomness.Random(17))
 
@@ -197,7 +226,7 @@ class World:
 
     def settings(self, name: str) -> Settings:
         return Settings(
-            worker=WorkerSection(name, state=name),
+            worker=WorkerSection(name, state=name, keystore=f"{name}.json"),
             chain=ChainSection("deployment.json", max_age=MAX_AGE),
             network=NetworkSection(),
             sensor=SensorSection(site=SITE, send_every=0.5),
@@ -222,10 +251,16 @@ class World:
         self.data.advance(max(0.0, moment - self.data.now()))
 
     async def add(
-        self, name: str, kind: Kind, *, enrol: bool = True, agent: Callable[[Runtime], Any] | None = None
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        enrol: bool = True,
+        agent: Callable[[Any], Any] | None = None,
+        runtime: type[Runtime] = Runtime,
     ) -> Worker:
         """Start another worker, which reads the chain so far."""
-        worker = self.workers[name] = Worker(self, name, kind, agent)
+        worker = self.workers[name] = Worker(self, name, kind, agent, runtime)
         if self._events:
             await self._read(worker, -1, tuple(self._events))
         if enrol:
@@ -234,13 +269,24 @@ class World:
 
     async def enrol(self, worker: Worker) -> None:
         public = worker.key.public.to_bytes()
-        await self.say(Enrolled(worker.id, OWNER, worker.kind, pending=False, public_key=public, sequence=1))
+        await self.say(Enrolled(worker.id, OWNER, worker.kind, public))
 
     async def switch(self, worker: Worker, *, active: bool) -> None:
         """What `fleet.disable` and `fleet.enable` end in."""
         state = next(one for one in self.up() if one is not None).runtime.replica.worker(worker.id)
         assert state is not None
         await self.say(ActiveChanged(worker.id, OWNER, active, state.sequence + 1))
+
+    async def rekey(self, worker: Worker, key: PrivateKey | None = None) -> PrivateKey:
+        """Put a worker's next key on chain: the one it prepares now, or one from before."""
+        if key is None:
+            worker.keep_first_key()
+            key = worker.runtime.keyring.next()
+        state = next(one for one in self.up() if one is not None).runtime.replica.worker(worker.id)
+        assert state is not None
+        public = key.public
+        await self.say(KeyRotated(worker.id, public.id, public.to_bytes(), state.epoch + 1, state.sequence + 1))
+        return key
 
     async def rotate(self, *, lead: int = 0, grace: int = 10) -> None:
         """Have oracle and gateway draw keys, and put the next configuration on chain."""
@@ -263,8 +309,31 @@ class World:
         )
         await self.say(ConfigurationRotated(self.latest))
 
+    async def keep_keys(self, *, min_pow: float, of: Configuration | None = None) -> None:
+        """Rotate at once to the keys of the newest configuration, or of another, under another least proof of work."""
+        kept = of or self.latest
+        assert kept is not None
+        assert self.latest is not None
+        now = int(self.clock.now())
+        changes = {"version": self.latest.version + 1, "active_from": now, "grace": 0, "min_pow": min_pow}
+        self.latest = msgspec.structs.replace(kept, **changes)
+        await self.say(ConfigurationRotated(self.latest))
+
     async def release(self, sequence: int, manifest_hash: bytes) -> None:
-        await self.say(ReleasePublished(WEATHER, sequence, manifest_hash))
+        """Have a manifest go through all its steps in one block; one that was released before is brought back."""
+        if manifest_hash in self._released:
+            await self.say(RolledBack(WEATHER, sequence, manifest_hash, self._released[manifest_hash]))
+        else:
+            await self.say(
+                ReleaseProposed(WEATHER, sequence, self.terms(manifest_hash)),
+                ReleaseApproved(WEATHER, sequence, OWNER),
+                WaveOpened(WEATHER, sequence, 1),
+                ReleaseFinalised(WEATHER, sequence, 0, Report(0, 0, 0)),
+            )
+        self._released[manifest_hash] = sequence
+
+    def terms(self, manifest_hash: bytes) -> Terms:
+        return Terms(manifest_hash, b"\1" * 32, b"\2" * 32, 0, int(self.clock.now()) + 3600, 0, 1)
 
     async def say(self, *events: Any) -> None:
         """Mine a block with these events and have everybody who is up read it."""
@@ -280,6 +349,10 @@ class World:
         runtime = worker.runtime
         runtime.replica.advance(ancestor, Batch(located, (head,)), 256, runtime.on_changes)
         await runtime.after()
+
+    def forget_newest(self) -> None:
+        """Take the newest block's events out of the chain that latecomers read."""
+        self._events = [one for one in self._events if one.block < self._block]
 
     async def catch_up(self, worker: Worker) -> None:
         """Have a worker that was down read what it missed."""

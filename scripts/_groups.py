@@ -1,0 +1,35 @@
+"""Groups of commands, each of which does what a verb of the console does, under its help."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from scripts._common import FleetCommand, acting
+
+from quietfleet.console import Desk, View
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def group(part: str, about: str, **commands: tuple[Any, ...]) -> click.Group:
+    """Make a group for one part of the desk: each command's verb, then its arguments and options."""
+    made = click.Group(part, help=about)
+    for name, (verb, *parameters) in commands.items():
+        made.add_command(_command(name, part, verb, parameters))
+    return made
+
+
+def _command(name: str, part: str, verb: Callable[..., View], parameters: list[Any]) -> click.Command:
+    several = [one.name for one in inspect.signature(verb).parameters.values() if one.kind is one.VAR_POSITIONAL]
+
+    def action(desk: Desk, **given: Any) -> View:
+        return verb(getattr(desk, part), *(item for rest in several for item in given.pop(rest)), **given)
+
+    action.__doc__ = verb.__doc__
+    for parameter in reversed(parameters):
+        action = parameter(action)
+    return click.command(name.replace("_", "-"), cls=FleetCommand)(acting(action))
