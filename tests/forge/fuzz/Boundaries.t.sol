@@ -200,4 +200,33 @@ contract ReleaseBoundariesTest is Channel {
         vm.prank(approver);
         releases.resume(CHANNEL, sequence);
     }
+
+    function test_21_finalise__floorAsItIs__taken() public {
+        _completed(MODEL);
+        _revoke(MODEL);
+        uint32 floor = releases.head(CHANNEL).floor;
+        uint32 sequence = _rolling(OTHER_MODEL);
+        vm.warp(_now() + SOAK);
+        _openWave(sequence);
+        vm.warp(_now() + SOAK);
+        _finalise(OTHER_MODEL, floor);
+        vm.assertEq(releases.head(CHANNEL).floor, floor);
+    }
+
+    function test_05_revokeAndRollBack__byAStranger__refusedByName() public {
+        _completed(MODEL);
+        vm.startPrank(stranger);
+        vm.expectRevert(abi.encodeWithSelector(IModelReleases.NotInCharge.selector, stranger));
+        releases.revoke(CHANNEL, MODEL);
+        vm.expectRevert(abi.encodeWithSelector(IModelReleases.NotInCharge.selector, stranger));
+        releases.rollBack(CHANNEL, MODEL);
+        vm.stopPrank();
+    }
+
+    function test_05_revoke__byTheOwner__taken() public {
+        _completed(MODEL);
+        vm.prank(releaseOwner);
+        releases.revoke(CHANNEL, MODEL);
+        vm.assertTrue(releases.release(CHANNEL, MODEL).revoked);
+    }
 }
