@@ -141,6 +141,14 @@ contract BoundariesTest is Fleet {
         vm.prank(operator);
         service.setActive(id, false);
     }
+
+    function test_33_retire__byTheOwner__namesTheOwner() public {
+        address id = _enrol(1, owner, SENSOR);
+        vm.expectEmit(address(service));
+        emit IOwnerControl.Retired(id, owner, 2);
+        vm.prank(owner);
+        service.retire(id);
+    }
 }
 
 /// @dev The same of releases.
@@ -228,5 +236,15 @@ contract ReleaseBoundariesTest is Channel {
         vm.prank(releaseOwner);
         releases.revoke(CHANNEL, MODEL);
         vm.assertTrue(releases.release(CHANNEL, MODEL).revoked);
+    }
+
+    function test_23_propose__rollingOrPaused__refused() public {
+        uint32 sequence = _rolling(MODEL);
+        vm.expectRevert(abi.encodeWithSelector(IModelReleases.WrongState.selector, CHANNEL, 3));
+        _propose(OTHER_MODEL);
+        vm.prank(publisher);
+        releases.pause(CHANNEL, sequence);
+        vm.expectRevert(abi.encodeWithSelector(IModelReleases.WrongState.selector, CHANNEL, 4));
+        _propose(OTHER_MODEL);
     }
 }
