@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from itertools import count
 
 import pytest
 from ape.api import ReceiptAPI
+from ape_test.provider import LocalProvider
+from eth_tester.exceptions import TransactionFailed
 from mirrors import FEE, FEE_CAP, Device, Kind
 from rollouts import Rollout
 from stand_ins import stand_in
@@ -16,6 +19,25 @@ def _no_debug_logs():
     """No contract here prints anything; to look for prints, Ape would run every transaction twice."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ReceiptAPI, "show_debug_logs", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _reverts_with_an_apostrophe():
+    """Python writes bytes that hold 0x27 as b"…" and Ape expects b'…': such a revert would lose its name.
+
+    Which reverts do is chance where a time is among the arguments.
+    """
+    decode = LocalProvider.get_virtual_machine_error
+
+    def decode_either(self, exception, **kwargs):
+        shown = str(exception).removeprefix("execution reverted: ")
+        if isinstance(exception, TransactionFailed) and shown.startswith('b"'):
+            exception = TransactionFailed(f"0x{literal_eval(shown).hex()}")
+        return decode(self, exception, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalProvider, "get_virtual_machine_error", decode_either)
         yield
 
 

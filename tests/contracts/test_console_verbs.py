@@ -396,6 +396,14 @@ def test_fee__announced_and_applied__is_in_force(verbs, chain):
     assert (verbs.facts()["fee"], verbs.facts()["announced_fee"]) == (2 * FEE, None)
 
 
+def test_fee__applied_early_with_an_apostrophe_in_the_revert__says_what_to_do(verbs, chain):
+    """The time at which it opens ends in 0x27, an apostrophe, which changes how Python shows the revert."""
+    chain.pending_timestamp = (chain.pending_timestamp // 256 + 2) * 256 + (ord("'") - DAY) % 256
+    verbs.announce_fee(2 * FEE)
+    with pytest.raises(CallRefused, match="wait for that"):
+        verbs.apply_fee()
+
+
 def test_fee__announcement_cancelled_and_cap_lowered__shows(verbs):
     verbs.announce_fee(2 * FEE)
     verbs.cancel_fee()
