@@ -49,7 +49,7 @@ class NetworkError(QuietfleetError):
 
 
 class AddressError(NetworkError):
-    """A network address must read host:port, with a port from 0 to 65535."""
+    """A network address must read host:port, or enode://<128 hex digits>@host:port, with a port from 0 to 65535."""
 
 
 class LinkError(NetworkError):

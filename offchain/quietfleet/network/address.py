@@ -1,4 +1,4 @@
-"""Where a relay listens, as an operator writes it."""
+"""Where a relay listens and who it is, as an operator writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from quietfleet.errors import AddressError
 
+NODE_ID_SIZE = 64
 _MAX_PORT = 0xFFFF
+_SCHEME = "enode://"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +28,28 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Enode:
+    """A listening node: its 64-byte public key and its address, written `enode://<128 hex digits>@host:port`."""
+
+    node_id: bytes
+    address: Address
+
+    @classmethod
+    def parse(cls, text: str) -> Enode:
+        """Read an enode URL; raise AddressError on anything else. A discovery port after `?` is ignored."""
+        key, separator, place = text.removeprefix(_SCHEME).partition("@")
+        if not text.startswith(_SCHEME) or not separator or len(key) != 2 * NODE_ID_SIZE:
+            raise AddressError(repr(text))
+        try:
+            return cls(bytes.fromhex(key), Address.parse(place.partition("?")[0]))
+        except ValueError as error:
+            raise AddressError(repr(text)) from error
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}{self.node_id.hex()}@{self.address}"
 
 
 def _is_port(text: str) -> bool:

@@ -1,0 +1,1 @@
+"""Onion packets, paths and cover traffic, without I/O."""
