@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check fmt locks bench-gas verify mutate coverage clean
+.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood verify mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,17 @@ locks: setup ## renew the hash-pinned requirement files from pyproject.toml
 
 bench-gas: setup ## what every operation costs, its floor and the field (ARGS="--verbose", "--json", "--update")
 	@python -m bench.gas $(ARGS)
+
+bench-crypto: setup ## sealing, opening and proof of work beside the field (ARGS="--json", "--update")
+	@tools/peers
+	@python -m bench.crypto $(ARGS)
+
+bench-messaging: setup ## throughput, latency and cost of nodes beside the field (ARGS="--line", "--json", "--update")
+	@tools/peers
+	@python -m bench.messaging $(ARGS)
+
+bench-flood: setup ## honest messages through a network under attack, five minutes (ARGS="--quick", "--update")
+	@python -m bench.flood $(ARGS)
 
 verify: setup ## prove the contracts: fuzz, invariants, symbolic proofs, coverage, static analysis
 	@tools/verify-setup

@@ -5,9 +5,11 @@ import {Ownable} from "@openzeppelin/contracts/access/Ownable.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {ERC165} from "@openzeppelin/contracts/utils/introspection/ERC165.sol";
 
+import {BootstrapList} from "./config/BootstrapList.sol";
 import {ConfigRotation} from "./config/ConfigRotation.sol";
 import {KeyRotation} from "./control/KeyRotation.sol";
 import {IAdmission} from "./interfaces/IAdmission.sol";
+import {IBootstrapList} from "./interfaces/IBootstrapList.sol";
 import {IConfigRotation} from "./interfaces/IConfigRotation.sol";
 import {IKeyRotation} from "./interfaces/IKeyRotation.sol";
 import {IOperators} from "./interfaces/IOperators.sol";
@@ -20,7 +22,7 @@ import {Admission} from "./registry/Admission.sol";
 /// @notice Who belongs to it, what owners decided about their devices, and under which configuration it talks, at one
 /// address. Nothing of it can be replaced: a service that moves deploys another, names it here as its successor, and
 /// every device and owner decide anew.
-contract Service is KeyRotation, ConfigRotation, ERC165 {
+contract Service is KeyRotation, ConfigRotation, BootstrapList, ERC165 {
     /// @notice Where the service has moved to; zero when it has not.
     address public successor;
 
@@ -46,6 +48,6 @@ contract Service is KeyRotation, ConfigRotation, ERC165 {
         return id == type(IWorkerRegistry).interfaceId || id == type(IAdmission).interfaceId
             || id == type(IOwnerControl).interfaceId || id == type(IOperators).interfaceId
             || id == type(IKeyRotation).interfaceId || id == type(IConfigRotation).interfaceId
-            || super.supportsInterface(id);
+            || id == type(IBootstrapList).interfaceId || super.supportsInterface(id);
     }
 }

@@ -27,7 +27,7 @@ from quietfleet.testbed.story import STEPS, tell
 
 CHAIN = 31337
 PORT = 8545  # where the network `ethereum:fleet` of ape-config.yaml looks
-ACCOUNTS = 12
+ACCOUNTS = 20
 INTERRUPTED = 130
 WIDTH = 150  # of lines that go to a file
 DRAWN = 124  # of the picture

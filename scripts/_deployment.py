@@ -36,6 +36,8 @@ def rehearse(project: Any, account: Any, parameters: dict[str, Any], outbox: Out
     service, releases = places
     if _names_rotator(parameters):
         outbox.foresee(service, "setRotator", {"current": parameters["rotator"]}, account.address)
+    if "bootstrap" in parameters:
+        outbox.foresee(service, "setBootstrap", {"enodes": parameters["bootstrap"]}, account.address)
     if "publisher" in parameters:
         named = {"publisher": parameters["publisher"], "gateway": parameters["gateway"]}
         outbox.foresee(releases, "setPublisher", named, account.address)
@@ -46,6 +48,8 @@ def appoint(desk: Desk, parameters: dict[str, Any]) -> None:
     """Name those whom no constructor names."""
     if _names_rotator(parameters):
         desk.service.set_rotator(parameters["rotator"])
+    if "bootstrap" in parameters:
+        desk.service.set_bootstrap(*parameters["bootstrap"])
     if "publisher" in parameters:
         desk.releases.set_publisher(parameters["publisher"], parameters["gateway"])
 

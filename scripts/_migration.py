@@ -70,6 +70,8 @@ def _carry_over(old: Desk, new: Desk) -> None:
     for publisher, gateway in old.releases.publishers().items():
         if named.get(publisher) != gateway:
             new.releases.set_publisher(publisher, gateway)
-    bounds = old.service.facts()["pow_bounds"]
-    if new.service.facts()["pow_bounds"] != bounds:
-        new.service.set_pow_bounds(*bounds)
+    before, after = old.service.facts(), new.service.facts()
+    if after["pow_bounds"] != before["pow_bounds"]:
+        new.service.set_pow_bounds(*before["pow_bounds"])
+    if before["bootstrap"] and not after["bootstrap"]:  # unless others were named as it was deployed
+        new.service.set_bootstrap(*before["bootstrap"])

@@ -9,8 +9,10 @@ import yaml
 from eth_abi import is_encodable
 from eth_utils import to_checksum_address
 
-from quietfleet.errors import ParametersError
+from quietfleet.console import checked_enodes
+from quietfleet.errors import AddressError, ParametersError
 
+MOST_ENODES: Final = 16
 NOBODY: Final = "0x" + 40 * "0"
 
 # Constructor argument -> parameter; `service` is where the other contract will stand.
@@ -19,7 +21,7 @@ ARGUMENTS: Final = {
     "ModelReleases": {"initialOwner": "owner", "service_": "service", "initialApprover": "approver"},
 }
 ROLES: Final = ("owner", "rotator", "approver", "publisher", "gateway")
-KNOWN: Final = ("fee", "fee_cap", *ROLES)
+KNOWN: Final = ("fee", "fee_cap", "bootstrap", *ROLES)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def filled(project: Any, given: dict[str, Any], deployer: str) -> dict[str, Any]
         raise ParametersError(f"{', '.join(unknown)} means nothing here; known are {', '.join(KNOWN)}")
     named = {role: _address(role, given[role]) for role in ROLES if role in given}
     owner = named.get("owner", deployer)
-    parameters = given | {"owner": owner, "rotator": owner, "approver": owner} | named
+    relays = {"bootstrap": _enodes(given["bootstrap"])} if "bootstrap" in given else {}
+    parameters = given | {"owner": owner, "rotator": owner, "approver": owner} | named | relays
     for name in ARGUMENTS:
         arguments(project, name, parameters | {"service": NOBODY})
     _check(parameters, deployer)
@@ -59,14 +62,23 @@ def _check(parameters: dict[str, Any], deployer: str) -> None:
         raise ParametersError(f"fee: {parameters['fee']} is above the fee_cap of {parameters['fee_cap']}")
     if ("publisher" in parameters) != ("gateway" in parameters):
         raise ParametersError("publisher and gateway: an account publishes for a gateway, name both or neither")
-    if owner != deployer and (parameters["rotator"] != owner or "publisher" in parameters):
-        raise ParametersError("rotator, publisher: only the owner names them, and another account deploys")
+    if owner != deployer and (parameters["rotator"] != owner or parameters.keys() & {"publisher", "bootstrap"}):
+        raise ParametersError("rotator, publisher, bootstrap: only the owner names them, and another account deploys")
 
 
 def _address(role: str, value: Any) -> str:
     if not is_encodable("address", value):
         raise ParametersError(f"{role}: {value!r} is no address in quotation marks")
     return to_checksum_address(value)
+
+
+def _enodes(value: Any) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_ENODES:
+        raise ParametersError(f"bootstrap: a list of 1 to {MOST_ENODES} enode URLs, or leave it out")
+    try:
+        return checked_enodes(str(one) for one in value)
+    except AddressError as error:
+        raise ParametersError(f"bootstrap: {error}") from error
 
 
 def _argument(names: dict[str, str], name: str, kind: str, parameters: dict[str, Any]) -> Any:

@@ -20,6 +20,8 @@ cli = group(
     resume_enrolments=(ServiceVerbs.resume_enrolments,),
     rotator=(ServiceVerbs.set_rotator, click.argument("rotator")),
     pow_bounds=(ServiceVerbs.set_pow_bounds, click.argument("least", type=float), click.argument("most", type=float)),
+    bootstrap=(ServiceVerbs.set_bootstrap, click.argument("enodes", nargs=-1, required=True)),
+    clear_bootstrap=(ServiceVerbs.clear_bootstrap,),
     offer=(ServiceVerbs.offer_ownership, click.argument("to")),
     take=(ServiceVerbs.take_ownership,),
     successor=(ServiceVerbs.name_successor, click.argument("successor")),

@@ -31,6 +31,9 @@ _REKEYED = (update("worker"), *_proof(5), fresh("alias"), log(3, 4))
 _CONFIGURED = (digest(13 * 32), digest(66), log(2, 12))
 _ROTATION = (read("rotator, bounds"), update("line"), update("digest"), *_CONFIGURED)
 
+_URLS = 4 * 7  # four relays: a length and six words each
+_LISTED = (digest((2 + 4 + _URLS) * 32), log(2, 3 + 4 + _URLS))
+
 _PUBLISHER = (read("gateway of publisher"), account("Service"), read("worker"))
 _APPROVER = (read("approver, pause"),)
 _HEAD = (update("head"),)
@@ -75,6 +78,8 @@ SERVICE: Final[dict[str, Items]] = {
     "rotate by rotator": _ROTATION,
     "rotateAtOnce": _ROTATION,
     "setRotator": (*_OWNER, update("rotator, bounds"), log(3, 0)),
+    "setBootstrap first": (*_OWNER, fresh("list"), *_LISTED),
+    "setBootstrap": (*_OWNER, update("list"), *_LISTED),
     "setPowBounds": (*_OWNER, update("rotator, bounds"), log(1, 2)),
     "announceFee": (*_OWNER, *_GATE, fresh("announcement"), log(1, 2)),
     "cancelFee": (*_OWNER, clear("announcement"), log(1, 1)),
@@ -119,6 +124,8 @@ VIEWS: Final[dict[str, Items]] = {
 """To each, the runner adds what the compiler's dispatcher takes."""
 
 NO_CEILING: Final = {
+    "setBootstrap": "plain Solidity encodes the list twice, for its digest and for its event; a service names its "
+    "relays a few times in its life",
     "admits": "asked by `eth_call` only, which pays nothing: ten levels of plain Solidity instead of assembly",
 }
 

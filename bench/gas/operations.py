@@ -97,6 +97,9 @@ class ServiceRun:
         self.rotate("rotate by rotator", self.rotator)
         call = self.functions.rotateAtOnce(self.configuration(0))
         self.send("rotateAtOnce", call, self.rotator)
+        for name, number in (("setBootstrap first", 1), ("setBootstrap", 2)):
+            call = self.functions.setBootstrap([_enode(number * relay) for relay in range(1, 5)])
+            self.send(name, call, self.service_owner)
         self.send("setPowBounds", self.functions.setPowBounds(10**8, 10**11), self.service_owner)
 
     def fees(self) -> None:
@@ -247,6 +250,11 @@ def wave_proof(manifest: bytes) -> tuple[tuple[Any, ...], bytes]:
         pair: Sequence[bytes] = (sibling, root) if index >> level & 1 else (root, sibling)
         root = keccak(b"\x01" + b"".join(pair))
     return (pseudonym, 1, manifest, salt, index, siblings), root
+
+
+def _enode(number: int) -> str:
+    """Return a relay's URL of 164 bytes and more, which fill six words."""
+    return f"enode://{2 * word(f'relay {number}').hex()}@relay-{number}.fleet.example:30303"
 
 
 def _log(receipt: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import msgspec
+import uvloop
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -249,7 +250,8 @@ def _run(make: Callable[[], Any]) -> None:
     async def work() -> None:
         await make().run()
 
-    asyncio.run(work())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
 
 
 if __name__ == "__main__":

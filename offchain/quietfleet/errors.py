@@ -55,6 +55,10 @@ class AddressError(NetworkError):
 class LinkError(NetworkError):
     """The connection to a peer is lost."""
 
+    def __init__(self, detail: str = "", *, cause: str = "lost") -> None:
+        super().__init__(detail)
+        self.cause = cause  # one word of a short list, to count by
+
 
 class FrameError(LinkError):
     """A peer sent bytes that are no frame of the link."""
@@ -70,6 +74,45 @@ class ExpelledError(NetworkError):
 
 class UnsendableError(NetworkError):
     """No peer would carry this envelope under the rules in force: seal it again."""
+
+
+# mixnet
+
+
+class MixnetError(QuietfleetError):
+    """A message cannot travel anonymously as asked."""
+
+
+class DescriptorError(MixnetError):
+    """A relay's descriptor is malformed, or not signed by that relay."""
+
+
+class PacketRefused(MixnetError):
+    """An onion packet is not for us, altered, out of its time, or malformed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class EnvelopeTooLarge(MixnetError):
+    """The envelope fits no onion packet: send less at once."""
+
+
+class PathUnavailable(MixnetError):
+    """Too few relays are known to hide a message's origin: nothing was sent."""
+
+
+class GuardUnavailable(MixnetError):
+    """No entry guard may be used now: wait for ours to come back, others would learn who we are."""
+
+    def __init__(self, detail: str, retry_at: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_at = retry_at
+
+
+class QueueFull(MixnetError):
+    """Too many messages wait for their turn to leave: slow down and try again."""
 
 
 # chain
@@ -127,6 +170,10 @@ class ConfigurationUnproven(ChainError):
     """The endpoint does not show the configuration whose digest the contract keeps: ask again, or ask another one."""
 
 
+class BootstrapUnproven(ChainError):
+    """The endpoint does not show the list of relays whose digest the contract keeps: ask again, or ask another one."""
+
+
 class ConsentInvalid(ChainError):
     """The device's consent cannot be used: have the device sign again for this owner, kind and contract."""
 
@@ -144,6 +191,14 @@ class ObjectMissing(StorageError):
 
 class ObjectCorrupt(StorageError):
     """A stored object's bytes no longer match its hash: fetch it again from a peer."""
+
+
+class ObjectSealed(StorageError):
+    """The object is the one asked for, but its key does not open it: ask its sender for the reference again."""
+
+
+class ObjectTooLarge(StorageError):
+    """An object is larger than this worker takes into memory."""
 
 
 class ErasureDelayed(StorageError):

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -52,11 +52,26 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[network]`: where to listen (relays only) and whom to dial."""
+    """`[network]`: where to listen (relays only), whom to dial, and how envelopes leave.
+
+    `peers` are enode URLs; without any, a worker dials relays that the chain's bootstrap list names. `advertise` is the
+    host:port at which others reach a relay, where that is not what it listens on. With `stem = "onion"` a worker's
+    envelopes leave through three relays, `cover_rate` small packets a second leave whether or not there is something to
+    say, and each relay holds them for `hop_delay` seconds on average; with "off" the worker floods them itself. `miner`
+    "vector" works faster where numba is installed, for 100 MB of memory; after `mining_budget` seconds of work an
+    envelope is given up. A relay takes `max_per_address` links from one address.
+    """
 
     peers: list[str] = []
     listen: str = ""
+    advertise: str = ""
     ttl: Count = 20
+    stem: Literal["onion", "off"] = "onion"
+    cover_rate: Seconds = 2.0
+    hop_delay: Seconds = 0.1
+    miner: Literal["plain", "vector"] = "plain"
+    mining_budget: Seconds = 20.0
+    max_per_address: Count = 16
 
 
 class KeysSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,6 +121,19 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 2013
 
 
+class OracleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[oracle]`: `rotator` names the keystore of an account that may rotate; without it the oracle sets nothing.
+
+    With it, the oracle doubles the network's least proof of work when for most of `window` seconds more than `capacity`
+    envelopes a second came, and halves it again, down to where it was, after `calm` seconds well below that.
+    """
+
+    rotator: str = ""
+    capacity: Seconds = 200.0
+    window: Annotated[float, Meta(ge=10, le=3600)] = 30.0
+    calm: Annotated[float, Meta(ge=60, le=86_400)] = 600.0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything one worker needs to know before it starts."""
 
@@ -117,6 +145,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensor: SensorSection = SensorSection()
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
+    oracle: OracleSection = OracleSection()
     folder: str = "."
 
     def data_clock(self, real: Clock) -> Clock:

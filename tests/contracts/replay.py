@@ -8,6 +8,8 @@ from typing import Any
 
 from ape.types import LogFilter
 from configurations import MOST_POW, Configuration, digest_of, told
+from eth_abi import encode
+from eth_utils import keccak
 from mirrors import ZERO, Flag, State
 from rollouts import terms_digest
 
@@ -53,6 +55,7 @@ class ServiceReplay(Replay):
         self.grants: dict[tuple[str, str], tuple[int, int]] = {}
         self.fees: dict[str, Any] = {"announced": (0, 0), "paused": False}
         self.rotator, self.successor, self.pow_bounds = ZERO, ZERO, (1, MOST_POW)
+        self.relays: tuple[int, int, bytes] = (0, 0, bytes(22))
         self.newest: tuple[Configuration, int] | None = None
         self.previous: tuple[Configuration, int] | None = None
         super().__init__(history(service))
@@ -135,6 +138,11 @@ class ServiceReplay(Replay):
     def successor_named(self, _, current, **_rest):
         self.successor = current
 
+    def bootstrap_named(self, log, version, enodes, previousBlock):  # noqa: N803
+        assert (version - 1, previousBlock) == self.relays[:2]
+        digest = keccak(encode(["string[]"], [enodes]))[:22] if enodes else bytes(22)
+        self.relays = (version, log.block_number, digest)
+
     def configuration_rotated(self, log, version, **_rest):
         if self.newest:
             assert (version, told(log).previousBlock) == (self.newest[0].version + 1, self.newest[1])
@@ -167,6 +175,7 @@ class ServiceReplay(Replay):
         assert tuple(service.announcedFee()) == self.fees["announced"]
         assert service.paused() == self.fees["paused"]
         assert (service.rotator(), service.successor()) == (self.rotator, self.successor)
+        assert tuple(service.bootstrap()) == self.relays
         assert (tuple(service.configuration()), tuple(service.powBounds())) == (self.anchor, self.pow_bounds)
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from ape import convert
+from eth_utils import keccak
 from IPython.core.completer import IPCompleter
 from mirrors import DAY, FAR, FEE, MAX_BATCH, ZERO, Device, Flag, Kind, Right, typed
 
@@ -27,7 +28,9 @@ from quietfleet.console import (
     sentence,
 )
 from quietfleet.errors import (
+    AddressError,
     BookError,
+    BootstrapUnproven,
     CallRefused,
     ConfigurationUnproven,
     ConsentInvalid,
@@ -423,6 +426,35 @@ def test_service__each_other_setting__is_shown(verbs, verbs_of, stranger):
     verbs.resume_enrolments()
     verbs_of(stranger).take_ownership()
     assert (verbs.facts()["owner"], verbs.facts()["enrolments_paused"]) == (stranger, False)
+
+
+def test_bootstrap__named_and_cleared__is_shown_as_its_event_proves_it(verbs):
+    first, second = (f"enode://{byte * 64}@relay.example:30303" for byte in ("ab", "cd"))
+    assert verbs.facts()["bootstrap"] == []
+    shown = str(verbs.set_bootstrap(first, second.replace("cd", "CD")))
+    assert f"0x{keccak(hexstr=64 * 'ab')[12:].hex()} at relay.example:30303" in shown.lower()
+    assert verbs.facts()["bootstrap"] == [first, second]
+    assert verbs.clear_bootstrap().data["bootstrap"] == []
+    with pytest.raises(CallRefused, match="so already"):
+        verbs.clear_bootstrap()
+
+
+def test_set_bootstrap__one_is_no_url__sends_nothing(verbs, service_owner):
+    before = service_owner.nonce
+    with pytest.raises(AddressError, match="relay:30303"):
+        verbs.set_bootstrap(f"enode://{64 * 'ab'}@relay.example:30303", "relay:30303")
+    assert service_owner.nonce == before
+
+
+def test_bootstrap__that_its_digest_does_not_confirm__is_not_believed(verbs, service, monkeypatch):
+    verbs.set_bootstrap(f"enode://{64 * 'ab'}@relay.example:30303")
+    anchor = type("Anchor", (), {"version": 1, "newestBlock": service.bootstrap()[1], "digest": bytes(22)})
+    stand_in = type(
+        "Forged", (), {"bootstrap": lambda _: anchor, "__getattr__": lambda _, name: getattr(service, name)}
+    )
+    monkeypatch.setattr(verbs, "_service", stand_in())
+    with pytest.raises(BootstrapUnproven):
+        verbs.status()
 
 
 # releases

@@ -13,6 +13,7 @@ from quietfleet.console import Outbox, Signers
 from quietfleet.errors import DeploymentExists, MigrationError, NoSigner, ParametersError, StaleBuild
 
 SOMEBODY, SOMEBODY_ELSE = "0x" + "aa" * 20, "0x" + "bb" * 20
+RELAY = f"enode://{64 * 'ab'}@relay.example:30303"
 CHANNEL, MANIFEST = "0x" + "11" * 32, "0x" + "22" * 32
 COMPILER = Path(__file__).parents[2] / "tools" / "solc"
 
@@ -78,6 +79,13 @@ def test_deploy__with_roles__names_them(deploy, outbox, rotator, approver, publi
     assert functions(outbox) == ["Service", "ModelReleases", "setRotator", "setPublisher"]
 
 
+def test_deploy__with_relays__names_them(deploy, outbox, folder, chain):
+    desk = deploy(bootstrap=[RELAY])
+    assert desk.service.facts()["bootstrap"] == [RELAY]
+    assert functions(outbox) == ["Service", "ModelReleases", "setBootstrap"]
+    assert read(folder / f"{chain.chain_id}.json")["parameters"]["bootstrap"] == [RELAY]
+
+
 def test_deploy__any__records_transaction_and_block(deploy, folder, chain, networks):
     deploy()
     for contract in read(folder / f"{chain.chain_id}.json")["contracts"].values():
@@ -98,6 +106,11 @@ def test_deploy__any__records_transaction_and_block(deploy, folder, chain, netwo
         ({"fee": 1, "fee_cap": 2, "fees": 2}, "fees means nothing here"),
         ({"fee": 1, "fee_cap": 2, "approver": "bob"}, "approver: 'bob' is no address"),
         ({"fee": 1, "fee_cap": 2, "owner": ZERO}, "owner: somebody must be"),
+        ({"fee": 1, "fee_cap": 2, "bootstrap": RELAY}, "a list of 1 to 16"),
+        ({"fee": 1, "fee_cap": 2, "bootstrap": []}, "a list of 1 to 16"),
+        ({"fee": 1, "fee_cap": 2, "bootstrap": 17 * [RELAY]}, "a list of 1 to 16"),
+        ({"fee": 1, "fee_cap": 2, "bootstrap": ["relay:30303"]}, "bootstrap: .*relay:30303"),
+        ({"fee": 1, "fee_cap": 2, "owner": SOMEBODY, "bootstrap": [RELAY]}, "only the owner names them"),
         ({"fee": 1, "fee_cap": 2, "publisher": SOMEBODY}, "name both or neither"),
         ({"fee": 1, "fee_cap": 2, "owner": SOMEBODY, "rotator": SOMEBODY_ELSE}, "only the owner names them"),
         (
@@ -132,12 +145,13 @@ def test_load__the_default_file__is_complete(fill):
 
 def test_rehearse__any__estimates_and_sends_nothing(project, fill, rehearsal, service_owner, rotator):
     before = service_owner.nonce
-    filled = fill(fee=FEE, fee_cap=FEE_CAP, rotator=rotator.address, publisher=SOMEBODY, gateway=SOMEBODY)
+    roles = {"rotator": rotator.address, "publisher": SOMEBODY, "gateway": SOMEBODY}
+    filled = fill(fee=FEE, fee_cap=FEE_CAP, bootstrap=[RELAY], **roles)
     service, releases = _founding.rehearse(project, service_owner, filled, rehearsal)
     assert service_owner.nonce == before
-    assert functions(rehearsal) == ["Service", "ModelReleases", "setRotator", "setPublisher"]
-    assert [call.contract for call in rehearsal.calls] == [service, releases, service, releases]
-    assert [call.gas is None for call in rehearsal.calls] == [False, False, True, True]
+    assert functions(rehearsal) == ["Service", "ModelReleases", "setRotator", "setBootstrap", "setPublisher"]
+    assert [call.contract for call in rehearsal.calls] == [service, releases, service, service, releases]
+    assert [call.gas is None for call in rehearsal.calls] == [False, False, True, True, True]
     assert rehearsal.calls[1].arguments["service_"] == service
 
 
@@ -204,6 +218,7 @@ def old(deploy, publisher, rotator, approver):
     desk = deploy(rotator=rotator.address, approver=approver.address, publisher=publisher.address, gateway=SOMEBODY)
     desk.releases.revoke(CHANNEL, MANIFEST)
     desk.service.set_pow_bounds(0.5, 2)
+    desk.service.set_bootstrap(RELAY)
     desk.outbox.calls.clear()
     return desk
 
@@ -226,6 +241,7 @@ MOVE = [
     "revoke",
     "setPublisher",
     "setPowBounds",
+    "setBootstrap",
     "nameSuccessor",
 ]
 
@@ -236,7 +252,7 @@ def test_migrate__a_service__deploys_its_like_and_points_there(move, old, folder
     assert functions(old.outbox) == MOVE
     assert before["successor"] == after["address"] != before["address"]
     assert (before["enrolments_paused"], after["enrolments_paused"]) == (True, False)
-    kept = ("owner", "rotator", "fee_cap", "pow_bounds")
+    kept = ("owner", "rotator", "fee_cap", "pow_bounds", "bootstrap")
     assert [after[name] for name in kept] == [before[name] for name in kept]
     assert after["fee"] == 2 * FEE
     assert new.releases.is_revoked(CHANNEL, MANIFEST)
@@ -286,7 +302,7 @@ def test_migrate__rehearsed__lists_the_same_calls_and_sends_nothing(
     desk = _common.connected(rehearsal, folder / f"{chain.chain_id}.json")
     _migration.rehearse(project, service_owner, desk, fill(**_migration.parameters_of(desk)))
     assert service_owner.nonce == before
-    assert functions(rehearsal) == [step for step in MOVE if step != "setPowBounds"]
+    assert functions(rehearsal) == [step for step in MOVE if step not in ("setPowBounds", "setBootstrap")]
 
 
 def test_deploy__signer_is_not_the_owner_of_what_follows__says_so(project, fill, service_owner, stranger, rotator):

@@ -26,7 +26,7 @@ class ServiceMachine(ContractMachine):
     def __init__(self):
         super().__init__()
         self.devices = [Device.of(self.rich_device), *(Device.numbered(number) for number in range(1, 4))]
-        self.workers, self.keys, self.offers, self.grants = {}, {}, {}, {}
+        self.workers, self.keys, self.offers, self.grants, self.relays = {}, {}, {}, {}, 0
         self.fee, self.cap, self.announced, self.paused, self.revenue = FEE, FEE_CAP, None, False, 0
 
     def prepare(self):
@@ -222,6 +222,14 @@ class ServiceMachine(ContractMachine):
         error = "Unchanged" if paused == self.paused else None
         if self.attempt(error, "setPaused", paused, sender=self.service_owner):
             self.paused = paused
+
+    @act(relays=range(3))
+    def name_relays(self, relays):
+        enodes = [f"enode://{number:0128x}@relay:30303" for number in range(relays)]
+        if self.attempt(
+            "Unchanged" if relays == self.relays else None, "setBootstrap", enodes, sender=self.service_owner
+        ):
+            self.relays = relays
 
     @act(seconds=(3600, DAY, 8 * DAY))
     def wait_and_withdraw(self, seconds):

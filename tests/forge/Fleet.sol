@@ -160,6 +160,18 @@ abstract contract Fleet {
         return service.rotate(input);
     }
 
+    /// @dev So many different URLs of lengths that are taken; the contract looks at nothing else of them.
+    function _enodes(uint256 count, bytes32 seed) internal pure returns (string[] memory enodes) {
+        enodes = new string[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            bytes memory url = new bytes(_bound(uint256(keccak256(abi.encode(seed, i))), 140, 200));
+            for (uint256 j = 0; j < 32; ++j) {
+                url[j] = bytes1(uint8(uint256(keccak256(abi.encode(seed, i, "url"))) >> 8 * j));
+            }
+            enodes[i] = string(url);
+        }
+    }
+
     /* STORAGE */
 
     /// @dev The slot that holds the word of a key, whatever the layout: the one that reading it reads.

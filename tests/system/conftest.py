@@ -33,7 +33,7 @@ def project(tmp_path_factory):
 def system(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("system")
     artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
-    anvil = Anvil(block_time=1, accounts=14, state=folder / "chain.json", log=folder / "anvil.log")
+    anvil = Anvil(block_time=1, accounts=20, state=folder / "chain.json", log=folder / "anvil.log")
     system = System(Fleet(folder, anvil.url, folder / "deployment.json"), anvil)
     try:
         anvil.start()

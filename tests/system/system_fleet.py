@@ -48,10 +48,10 @@ class System:
     dice: random.Random = field(default_factory=lambda: random.Random(2013))
 
     def people(self) -> None:
-        """Two relays, an oracle, a gateway, two processors, two sensors, each under an owner of its own."""
+        """Five relays, an oracle, a gateway, two processors, two sensors, each under an owner of its own."""
         fleet = self.fleet
         fleet.data = {"start": "2013-03-20", "epoch": time.time(), "speed": SPEED}
-        self.relays = fleet.add_relays(2, owner=2)
+        self.relays = fleet.add_relays(5, owner=11)
         self.add("oracle", Kind.ORACLE, owner=4)
         gateway = self.add("gateway", Kind.GATEWAY, owner=5, gateway={"history": "history.csv"})
         write_history(gateway.folder / "history.csv", START - 20 * DAY, START)
@@ -63,7 +63,7 @@ class System:
         self.add_sensor("sensor-2", "LGA", owner=9)
 
     def add(self, name: str, kind: Kind, *, owner: int, **sections: Any) -> Any:
-        network = {"peers": self.relays, "ttl": 10}
+        network = {"peers": self.relays[:2], "ttl": 20, "cover_rate": 8.0, "hop_delay": 0.03}
         chain = {"poll": 0.3, "max_age": MAX_AGE}
         return self.fleet.add(name, kind, owner=owner, network=network, chain=chain, **sections)
 

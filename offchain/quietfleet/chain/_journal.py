@@ -8,9 +8,17 @@ from typing import Final
 import msgspec
 
 from quietfleet.chain.channel import Channel
-from quietfleet.chain.events import CONFIGURATION, ChainEvent, KeyRotated, channel_of, decode_event, encode_event
+from quietfleet.chain.events import (
+    BOOTSTRAP,
+    CONFIGURATION,
+    ChainEvent,
+    KeyRotated,
+    channel_of,
+    decode_event,
+    encode_event,
+)
 from quietfleet.chain.fold import State, fold
-from quietfleet.chain.types import Configurations, Head, WorkerState
+from quietfleet.chain.types import Bootstrap, Configurations, Head, WorkerState
 from quietfleet.errors import ReplicaGap
 from quietfleet.storage import Database
 
@@ -54,6 +62,7 @@ class Located(msgspec.Struct, frozen=True):
 
 _worker_decoder = msgspec.json.Decoder(WorkerState)
 _configurations_decoder = msgspec.json.Decoder(Configurations)
+_bootstrap_decoder = msgspec.json.Decoder(Bootstrap)
 _channel_decoder = msgspec.json.Decoder(Channel)
 
 
@@ -132,6 +141,8 @@ class Journal:
         """Return a subject's state at the head."""
         if subject == CONFIGURATION:
             return self.configurations()
+        if subject == BOOTSTRAP:
+            return self.bootstrap()
         return self.worker(subject) if channel_of(subject) is None else self.channel(subject)
 
     def folded(self, subject: str) -> State:
@@ -159,6 +170,10 @@ class Journal:
     def configurations(self) -> Configurations | None:
         stored = self._line(CONFIGURATION)
         return _configurations_decoder.decode(stored) if stored else None
+
+    def bootstrap(self) -> Bootstrap | None:
+        stored = self._line(BOOTSTRAP)
+        return _bootstrap_decoder.decode(stored) if stored else None
 
     def channel(self, subject: str) -> Channel | None:
         stored = self._line(subject)

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from eth_abi.abi import decode, encode
+from eth_abi.abi import encode
+from eth_abi.codec import ABIDecoder
+from eth_abi.decoding import StringDecoder
 from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.registry import ABIRegistry, BaseEquals, registry
 
 from quietfleet.crypto import checksum_address, keccak256
 from quietfleet.errors import AbiError
@@ -15,6 +18,18 @@ from quietfleet.errors import AbiError
 Entry = dict[str, Any]
 
 _WORD: Final = 32
+
+
+def _decoder() -> ABIDecoder:
+    """A contract takes any bytes for a `string`: those that are no UTF-8 must not stop whoever reads its events."""
+    lenient: ABIRegistry = registry.copy()  # type: ignore[no-untyped-call]
+    lenient.unregister_decoder("string")
+    is_string = BaseEquals("string")  # type: ignore[no-untyped-call]
+    lenient.register_decoder(is_string, StringDecoder("replace"), label="string")  # type: ignore[no-untyped-call]
+    return ABIDecoder(lenient)
+
+
+decode: Final = _decoder().decode
 _ERROR_STRING = {"name": "Error", "inputs": [{"name": "message", "type": "string"}]}
 _PANIC = {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from quietfleet.chain import events
 from quietfleet.chain.abi import Abi, EventDecoder
@@ -17,6 +17,10 @@ from quietfleet.errors import AbiError
 Arguments = dict[str, Any]
 POW_SCALE = 1e9
 """The contract keeps proof of work as an integer: its value times this."""
+MOST_ENODES: Final = 16
+"""Relays that a list names at most: the contract's bound, like the next one."""
+MOST_ENODE: Final = 200
+"""Bytes of a relay's URL at most."""
 
 
 def _public_key(a: Arguments, address: str) -> bytes:
@@ -59,6 +63,14 @@ def _configuration(a: Arguments) -> Configuration:
     )
 
 
+def _enodes(a: Arguments) -> tuple[str, ...]:
+    """Hold a list against the contract's bounds: an endpoint could make one up that nobody has room for."""
+    enodes: tuple[str, ...] = a["enodes"]
+    if len(enodes) > MOST_ENODES or any(len(enode) > MOST_ENODE for enode in enodes):
+        raise AbiError(f"{len(enodes)} relays of {max(map(len, enodes))} characters are beyond the contract's bounds")
+    return enodes
+
+
 def _terms(a: Arguments) -> Terms:
     return Terms(
         manifest_hash=a["manifestHash"],
@@ -89,6 +101,7 @@ _SERVICE: _Builders = {
     "OwnerChanged": lambda a: events.OwnerChanged(a["id"], a["from"], a["to"], a["sequence"]),
     "Retired": lambda a: events.Retired(a["id"], a["owner"], a["sequence"]),
     "ConfigurationRotated": lambda a: events.ConfigurationRotated(_configuration(a["configuration"])),
+    "BootstrapNamed": lambda a: events.BootstrapNamed(a["version"], _enodes(a)),
 }
 _RELEASES: _Builders = {
     "ReleaseProposed": lambda a: events.ReleaseProposed(a["channel"], a["sequence"], _terms(a["terms"])),

@@ -113,6 +113,18 @@ class ConfigurationRotated(Event, frozen=True, tag=True):
         return CONFIGURATION
 
 
+class BootstrapNamed(Event, frozen=True, tag=True):
+    """The service owner named other relays to begin with, as `enode://` URLs that nobody has checked."""
+
+    version: int
+    enodes: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        """All lists are one entity."""
+        return BOOTSTRAP
+
+
 class _ReleaseEvent(Event, frozen=True):
     channel: bytes
     sequence: int
@@ -196,9 +208,10 @@ ReleaseEvent = (
     | RolledBack
     | ReleaseRevoked
 )
-ChainEvent = WorkerEvent | ConfigurationRotated | ReleaseEvent
+ChainEvent = WorkerEvent | ConfigurationRotated | BootstrapNamed | ReleaseEvent
 
 CONFIGURATION = "configuration"
+BOOTSTRAP = "bootstrap"
 _CHANNEL = "channel:"
 
 

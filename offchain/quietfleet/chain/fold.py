@@ -9,10 +9,10 @@ import msgspec
 
 from quietfleet.chain import events
 from quietfleet.chain.channel import Channel, ChannelHead, Release, ReleaseState, Terms
-from quietfleet.chain.types import Configuration, Configurations, WorkerState
+from quietfleet.chain.types import Bootstrap, Configuration, Configurations, WorkerState
 from quietfleet.errors import ReplicaGap
 
-State = WorkerState | Configurations | Channel | None
+State = WorkerState | Configurations | Bootstrap | Channel | None
 
 _replace = msgspec.structs.replace
 
@@ -22,6 +22,10 @@ def fold(state: State, event: events.ChainEvent, timestamp: int) -> State:
     if isinstance(event, events.ConfigurationRotated):
         assert state is None or isinstance(state, Configurations)
         return _rotated(state, event.configuration, timestamp)
+    if isinstance(event, events.BootstrapNamed):
+        assert state is None or isinstance(state, Bootstrap)
+        _expect("list of relays", event.version, state.version + 1 if state else 1)
+        return Bootstrap(event.version, event.enodes)
     if isinstance(event, events.ReleaseEvent):
         assert state is None or isinstance(state, Channel)
         return _released(state or Channel(event.channel), event, timestamp)

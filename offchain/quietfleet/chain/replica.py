@@ -8,9 +8,11 @@ import msgspec
 
 from quietfleet.chain._journal import Journal, Located
 from quietfleet.chain.channel import Channel, Release
-from quietfleet.chain.events import CONFIGURATION, ConfigurationRotated, channel_of, channel_subject
+from quietfleet.chain.events import BOOTSTRAP, CONFIGURATION, ConfigurationRotated, channel_of, channel_subject
 from quietfleet.chain.fold import State, fold
 from quietfleet.chain.types import (
+    Bootstrap,
+    BootstrapChanged,
     Change,
     Configuration,
     ConfigurationChanged,
@@ -92,6 +94,11 @@ class Replica:
         """Return every configuration there was, newest first, those included that were replaced before their time."""
         rotated = (located.event for located in self._journal.events(CONFIGURATION))
         return [event.configuration for event in rotated if isinstance(event, ConfigurationRotated)][::-1]
+
+    def bootstrap(self) -> tuple[str, ...]:
+        """Return the relays to begin with: up to 16 texts of 200 bytes that should be `enode://` URLs."""
+        known = self._journal.bootstrap()
+        return known.enodes if known else ()
 
     def channel(self, name: bytes) -> Channel:
         """Return where a channel of releases (32 bytes) stands, and all of them."""
@@ -184,6 +191,9 @@ def _change(subject: str, before: State, after: State, block: int) -> Change | N
     if subject == CONFIGURATION:
         assert after is None or isinstance(after, Configurations)
         return ConfigurationChanged(after.latest if after else None, block)
+    if subject == BOOTSTRAP:
+        assert after is None or isinstance(after, Bootstrap)
+        return BootstrapChanged(after.enodes if after else (), block)
     channel = channel_of(subject)
     if channel is not None:
         assert before is None or isinstance(before, Channel)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from quietfleet.chain._face import Face
+from quietfleet.chain.bootstrap import proven_bootstrap
 from quietfleet.chain.codec import POW_SCALE
 from quietfleet.chain.configuration import proven_configuration, read_configuration
 from quietfleet.chain.consent import Consent
@@ -140,6 +141,10 @@ class ServiceContract(Face):
         """Bound the least proof of work a rotation may ask for."""
         return await self._send("setPowBounds", _scaled(least), _scaled(most))
 
+    async def set_bootstrap(self, enodes: Sequence[str]) -> Receipt:
+        """Name the relays to begin with as the service's owner, in place of those before; none takes the list back."""
+        return await self._send("setBootstrap", list(enodes))
+
     async def announce_fee(self, fee: int) -> Receipt:
         """Announce another fee, in wei."""
         return await self._send("announceFee", fee)
@@ -184,6 +189,11 @@ class ServiceContract(Face):
         """Ask the contract itself whether two workers may work together."""
         return bool((await self._call("canCooperate", a, b))[0])
 
+    async def pow_bounds(self) -> tuple[float, float]:
+        """Return within which bounds a rotation may choose the least proof of work."""
+        least, most = await self._call("powBounds")
+        return least / POW_SCALE, most / POW_SCALE
+
     async def anchor(self) -> Anchor:
         """Return what the contract keeps of the line of configurations."""
         (found,) = await self._call("configuration")
@@ -198,6 +208,11 @@ class ServiceContract(Face):
         latest = (anchor.version, anchor.newest_block, anchor.digest)
         previous = (anchor.previous_version, anchor.previous_block, anchor.previous_digest)
         return await self._proven(*latest), await self._proven(*previous)
+
+    async def bootstrap(self) -> tuple[str, ...]:
+        """Return the relays to begin with, proven by their digest; BootstrapUnproven when the events say otherwise."""
+        version, block, digest = await self._call("bootstrap")
+        return await proven_bootstrap(self._client, version, block, digest) if version else ()
 
     async def history(self) -> AsyncIterator[Configuration]:
         """Yield every configuration there was, newest first: each names the block of the one before.

@@ -138,6 +138,13 @@ class Configurations(msgspec.Struct, frozen=True):
     previous: Configuration | None = None
 
 
+class Bootstrap(msgspec.Struct, frozen=True):
+    """The relays that a worker may begin with, as the service owner wrote them: `enode://` URLs, not checked."""
+
+    version: int
+    enodes: tuple[str, ...]
+
+
 class Anchor(msgspec.Struct, frozen=True):
     """What the contract keeps of the line of configurations: versions, blocks of their events, 32-byte digests."""
 
@@ -186,6 +193,13 @@ class ConfigurationChanged(msgspec.Struct, frozen=True):
     block: int
 
 
+class BootstrapChanged(msgspec.Struct, frozen=True):
+    """The relays to begin with are others; none when the list, or the block it stood in, was taken back."""
+
+    enodes: tuple[str, ...]
+    block: int
+
+
 class ReleaseChanged(msgspec.Struct, frozen=True):
     """Devices should run another release of a channel than before: `release`, or none at all."""
 
@@ -194,4 +208,4 @@ class ReleaseChanged(msgspec.Struct, frozen=True):
     block: int
 
 
-Change = WorkerChanged | ConfigurationChanged | ReleaseChanged
+Change = WorkerChanged | ConfigurationChanged | BootstrapChanged | ReleaseChanged

@@ -4,6 +4,7 @@ Contracts and accounts are Ape's, passed in; nothing here imports Ape.
 """
 
 from quietfleet.console._book import AddressBook
+from quietfleet.console._bootstrap import checked as checked_enodes
 from quietfleet.console._configuration import Epoch
 from quietfleet.console._fleet import Fleet
 from quietfleet.console._open import DEVELOPMENT_CHAINS, Desk, accounts_at_hand, open_desk
@@ -33,6 +34,7 @@ __all__ = [
     "View",
     "accounts_at_hand",
     "channel_hash",
+    "checked_enodes",
     "listing",
     "open_desk",
     "sentence",

@@ -15,6 +15,7 @@ _MISBUILT: Final = "The contract's name does not fit into its build: compile it 
 SENTENCES: Final = {
     "BadActivation": "A configuration starts between {earliest:time} and {latest:time}: choose another lead.",
     "BadBatchSize": "{size} items do not fit into one call: name 1 to {bound}.",
+    "BadEnodeSize": "Relay {index} is {size} bytes long: an enode URL has {least} to {most}.",
     "BadFeeCap": "A cap only goes down, and stays between {least} and {most} wei: choose another than {cap}.",
     "BadFloor": "The floor stays between {least} and {most}: choose another than {floor}.",
     "BadGrace": "A grace of {grace} s is too long: choose {most} s at most.",
@@ -69,6 +70,7 @@ SENTENCES: Final = {
     "SignatureTooLong": "A signature of {size} bytes is too long: {bound} is the most.",
     "StillSoaking": "The wave is watched until {until:time}: wait for that.",
     "StringTooLong": _MISBUILT,
+    "TooManyEnodes": "{count} relays are too many: name {most} at most.",
     "Unchanged": "It is so already: there is nothing to do.",
     "UnknownWorker": "{id} is not enrolled: check the name or id.",
     "WithdrawalFailed": "{to} refuses ether: name another address.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quietfleet.chain.types import Flag
+from quietfleet.console._bootstrap import checked, named_relays, shown
 from quietfleet.console._configuration import POW_SCALE, Epoch, Limits, newest
 from quietfleet.console._outbox import Outbox
 from quietfleet.console._refusals import date
@@ -46,6 +47,7 @@ class ServiceVerbs(Verbs):
             "revenue": service.balance,
             "enrolments_paused": service.paused(),
             "pow_bounds": [bound / POW_SCALE for bound in service.powBounds()],
+            "bootstrap": named_relays(service),
             "successor": service.successor(),
         }
 
@@ -61,7 +63,8 @@ class ServiceVerbs(Verbs):
 
     def status(self) -> View:
         """Show what the service is set to."""
-        return listing(self.facts())
+        facts = self.facts()
+        return listing(facts | {"bootstrap": "\n".join(map(shown, facts["bootstrap"]))}, facts)
 
     def configuration(self) -> View:
         """Show the newest configuration, proven by its digest on chain."""
@@ -135,6 +138,14 @@ class ServiceVerbs(Verbs):
     def set_pow_bounds(self, least: float, most: float) -> View:
         """Set within which bounds a rotation may choose the least proof of work."""
         return self._own("setPowBounds", round(least * POW_SCALE), round(most * POW_SCALE))
+
+    def set_bootstrap(self, *enodes: str) -> View:
+        """Name the relays that workers begin with, as `enode://` URLs, in place of those before."""
+        return self._own("setBootstrap", checked(enodes))
+
+    def clear_bootstrap(self) -> View:
+        """Take the list of relays back: workers begin with those of their settings alone."""
+        return self._own("setBootstrap", [])
 
     def offer_ownership(self, to: str = _NOBODY) -> View:
         """Offer the post of the service owner to another account; to nobody, the offer is taken back."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 try:
-    from quietfleet.crypto._keccak_pysha3 import absorb, keccak256
+    from quietfleet.crypto._keccak_pysha3 import keccak256, keccak256_each, running_keccak
 except ImportError:  # a platform without that wheel
-    from quietfleet.crypto._keccak_pycryptodome import absorb, keccak256
+    from quietfleet.crypto._keccak_pycryptodome import keccak256, keccak256_each, running_keccak
 
-__all__ = ["absorb", "keccak256"]
+__all__ = ["keccak256", "keccak256_each", "running_keccak"]

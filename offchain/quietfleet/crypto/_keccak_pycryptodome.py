@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from Crypto.Hash import keccak
+
+from quietfleet.crypto._running import RunningKeccak
 
 
 def keccak256(data: bytes) -> bytes:
@@ -12,10 +14,11 @@ def keccak256(data: bytes) -> bytes:
     return keccak.new(digest_bits=256, data=data).digest()
 
 
-def absorb(prefix: bytes) -> Callable[[bytes], bytes]:
-    """Return a function from `suffix` to the digest of `prefix + suffix`; this backend keeps no state between."""
+def keccak256_each(prefix: bytes, suffixes: Sequence[bytes]) -> list[bytes]:
+    """Return the digest of `prefix` with each suffix; this backend hashes the prefix every time."""
+    return [keccak256(prefix + suffix) for suffix in suffixes]
 
-    def digest(suffix: bytes) -> bytes:
-        return keccak256(prefix + suffix)
 
-    return digest
+def running_keccak(start: bytes) -> RunningKeccak:
+    """Return a state that absorbed `start` and shows its digest at any time without ending."""
+    return keccak.new(digest_bits=256, data=start, update_after_digest=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
+from itertools import repeat
 from typing import cast
 
 import sha3
+
+from quietfleet.crypto._running import RunningKeccak
 
 
 def keccak256(data: bytes) -> bytes:
@@ -13,13 +17,13 @@ def keccak256(data: bytes) -> bytes:
     return cast("bytes", sha3.keccak_256(data).digest())
 
 
-def absorb(prefix: bytes) -> Callable[[bytes], bytes]:
-    """Return a function from `suffix` to the digest of `prefix + suffix` that hashes the prefix only once."""
-    copy = sha3.keccak_256(prefix).copy
+def keccak256_each(prefix: bytes, suffixes: Sequence[bytes]) -> list[bytes]:
+    """Return the digest of `prefix` with each suffix; the prefix is hashed once, and no bytecode runs between two."""
+    copies = list(map(sha3.keccak_256.copy, repeat(sha3.keccak_256(prefix), len(suffixes))))
+    deque(map(sha3.keccak_256.update, copies, suffixes), maxlen=0)
+    return list(map(sha3.keccak_256.digest, copies))
 
-    def digest(suffix: bytes) -> bytes:
-        state = copy()
-        state.update(suffix)
-        return cast("bytes", state.digest())
 
-    return digest
+def running_keccak(start: bytes) -> RunningKeccak:
+    """Return a state that absorbed `start` and shows its digest at any time without ending."""
+    return cast("RunningKeccak", sha3.keccak_256(start))

@@ -1,18 +1,22 @@
 """The flood: every valid envelope, once, to every peer but the one it came from.
 
-One's own envelopes take the same path as everyone else's, so that a peer who watches when and in which order they
-arrive sees no difference.
+Only relays pass envelopes on. A leaf takes what it is sent and offers nothing to anyone, unless it has no other way to
+send envelopes of its own than to flood them.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from weakref import WeakSet
 
 from quietfleet.clock import Clock
+from quietfleet.crypto import keccak256
 from quietfleet.errors import EnvelopeError, UnsendableError
 from quietfleet.metrics import Metrics
+from quietfleet.network.link import SHH, Message
 from quietfleet.network.peer import Peer
+from quietfleet.network.quota import Bucket
 from quietfleet.network.subscription import Subscription
 from quietfleet.network.tuning import Tuning
 from quietfleet.network.wire import BLOOM_FILTER, POW_REQUIREMENT, Status, encode_bloom, encode_pow
@@ -25,19 +29,39 @@ from quietfleet.whisper import (
     aggregate,
     decode_envelope,
     judge,
+    judge_cheaply,
     pow_at,
     urgency,
 )
 
 _OVERHEAD = 64  # bytes: more than an envelope's RLP adds to its data
+_OFFERS = 20_000.0  # held envelopes a second that strangers who join are offered together: some percent of a core
 
 
 class Flood:
-    """The pool, the peers and the readers of one node; no I/O of its own."""
+    """The pool, the peers and the readers of one node; no I/O of its own.
 
-    def __init__(self, rules: Rules, metrics: Metrics, clock: Clock, rng: random.Random, tuning: Tuning) -> None:
+    `relays` says whether others' envelopes are passed on; `ours` is told each hash that arrives and answers whether
+    that envelope is one of our own coming back; `kept` gets every new envelope.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        metrics: Metrics,
+        clock: Clock,
+        rng: random.Random,
+        tuning: Tuning,
+        *,
+        relays: bool = True,
+    ) -> None:
         self._rules, self._metrics, self._clock, self._rng, self._tuning = rules, metrics, clock, rng, tuning
-        self._pool = Pool()
+        self._relays = relays
+        self.ours: Callable[[bytes], bool] = lambda _: False
+        self.kept: Callable[[Envelope], None] = lambda _: None
+        self._pool = Pool(max_bytes=tuning.pool_bytes, max_count=tuning.pool_count)
+        self._offers = Bucket(_OFFERS, tuning.pool_count)
+        self._own: set[bytes] = set()  # what we flooded ourselves
         self._peers: list[Peer] = []
         self._readers: WeakSet[Subscription] = WeakSet()
         self._announced = self.status()
@@ -46,6 +70,11 @@ class Flood:
     def peers(self) -> tuple[Peer, ...]:
         """Who is connected now."""
         return tuple(self._peers)
+
+    @property
+    def rules(self) -> Rules:
+        """What envelopes are judged by."""
+        return self._rules
 
     def status(self) -> Status:
         """Return what we let pass: in a time of grace, whatever the new rules or the old ones do."""
@@ -69,7 +98,7 @@ class Flood:
             reader.close()
 
     def join(self, peer: Peer) -> None:
-        """Add a peer and offer it the whole pool."""
+        """Add a peer and offer it what we have."""
         self._peers.append(peer)
         self.offer_all(peer)
 
@@ -80,17 +109,24 @@ class Flood:
     def look_up(self, digest: bytes) -> Envelope | None:
         return self._pool.get(digest)
 
+    def check(self, envelope: Envelope) -> None:
+        """Raise UnsendableError if our own rules would drop an envelope of ours."""
+        reason = judge(envelope, self._clock.now(), self._rules)
+        if reason:
+            raise UnsendableError(reason)
+
     def publish(self, envelope: Envelope) -> None:
-        """Send an envelope of our own; raise UnsendableError if our own rules would drop it."""
-        reason = self._admit(envelope)
+        """Flood an envelope of our own; raise UnsendableError if our own rules would drop it."""
+        reason = DropReason.DUPLICATE if envelope.hash in self._pool else self._admit(envelope, None)
         if reason is None:
             self._metrics.count("network_published")
+            self._own.add(envelope.hash)
             self._spread(envelope, source=None)
         elif reason is not DropReason.DUPLICATE:
             raise UnsendableError(reason)
 
-    def take_in(self, raw: bytes, source: Peer) -> DropReason | None:
-        """Judge what a peer sent and pass it on if it is new and good; else count and return why not."""
+    def take_in(self, raw: bytes, source: Peer | None) -> DropReason | None:
+        """Judge what a peer (or the end of a stem) brought and pass it on if it is new and good; else say why not."""
         reason = self._receive(raw, source)
         if reason is None:
             self._metrics.count("network_received")
@@ -98,9 +134,30 @@ class Flood:
             self._metrics.count("network_dropped", reason=reason)
         return reason
 
+    def knows(self, digest: bytes) -> bool:
+        """Tell whether an envelope with this hash was here, as far back as we remember."""
+        return digest in self._pool
+
+    def recover(self, envelope: Envelope) -> None:
+        """Hand readers an envelope from an archive, whose time may be over: it is neither kept nor passed on."""
+        self._pool.pass_over(envelope.hash)
+        if not self.ours(envelope.hash):
+            self._hand_out(envelope)
+
+    @property
+    def backlog(self) -> int:
+        """How many envelopes wait for the slowest reader."""
+        return max((reader.waiting for reader in self._readers), default=0)
+
     def offer_all(self, peer: Peer) -> None:
-        """Offer a peer all that it may lack, in random order."""
-        waiting = list(self._pool)
+        """Offer a peer all that it may lack, in random order; a leaf has only its own to offer.
+
+        Strangers who come again and again get only what arrives while they are there.
+        """
+        waiting = [envelope for envelope in self._pool if self._relays or envelope.hash in self._own]
+        if self._relays and not peer.registered and not self._offers.take(self._clock.now(), len(waiting)):
+            self._metrics.count("network_offers_refused")
+            return
         for envelope in self._rng.sample(waiting, len(waiting)):
             self._offer(peer, envelope, self._tuning.max_delay)
 
@@ -108,28 +165,41 @@ class Flood:
         """Let go of what expired, and tell peers when a time of grace is over."""
         self._forget(self._pool.sweep(self._clock.now()))
         self._metrics.gauge("network_pool", len(self._pool))
+        self._metrics.gauge("network_pool_bytes", self._pool.size)
         self._announce()
 
-    def _receive(self, raw: bytes, source: Peer) -> DropReason | None:
+    def _receive(self, raw: bytes, source: Peer | None) -> DropReason | None:
+        """Judge in order of cost: size, one hash, the decoding, the limits, the sender's quota, the proof of work."""
         if len(raw) > self._max_size() + _OVERHEAD:
             return DropReason.OVERSIZE
+        digest = keccak256(raw)
+        if digest in self._pool:
+            held = self._pool.get(digest)
+            if source and self._relays and held:  # what is gone would never be forgotten again
+                source.has(held.hash)
+            return DropReason.DUPLICATE
         try:
-            envelope = decode_envelope(raw)
+            envelope = decode_envelope(raw, digest)
         except EnvelopeError:
             return DropReason.MALFORMED
-        reason = self._admit(envelope)
-        if self._pool.get(envelope.hash):
-            source.has(envelope.hash)
+        reason = self._admit(envelope, source)
         if reason is None:
+            if source and self._relays:
+                source.has(digest)
             self._deliver(envelope)
-            self._spread(envelope, source)
+            if self._relays:
+                self._spread(envelope, source)
         return reason
 
-    def _admit(self, envelope: Envelope) -> DropReason | None:
-        """Judge and keep; a duplicate costs one hash and goes first, as most of what a flood brings is one."""
-        if envelope.hash in self._pool:
-            return DropReason.DUPLICATE
+    def _admit(self, envelope: Envelope, source: Peer | None) -> DropReason | None:
+        """Judge and keep; what a stranger brings is metered before its proof of work costs us anything."""
         now = self._clock.now()
+        if source and self._relays and not source.registered:  # a leaf chose itself whom to hear from
+            reason = judge_cheaply(envelope, now, self._rules)
+            if reason:
+                return reason
+            if not source.fresh.take(now):
+                return DropReason.OVER_QUOTA
         reason = judge(envelope, now, self._rules)
         if reason:
             return reason
@@ -145,6 +215,11 @@ class Flood:
             self._forget(added.evicted)
 
     def _deliver(self, envelope: Envelope) -> None:
+        self.kept(envelope)
+        if not self.ours(envelope.hash):
+            self._hand_out(envelope)
+
+    def _hand_out(self, envelope: Envelope) -> None:
         for reader in self._readers:
             reader.put(envelope)
 
@@ -164,6 +239,7 @@ class Flood:
 
     def _forget(self, gone: tuple[Envelope, ...] | list[Envelope]) -> None:
         digests = [envelope.hash for envelope in gone]
+        self._own.difference_update(digests)
         for peer in self._peers if digests else ():
             peer.forget(digests)
 
@@ -175,5 +251,5 @@ class Flood:
         status, before = self.status(), self._announced
         self._announced = status
         for peer in self._peers if status != before else ():
-            peer.notify(POW_REQUIREMENT, encode_pow(status.min_pow))
-            peer.notify(BLOOM_FILTER, encode_bloom(status.bloom))
+            peer.post(Message(SHH.name, POW_REQUIREMENT, encode_pow(status.min_pow)))
+            peer.post(Message(SHH.name, BLOOM_FILTER, encode_bloom(status.bloom)))

@@ -1,4 +1,4 @@
-"""One connected peer: what it wants, what it already has, what waits for it."""
+"""One connected peer: what it wants, what it already has, what waits for it, what it may bring."""
 
 from __future__ import annotations
 
@@ -6,45 +6,71 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Never
+from typing import Final, Never
 
 from quietfleet.errors import LinkError, WireError
 from quietfleet.network.conduct import Conduct
-from quietfleet.network.link import Link
+from quietfleet.network.link import SHH, STEM, Link, Message
 from quietfleet.network.outbox import Outbox
+from quietfleet.network.quota import Bucket, Fading
+from quietfleet.network.tuning import Tuning
 from quietfleet.network.wire import MESSAGES, STATUS, Status, bundles
-from quietfleet.whisper import FULL_BLOOM, Envelope, encode_bundle, geth_topic_bloom, matches, pow_of
+from quietfleet.whisper import (
+    CLOCK_SKEW,
+    FULL_BLOOM,
+    Envelope,
+    admits,
+    encode_bundle,
+    geth_topic_bloom,
+    matches,
+    pow_at,
+)
 
-_GREETING = 5.0  # seconds a peer has to send its status
+NOTHING: Final = bytes(len(FULL_BLOOM))  # the bloom of a peer that wants no envelopes
+_GREETING: Final = 5.0  # seconds a peer has to send its status
+_SAVED: Final = 10.0  # seconds' worth of quota a peer may use at once
 
 
 class Peer:
-    """The sending half of a link, and what we know of who is behind it: nothing but its requirements."""
+    """The sending half of a link, and what we know of who is behind it."""
 
-    def __init__(self, link: Link, outbox_limit: int) -> None:
+    def __init__(self, link: Link, tuning: Tuning, *, registered: bool = False, quiet: bool = False) -> None:
         self.link = link
         self.wanted = Status(0.0)
         self.conduct = Conduct()
+        self.registered = registered  # an active relay of the chain: no quota is held against what it passes on
+        self.quiet = quiet  # a link for onion packets alone
+        self.stems = STEM.name in link.capabilities
+        self.fresh = Bucket(tuning.new_rate, _SAVED * tuning.new_rate)
+        self.packets = Bucket(tuning.packet_rate, _SAVED * tuning.packet_rate)
+        self.pace = Bucket(tuning.pace, _SAVED * tuning.pace)
+        self.harm = Fading()  # units lately that were worthless or above its pace
         self._known: set[bytes] = set()
-        self._outbox = Outbox(outbox_limit)
-        self._notices: deque[tuple[int, bytes]] = deque()
+        self._outbox = Outbox(tuning.outbox)
+        self._posts: deque[Message] = deque()
+        self._posted, self._post_limit = 0, tuning.posts
         self._changed = asyncio.Event()
+
+    @property
+    def node_id(self) -> bytes:
+        """Who it proved to be: 64 bytes."""
+        return self.link.peer
 
     async def greet(self, ours: Status) -> None:
         """Exchange statuses; raise WireError if the peer speaks another protocol, LinkError if it says nothing."""
-        await self.link.send(STATUS, ours.encode())
+        await self.link.send(Message(SHH.name, STATUS, ours.encode()))
         try:
             async with asyncio.timeout(_GREETING):
-                code, payload = await self.link.receive()
+                first = await self.link.receive()
         except TimeoutError as error:
             raise LinkError(f"{self.link.remote} sent no status") from error
-        if code != STATUS:
-            raise WireError(f"code {code} before the status")
-        self.wanted = Status.decode(payload)
+        if (first.capability, first.code) != (SHH.name, STATUS):
+            raise WireError(f"{first.capability} code {first.code} before the status")
+        self.wanted = Status.decode(first.payload)
 
     def offer(self, digest: bytes, delay: float) -> bool:
         """Queue an envelope to go after `delay` seconds, unless the peer has it; tell whether another was dropped."""
-        if digest in self._known:
+        if digest in self._known or self.wanted.bloom == NOTHING or self.quiet:
             return False
         head = self._outbox.next_due
         dropped = self._outbox.put(digest, asyncio.get_running_loop().time() + delay)
@@ -52,10 +78,14 @@ class Peer:
             self._changed.set()
         return dropped
 
-    def notify(self, code: int, payload: bytes) -> None:
-        """Queue a message of our own, which goes before any envelope."""
-        self._notices.append((code, payload))
+    def post(self, message: Message) -> bool:
+        """Queue a message that goes before any envelope; tell whether there was room."""
+        if self._posted + len(message.payload) > self._post_limit:
+            return False
+        self._posted += len(message.payload)
+        self._posts.append(message)
         self._changed.set()
+        return True
 
     def has(self, digest: bytes) -> None:
         """Note that the peer holds this envelope, so that it is not sent back."""
@@ -65,19 +95,32 @@ class Peer:
         """Forget what is gone from our pool: it will not be sent to anyone."""
         self._known.difference_update(digests)
 
-    async def write(self, look_up: Callable[[bytes], Envelope | None], on_sent: Callable[[int], None]) -> Never:
+    def charge(self, now: float, units: float, *, worthless: bool = False) -> float:
+        """Note what a stranger cost us; return the seconds to read no more of it. Relays' traffic is not their own."""
+        if self.registered:
+            return 0.0
+        pause = self.pace.owe(now, units)
+        if worthless or pause > 0:
+            self.harm.add(now, units)
+        return pause
+
+    async def write(
+        self, look_up: Callable[[bytes], Envelope | None], on_sent: Callable[[int], None], now: Callable[[], float]
+    ) -> Never:
         """Send what is due, for ever; envelopes are looked up as late as possible, so a slow peer costs hashes only."""
         while True:
             await self._until_due()
-            while self._notices:
-                await self.link.send(*self._notices.popleft())
-            for batch in bundles(self._due(look_up)):
-                await self.link.send(MESSAGES, encode_bundle(batch))
+            while self._posts:
+                message = self._posts.popleft()
+                self._posted -= len(message.payload)
+                await self.link.send(message)
+            for batch in bundles(self._due(look_up, now())):
+                await self.link.send(Message(SHH.name, MESSAGES, encode_bundle(batch)))
                 on_sent(len(batch))
 
     async def _until_due(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self._notices:
+        while not self._posts:
             due = self._outbox.next_due
             if due is not None and due <= loop.time():
                 return
@@ -86,14 +129,21 @@ class Peer:
                 async with asyncio.timeout_at(due):
                     await self._changed.wait()
 
-    def _due(self, look_up: Callable[[bytes], Envelope | None]) -> Iterator[Envelope]:
+    def _due(self, look_up: Callable[[bytes], Envelope | None], now: float) -> Iterator[Envelope]:
         for digest in self._outbox.take(asyncio.get_running_loop().time()):
             envelope = None if digest in self._known else look_up(digest)
-            if envelope and self._wants(envelope):
+            if envelope and self._wants(envelope, now):
                 self._known.add(digest)
                 yield envelope
 
-    def _wants(self, envelope: Envelope) -> bool:
-        if self.wanted.bloom != FULL_BLOOM and not matches(self.wanted.bloom, geth_topic_bloom(envelope.topic)):
+    def _wants(self, envelope: Envelope, now: float) -> bool:
+        """Hold an envelope against the peer's demands, as it will: a plain Whisper peer hangs up over a bad one."""
+        if self.wanted.bloom != FULL_BLOOM and not self._listens_to(envelope.topic):
             return False
-        return self.wanted.min_pow <= 0 or pow_of(envelope) >= self.wanted.min_pow
+        if not self.stems and not int(now) <= envelope.expiry <= now + envelope.ttl + CLOCK_SKEW / 2:
+            return False  # its clock may differ from ours by as much again
+        return self.wanted.min_pow <= 0 or pow_at(envelope, now) >= self.wanted.min_pow
+
+    def _listens_to(self, topic: bytes) -> bool:
+        """Ask its bloom about a topic, in the way that the peer's own software does."""
+        return admits(self.wanted.bloom, topic) if self.stems else matches(self.wanted.bloom, geth_topic_bloom(topic))

@@ -25,6 +25,11 @@ class Subscription(AsyncIterator[Envelope]):
         self._queue.append(envelope)
         self._changed.set()
 
+    @property
+    def waiting(self) -> int:
+        """How many envelopes the reader has not taken yet."""
+        return len(self._queue)
+
     def close(self) -> None:
         """End the iteration once the queue is empty."""
         self._open = False

@@ -6,13 +6,29 @@ from quietfleet.session._codec import Codec, Mode, Packet
 from quietfleet.session._epochs import Epochs, epoch_commitment
 from quietfleet.session._foreign import Finite
 from quietfleet.session._identity import Identity
+from quietfleet.session._large_wire import MAX_LARGE
+from quietfleet.session._states import State
+from quietfleet.session._timing import Timing
 from quietfleet.session._vault import Vault
-from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received, VersionRetired
-from quietfleet.session.messenger import Messenger, Registry, Transmission
+from quietfleet.session.events import (
+    CardSeen,
+    Closed,
+    Event,
+    Expired,
+    Ignored,
+    LargeEnded,
+    LargeReceived,
+    Opened,
+    Received,
+    VersionRetired,
+)
+from quietfleet.session.messenger import SIZE_CLASSES, Messenger, Registry, Transmission
 
 __all__ = [
     "GATEWAY",
+    "MAX_LARGE",
     "ORACLE",
+    "SIZE_CLASSES",
     "Card",
     "CardSeen",
     "Closed",
@@ -24,12 +40,16 @@ __all__ = [
     "Finite",
     "Identity",
     "Ignored",
+    "LargeEnded",
+    "LargeReceived",
     "Messenger",
     "Mode",
     "Opened",
     "Packet",
     "Received",
     "Registry",
+    "State",
+    "Timing",
     "Transmission",
     "Vault",
     "VersionRetired",

@@ -1,6 +1,6 @@
 """Calls: the handshakes under way, ours and theirs, and the announcements that make service workers reachable.
 
-    we call:   DIALLING ──Hello──→ … ──Welcome──→ session open          (Hello again every 2 s, for 20 s)
+    we call:   DIALLING ──Hello──→ … ──Welcome──→ session open          (Hello again as `Timing` says)
     they call: ──Hello──→ checked against chain and agent ──Welcome──→ session, unconfirmed until it is first used
 
 Each side signs with the key of the card it shows.
@@ -15,31 +15,34 @@ from dataclasses import dataclass
 
 from quietfleet.chain.types import Configuration
 from quietfleet.crypto import derive
+from quietfleet.crypto.hpke import HPKE_PRIVATE_SIZE, HpkePrivateKey
 from quietfleet.errors import CardRefused, CryptoError, HandshakeRefused, PayloadError
 from quietfleet.session import _handshake as handshake
 from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_card
 from quietfleet.session._epochs import Epochs, service_digests
 from quietfleet.session._table import Session
+from quietfleet.session._timing import Timing
 from quietfleet.session._vault import Random
 from quietfleet.whisper import TOPIC_ENTROPY, admits, open_symmetric, topic_within
 
 ORACLE = "oracle"
 GATEWAY = "gateway"
-RETRY = 2.0  # seconds between two Hellos
-PATIENCE = 20.0  # seconds until we give up
 
 Send = Callable[[str, bytes, bytes, bytes], None]  # peer ("" for everyone), topic, key, payload
 
 
 @dataclass(slots=True)
 class Attempt:
-    """A Hello of ours that is not answered yet."""
+    """A Hello of ours that is not answered yet, and the key its answer is sealed to; gone with the answer."""
 
     hello: handshake.Hello
+    answer_to: HpkePrivateKey
+    sealed: bytes
     own: EpochSecrets
     peer: Card
     due: float
     until: float
+    attempts: int = 0
 
     @property
     def topic(self) -> bytes:
@@ -59,22 +62,25 @@ class Caller:
 class Calls:
     """Everything before a session is open."""
 
-    def __init__(self, epochs: Epochs, random: Random, domain: bytes, send: Send) -> None:
+    def __init__(self, epochs: Epochs, random: Random, domain: bytes, send: Send, timing: Timing) -> None:
         self._epochs = epochs
         self._random = random
         self._domain = domain
         self._send = send
+        self._timing = timing
         self._attempts: dict[bytes, Attempt] = {}
 
     def dial(self, card: Card, purpose: str, now: float) -> None:
-        """Start calling the holder of `card`; raises `HandshakeRefused` when it is of no live version."""
+        """Start calling the holder of `card`; raises `HandshakeRefused` if its version or its key is no good."""
         own = self._epochs.secrets(card.version)
         if own is None:
             raise HandshakeRefused("that card belongs to another configuration version")
-        if not any(a.peer.worker == card.worker and a.peer.version == card.version for a in self._attempts.values()):
-            seed = self._random(48)
-            hello = handshake.make_hello(own.signer, own.card, card, purpose, now, seed, self._domain)
-            self._attempts[hello.hello_id] = Attempt(hello, own, card, now, now + PATIENCE)
+        if any(a.peer.worker == card.worker and a.peer.version == card.version for a in self._attempts.values()):
+            return
+        seed, key = self._random(48), HpkePrivateKey(self._random(HPKE_PRIVATE_SIZE))
+        hello = handshake.make_hello(own.signer, own.card, card, purpose, now, seed, self._domain, key.public_bytes)
+        sealed = handshake.seal_hello(hello, card)
+        self._attempts[hello.hello_id] = Attempt(hello, key, sealed, own, card, now, now + self._timing.call)
 
     def hang_up(self, concerns: Callable[[Attempt], bool]) -> list[Attempt]:
         """Stop the calls that something concerns; return them."""
@@ -91,14 +97,10 @@ class Calls:
         given_up = [self._attempts.pop(key) for key in late]
         for attempt in self._attempts.values():
             if now >= attempt.due:
-                attempt.due = now + RETRY
+                attempt.attempts += 1
+                attempt.due = now + self._timing.wait(attempt.attempts)
                 topic = topic_within(attempt.peer.bloom, self._random(TOPIC_ENTROPY))
-                self._send(
-                    attempt.peer.worker,
-                    topic,
-                    attempt.peer.contact_key,
-                    handshake.seal_hello(attempt.hello, attempt.peer),
-                )
+                self._send(attempt.peer.worker, topic, attempt.peer.contact_key, attempt.sealed)
         return given_up
 
     def answered(self, topic: bytes, data: bytes) -> tuple[Attempt, bytes] | None:
@@ -109,7 +111,8 @@ class Calls:
             try:
                 sealed = open_symmetric(handshake.welcome_key(attempt.hello), data).payload
                 own, hello, peer = attempt.own, attempt.hello, attempt.peer
-                welcome = handshake.open_welcome(own.hpke, own.card, sealed, hello, peer, self._domain)
+                keys = (own.hpke, attempt.answer_to)
+                welcome = handshake.open_welcome(keys, own.card, sealed, hello, peer, self._domain)
             except (CryptoError, PayloadError, HandshakeRefused):
                 continue
             return attempt, handshake.root_key(hello, welcome, peer, self._domain)
@@ -133,12 +136,12 @@ class Calls:
         return None
 
     def welcome(self, caller: Caller) -> tuple[bytes, bytes]:
-        """Compose the answer to a Hello; return it sealed, and the root key both will share."""
+        """Compose the answer to a Hello; return it sealed, and the root both will share; raises `HandshakeRefused`."""
         share = self._random(32)
         own = caller.own
         welcome = handshake.make_welcome(own.signer, caller.hello, own.card, share, self._domain)
         root = handshake.root_key(caller.hello, welcome, own.card, self._domain)
-        return handshake.seal_welcome(welcome, caller.peer), root
+        return handshake.seal_welcome(welcome, caller.hello, caller.peer), root
 
     def send_welcome(self, caller: Caller, sealed: bytes) -> None:
         """Send an answer, again if need be."""
@@ -201,4 +204,4 @@ def welcome_topic(hello: handshake.Hello, initiator: Card) -> bytes:
 def announcement(domain: bytes, version: int) -> tuple[bytes, bytes]:
     """The key and topic of announcements: public, like the configuration they belong to."""
     seed = derive(domain, "announcement", version.to_bytes(4, "big"))
-    return derive(seed, "key"), derive(seed, "topic", length=4)
+    return derive(seed, "announcement key"), derive(seed, "announcement topic", length=4)

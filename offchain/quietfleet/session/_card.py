@@ -17,7 +17,8 @@ from quietfleet.errors import CardRefused, CryptoError, MessageRefused
 from quietfleet.session._foreign import read
 from quietfleet.whisper import BLOOM_SIZE, draw_bloom
 
-BLOOM_BITS: Final = 512  # of 512: every node takes everything, so a narrower bloom would only tie its topics together
+BLOOM_BITS: Final = 512  # of 512: who takes everything gains nothing by a narrower bloom, which ties topics together
+LEAST_BLOOM_BITS: Final = 32  # fewer would name their owner, and none would leave no topic to write to it
 
 
 class Credential(msgspec.Struct, frozen=True, array_like=True):
@@ -81,10 +82,12 @@ class EpochSecrets:
     signer: PrivateKey
 
 
-def draw_secrets(worker: str, signer: PrivateKey, version: int, random: Callable[[int], bytes]) -> EpochSecrets:
-    """Draw fresh keys and a fresh bloom for `version`, shown on a card by the worker's messaging key `signer`."""
+def draw_secrets(
+    worker: str, signer: PrivateKey, version: int, random: Callable[[int], bytes], bits: int = BLOOM_BITS
+) -> EpochSecrets:
+    """Draw fresh keys and a fresh bloom of so many bits for `version`, on a card by the messaging key `signer`."""
     hpke = HpkePrivateKey(random(HPKE_PRIVATE_SIZE))
-    bloom = draw_bloom(random(32), BLOOM_BITS)
+    bloom = draw_bloom(random(32), bits)
     address = bytes.fromhex(worker.removeprefix("0x"))
     unsigned = Card(version, address, signer.public.to_bytes(), hpke.public_bytes, bloom, b"")
     signature = signer.sign(_digest_to_sign(unsigned))
@@ -107,6 +110,8 @@ def decode_card(data: bytes) -> Card:
         raise CardRefused("signed by another key")
     if len(card.bloom) != BLOOM_SIZE or len(card.hpke_public) != HPKE_PUBLIC_SIZE:
         raise CardRefused("a field has the wrong size")
+    if int.from_bytes(card.bloom, "big").bit_count() < LEAST_BLOOM_BITS:
+        raise CardRefused("its bloom is too narrow")
     return card
 
 

@@ -16,9 +16,11 @@ import msgspec
 
 from quietfleet.errors import MessageRefused
 from quietfleet.session._foreign import Finite, read
+from quietfleet.session._large_wire import LARGE_BODIES, Id
 
-Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-MAX_BODY = 100_000  # bytes; larger content travels by hash
+MAX_BODY = 100_000  # bytes; larger content travels in pieces
+PACKET_VERSION = b"\x02"  # before every packet; one of another version is refused
+PASSED = 16  # messages given up that a later one names
 
 
 class Mode(IntEnum):
@@ -30,13 +32,26 @@ class Mode(IntEnum):
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True):
-    """What one envelope carries inside a session; ids are 16 random bytes that never show on the wire."""
+    """What one envelope carries inside a session; ids are 16 random bytes that never show on the wire.
+
+    `parent` is the message this one answers; `conversation` the first message of the conversation it belongs to, None
+    for that one and its answer; `after` the one its sender wants to have been heard before it; `passed` those its
+    sender has given up, which are not to be heard any more.
+    """
 
     id: Id
     parent: Id | None
     mode: Mode
     reply_by: Finite
     body: bytes
+    conversation: Id | None = None
+    after: Id | None = None
+    passed: Annotated[tuple[Id, ...], msgspec.Meta(max_length=PASSED)] = ()
+
+    @property
+    def thread(self) -> bytes:
+        """The conversation this message belongs to, by the id of its first message."""
+        return self.conversation or self.parent or self.id
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready/1"):
@@ -57,7 +72,7 @@ class Codec:
     """Encodes and decodes packets whose bodies are one of `types`; those in `answers` make sense only as answers."""
 
     def __init__(self, *types: type[msgspec.Struct], answers: Sequence[type[msgspec.Struct]] = ()) -> None:
-        self._bodies = msgspec.msgpack.Decoder(reduce(or_, (Ready, Ack, Goodbye, *types, *answers)))
+        self._bodies = msgspec.msgpack.Decoder(reduce(or_, (Ready, Ack, Goodbye, *LARGE_BODIES, *types, *answers)))
         self._packets = msgspec.msgpack.Decoder(Packet)
         self._answers: tuple[type, ...] = (Ack, *answers)
 
@@ -68,8 +83,10 @@ class Codec:
         return read(self._bodies, data)
 
     def packet(self, data: bytes) -> Packet:
-        """Decode a packet; raises `MessageRefused`."""
-        return read(self._packets, data)
+        """Decode a packet; raises `MessageRefused`, also for one of another version."""
+        if data[:1] != PACKET_VERSION:
+            raise MessageRefused("a packet of another version")
+        return read(self._packets, data[1:])
 
     def only_answers(self, body: Any) -> bool:
         """Tell whether a body says nothing unless it was asked for."""
@@ -80,10 +97,10 @@ def encode_body(body: msgspec.Struct) -> bytes:
     """Encode a body; raises `MessageRefused` when it is over the limit."""
     data = msgspec.msgpack.encode(body)
     if len(data) > MAX_BODY:
-        raise MessageRefused(f"{len(data)} bytes: send it by hash")
+        raise MessageRefused(f"{len(data)} bytes: send it in pieces")
     return data
 
 
 def encode_packet(packet: Packet) -> bytes:
     """Encode a packet; a body within its limit makes one that fits the largest envelope."""
-    return msgspec.msgpack.encode(packet)
+    return PACKET_VERSION + msgspec.msgpack.encode(packet)

@@ -1,9 +1,13 @@
-"""Conversations: what was asked, what may answer it, and what has been seen before.
+"""Conversations: what was asked, what may answer it, what comes after what, and what has been seen before.
 
 Every message names itself with 16 random bytes that only the two parties ever see; an answer carries the id it
 answers. A request states its expectations beforehand (author, deadline, schema), so a late, foreign, repeated or
 ill-formed answer is recognised and ignored (paper IV-B). Requests and notices are kept until answered and sent again
 meanwhile; a message seen twice is handled once, and its answer sent again.
+
+Messages of one conversation are heard in the order in which each side said them. A message names the last one before it
+that is still unanswered (`after`) and those that were given up (`passed`), as they stand when it leaves. What comes
+before its turn waits (`_waiting.py`), is not acknowledged, and comes again anyway.
 """
 
 from __future__ import annotations
@@ -12,14 +16,14 @@ from enum import StrEnum
 
 import msgspec
 
-from quietfleet.session._codec import Mode, Packet
+from quietfleet.session._codec import PASSED, Mode, Packet
+from quietfleet.session._timing import Timing
 from quietfleet.session._vault import Random, Vault
 from quietfleet.storage import Database
 
-FIRST_RETRY = 2.0  # seconds; doubles up to
-LAST_RETRY = 8.0
 MEMORY = 600.0  # seconds a handled message is remembered; no request may live longer
 ANSWERS = 16  # of a peer, kept to be sent again
+HANDLED = 8192  # messages of a peer that are remembered
 
 
 class Unexpected(StrEnum):
@@ -34,43 +38,65 @@ class Unexpected(StrEnum):
 
 
 class Pending(msgspec.Struct, array_like=True):
-    """A message of ours on its way: sent again until `reply_by` unless answered."""
+    """A message of ours on its way, the `order`-th we said: sent again until `reply_by` unless answered."""
 
     id: bytes
     peer: str
-    packet: bytes
-    mode: Mode
+    packet: Packet
     due: float
     reply_by: float
     expects: list[str]
     context: str = ""
     attempts: int = 0
     via: bytes = b""
+    order: int = -1
+
+    @property
+    def mode(self) -> Mode:
+        """What it asks of its receiver."""
+        return self.packet.mode
+
+    def precedes(self, other: Pending) -> bool:
+        """Whether `other` is to be heard only after this: same peer, same conversation, said later."""
+        same = (self.peer, self.packet.thread) == (other.peer, other.packet.thread)
+        return same and self.mode is not Mode.REPLY and self.order < other.order
 
 
 class Handled(msgspec.Struct, array_like=True):
-    """A message of theirs that was handled, and the packet that answered it."""
+    """A message of theirs that was handled, the packet that answered it, and its place among what we said."""
 
     peer: str
     at: float
-    answer: bytes = b""
+    answer: Packet | None = None
+    order: int = -1
 
 
 class Conversations:
     """Our outbox and our memory of theirs."""
 
-    def __init__(self, database: Database, secret: bytes, random: Random) -> None:
+    def __init__(self, database: Database, secret: bytes, random: Random, timing: Timing) -> None:
+        self._timing = timing
         self._outbox = Vault(database, "session_outbox", secret, random)
+        self._abandoned = Vault(database, "session_given_up", secret, random)
         self._inbox = Vault(database, "session_handled", secret, random)
         self.load()
 
     def load(self) -> None:
         """Read both from disk."""
         self.pending: dict[bytes, Pending] = dict(self._outbox.all(Pending))
-        self._handled: dict[bytes, Handled] = dict(self._inbox.all(Handled))
+        self._given_up: dict[bytes, Pending] = dict(self._abandoned.all(Pending))
+        self._handled: dict[bytes, Handled] = {}
+        self._of_peer: dict[str, dict[bytes, None]] = {}
+        self._answered: dict[str, dict[bytes, None]] = {}
+        for message_id, record in sorted(self._inbox.all(Handled), key=lambda row: row[1].at):
+            self._index(message_id, record)
+        said = [pending.order for pending in (*self.pending.values(), *self._given_up.values())]
+        self._next = 1 + max([*said, *(record.order for record in self._handled.values())], default=-1)
 
     def put(self, pending: Pending) -> None:
-        """Store a message before it is sent."""
+        """Store a message before it is sent; a new one takes the next place in order."""
+        if pending.order < 0:
+            pending.order, self._next = self._next, self._next + 1
         self.pending[pending.id] = pending
         self._outbox.put(pending.id, pending)
 
@@ -84,7 +110,17 @@ class Conversations:
     def due(self, now: float) -> list[Pending]:
         """Messages to send now, oldest deadline first."""
         ready = [p for p in self.pending.values() if p.due <= now <= p.reply_by]
-        return sorted(ready, key=lambda p: (p.reply_by, p.id))
+        return sorted(ready, key=lambda p: (p.reply_by, p.order))
+
+    def placed(self, pending: Pending) -> Packet:
+        """Return a message's packet with its place in its conversation as it stands now."""
+        if pending.packet.thread == pending.id:
+            return pending.packet  # the first of its conversation
+        before = [p for p in self.pending.values() if p.precedes(pending)]
+        after = max(before, key=lambda p: p.order).packet.id if before else None
+        passed = sorted((p.order, p.packet.id) for p in self._given_up.values() if p.precedes(pending))
+        ids = tuple(message_id for _, message_id in passed[-PASSED:])
+        return msgspec.structs.replace(pending.packet, after=after, passed=ids)
 
     def sent(self, pending: Pending, now: float) -> None:
         """Note a transmission: a reply is done with, the rest comes again."""
@@ -92,14 +128,17 @@ class Conversations:
             self.remove(pending.id)
             return
         pending.attempts += 1
-        pending.due = now + min(LAST_RETRY, FIRST_RETRY * 2 ** (pending.attempts - 1))
+        pending.due = now + self._timing.wait(pending.attempts)
         self.put(pending)
 
     def expired(self, now: float) -> list[Pending]:
-        """Take out every message whose time is over."""
+        """Take out every message whose time is over; what comes after one of them says so for a while."""
         late = [p for p in self.pending.values() if p.reply_by < now]
         for pending in late:
             self.remove(pending.id)
+            if pending.mode is not Mode.REPLY:
+                self._given_up[pending.id] = pending
+                self._abandoned.put(pending.id, pending)
         return late
 
     def drop_peer(self, peer: str) -> list[Pending]:
@@ -126,19 +165,64 @@ class Conversations:
         """Return our record of a message handled before."""
         return self._handled.get(message_id)
 
-    def remember(self, message_id: bytes, peer: str, now: float, answer: bytes = b"") -> None:
-        """Note that a message was handled, with the answer it got; only a peer's last answers are kept."""
-        self._note(message_id, Handled(peer, now, answer))
-        answered = [(r.at, m) for m, r in self._handled.items() if r.peer == peer and r.answer] if answer else []
-        for at, old in sorted(answered)[:-ANSWERS]:
-            self._note(old, Handled(peer, at))
+    def in_turn(self, packet: Packet, peer: str) -> bool:
+        """Whether what a message comes after has been heard, or was given up."""
+        before = self._handled.get(packet.after) if packet.after else None
+        return packet.after is None or (before is not None and before.peer == peer)
+
+    def pass_over(self, packet: Packet, peer: str, now: float) -> list[bytes]:
+        """Note which earlier messages a peer has given up, as if they had been heard; return those not known yet."""
+        fresh = [message_id for message_id in packet.passed if message_id not in self._handled]
+        for message_id in fresh:
+            self.remember(message_id, peer, now)
+        return fresh
+
+    def remember(self, message_id: bytes, peer: str, now: float, answer: Packet | None = None) -> int:
+        """Note that a message was handled, with the answer it got, and return the answer's place in order.
+
+        Only a peer's last answers and last messages are kept.
+        """
+        order = -1
+        if answer is not None:
+            order, self._next = self._next, self._next + 1
+        self._note(message_id, Handled(peer, now, answer, order))
+        answered, of_peer = self._answered.get(peer, {}), self._of_peer[peer]
+        if len(answered) > ANSWERS:
+            old = next(iter(answered))
+            self._note(old, Handled(peer, self._handled[old].at))
+        if len(of_peer) > HANDLED:
+            self._drop(next(iter(of_peer)))
+        return order
 
     def _note(self, message_id: bytes, record: Handled) -> None:
-        self._handled[message_id] = record
+        self._index(message_id, record)
         self._inbox.put(message_id, record)
 
+    def _index(self, message_id: bytes, record: Handled) -> None:
+        if message_id in self._handled and self._handled[message_id].peer != record.peer:
+            self._unindex(message_id)
+        self._handled[message_id] = record
+        self._of_peer.setdefault(record.peer, {})[message_id] = None
+        answered = self._answered.setdefault(record.peer, {})
+        answered.pop(message_id, None)
+        if record.answer is not None:
+            answered[message_id] = None
+
+    def _drop(self, message_id: bytes) -> None:
+        self._unindex(message_id)
+        self._inbox.delete(message_id)
+
+    def _unindex(self, message_id: bytes) -> None:
+        peer = self._handled.pop(message_id).peer
+        self._of_peer[peer].pop(message_id)
+        self._answered[peer].pop(message_id, None)
+        if not self._of_peer[peer]:
+            del self._of_peer[peer], self._answered[peer]
+
     def forget(self, now: float) -> None:
-        """Let go of messages handled long ago."""
+        """Let go of messages handled or given up long ago."""
         for message_id in [m for m, record in self._handled.items() if record.at < now - MEMORY]:
-            del self._handled[message_id]
-            self._inbox.delete(message_id)
+            self._drop(message_id)
+        for message_id in [m for m, pending in self._given_up.items() if pending.reply_by < now - MEMORY]:
+            del self._given_up[message_id]
+            self._abandoned.delete(message_id)

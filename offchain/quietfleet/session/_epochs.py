@@ -8,7 +8,7 @@ from quietfleet.chain.types import Configuration
 from quietfleet.crypto import derive, keccak256
 from quietfleet.crypto.hpke import HpkePrivateKey
 from quietfleet.errors import HandshakeRefused, KeystoreError
-from quietfleet.session._card import EpochSecrets, decode_card, draw_secrets, encode_card
+from quietfleet.session._card import BLOOM_BITS, EpochSecrets, decode_card, draw_secrets, encode_card
 from quietfleet.session._identity import Identity
 from quietfleet.session._vault import Random, Vault
 from quietfleet.storage import Database
@@ -37,7 +37,8 @@ class Epochs:
     erased and nothing sealed under them opens again.
     """
 
-    def __init__(self, database: Database, identity: Identity, random: Random) -> None:
+    def __init__(self, database: Database, identity: Identity, random: Random, bits: int = BLOOM_BITS) -> None:
+        self._bits = bits
         self._identity = identity
         self._random = random
         self._vault = Vault(database, "session_epochs", identity.secret, random)
@@ -163,7 +164,7 @@ class Epochs:
         signer = self._identity.present
         if signer is None:
             raise KeystoreError("the key the chain knows this worker by is not here")
-        return draw_secrets(self._identity.id, signer, version, self._random)
+        return draw_secrets(self._identity.id, signer, version, self._random, self._bits)
 
     def _erase(self, version: int) -> None:
         self._vault.delete(version.to_bytes(4, "big"))

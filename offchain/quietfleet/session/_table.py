@@ -78,26 +78,29 @@ class Table:
     """Sessions by id, an index of every topic expected, and the tombstones."""
 
     def __init__(self, database: Database, secret: bytes, random: Random) -> None:
+        self._receivers: dict[tuple[bytes, int], Receiver] = {}
         self._vault = Vault(database, "session_sessions", secret, random)
         self._graves = Vault(database, "session_tombstones", secret, random)
         self.load()
 
     def load(self) -> None:
-        """Read the table from disk."""
+        """Read the table from disk; what was derived of a chain that has not moved since is kept."""
+        known = self._receivers
         self.sessions: dict[bytes, Session] = {}
-        self._receivers: dict[tuple[bytes, int], Receiver] = {}
+        self._of_peer: dict[str, dict[bytes, None]] = {}
+        self._receivers = {}
         self._index: dict[bytes, list[tuple[bytes, int, MessageKey]]] = {}
         self._buried: dict[bytes, str] = {}
         for session_id, session in self._vault.all(Session):
-            self.sessions[session_id] = session
+            self._enter(session)
             for version in session.generations:
-                self._listen(session, version)
+                self._listen(session, version, known.get((session_id, version)))
         for _, stone in self._graves.all(Tombstone):
             self._buried.update(dict.fromkeys(stone.topics, stone.peer))
 
     def add(self, session: Session) -> None:
         """Enter a session with the generations it has."""
-        self.sessions[session.id] = session
+        self._enter(session)
         for version in session.generations:
             self._listen(session, version)
         self.save(session)
@@ -153,6 +156,9 @@ class Table:
         for version in list(session.generations):
             self._unlisten(session, version)
         del self.sessions[session.id]
+        self._of_peer[session.peer].pop(session.id, None)
+        if not self._of_peer[session.peer]:
+            del self._of_peer[session.peer]
         self._vault.delete(session.id)
         if bury:
             self._bury(session, topics)
@@ -185,11 +191,23 @@ class Table:
 
     def with_peer(self, peer: str) -> list[Session]:
         """Sessions with `peer`, newest first."""
-        found = [session for session in self.sessions.values() if session.peer == peer]
+        found = [self.sessions[session_id] for session_id in self._of_peer.get(peer, ())]
         return sorted(found, key=lambda session: session.opened_at, reverse=True)
 
-    def _listen(self, session: Session, version: int) -> None:
-        receiver = Receiver(session.generations[version].receive, session.own_bloom)
+    def mourns(self, peer: str) -> bool:
+        """Whether topics of a severed peer are still remembered."""
+        return peer in self._buried.values()
+
+    def _enter(self, session: Session) -> None:
+        self.sessions[session.id] = session
+        self._of_peer.setdefault(session.peer, {})[session.id] = None
+
+    def _listen(self, session: Session, version: int, known: Receiver | None = None) -> None:
+        generation = session.generations[version]
+        if known is not None and (known.state, known.bloom) == (generation.receive, session.own_bloom):
+            receiver, generation.receive = known, known.state
+        else:
+            receiver = Receiver(generation.receive, session.own_bloom)
         self._receivers[(session.id, version)] = receiver
         self._expect(session.id, version, receiver.expected())
 

@@ -10,6 +10,8 @@ import msgspec
 from quietfleet.crypto import derive, open_sealed, seal
 from quietfleet.storage import Database
 
+_LONGEST_ID = 64  # bytes; no id is longer
+
 Random = Callable[[int], bytes]
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -41,6 +43,15 @@ class Vault:
         """Erase a row."""
         self._db.execute(f"DELETE FROM {self._table} WHERE id = ?", (row_id,))  # noqa: S608
 
+    def delete_all(self, prefix: bytes) -> None:
+        """Erase the rows whose ids begin so."""
+        self._db.execute(f"DELETE FROM {self._table} WHERE id >= ? AND id < ?", _range(prefix))  # noqa: S608
+
+    def ids(self, prefix: bytes) -> list[bytes]:
+        """Return the ids that begin so, in order, without opening a row."""
+        found = self._db.execute(f"SELECT id FROM {self._table} WHERE id >= ? AND id < ? ORDER BY id", _range(prefix))  # noqa: S608
+        return [row_id for (row_id,) in found.fetchall()]
+
     def all(self, kind: type[Row]) -> Iterator[tuple[bytes, Row]]:
         """Yield every row."""
         for row_id, sealed in self._db.execute(f"SELECT id, row FROM {self._table} ORDER BY id").fetchall():  # noqa: S608
@@ -48,3 +59,7 @@ class Vault:
 
     def _open(self, row_id: bytes, sealed: bytes, kind: type[Row]) -> Row:
         return msgspec.msgpack.decode(open_sealed(self._key, sealed, associated=row_id), type=kind)
+
+
+def _range(prefix: bytes) -> tuple[bytes, bytes]:
+    return prefix, prefix + b"\xff" * _LONGEST_ID

@@ -36,6 +36,11 @@ class Received:
     body: Any
     answers: str | None
 
+    @property
+    def conversation(self) -> bytes:
+        """The conversation it belongs to: give it with what is said next in it."""
+        return self.packet.thread
+
 
 @dataclass(frozen=True, slots=True)
 class Expired:
@@ -67,4 +72,24 @@ class VersionRetired:
     version: int
 
 
-Event = Opened | Closed | Received | Expired | Ignored | CardSeen | VersionRetired
+@dataclass(frozen=True, slots=True)
+class LargeReceived:
+    """A large payload is there, whole and with the SHA-256 (32 bytes) its sender promised; it comes once."""
+
+    peer: str
+    kind: str
+    digest: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LargeEnded:
+    """A large payload of ours is with its receiver, or is given up: refused, asked for without end, or too late."""
+
+    peer: str
+    transfer: bytes
+    kind: str
+    delivered: bool
+
+
+Event = Opened | Closed | Received | Expired | Ignored | CardSeen | VersionRetired | LargeReceived | LargeEnded

@@ -20,22 +20,29 @@ from quietfleet.clock import Clock
 from quietfleet.errors import CryptoError, HandshakeRefused, MessageRefused, NoSession, PayloadError
 from quietfleet.metrics import Metrics
 from quietfleet.session._calls import Attempt, Caller, Calls, new_session
-from quietfleet.session._card import Card, Credential
+from quietfleet.session._card import BLOOM_BITS, Card, Credential
 from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode_body, encode_packet
 from quietfleet.session._conversation import MEMORY, Conversations, Pending, Unexpected
 from quietfleet.session._epochs import Epochs
 from quietfleet.session._identity import Identity
 from quietfleet.session._keeping import Keeper
+from quietfleet.session._large import LIFE, Large
+from quietfleet.session._large import Admit as AdmitLarge
+from quietfleet.session._large_wire import LARGE_BODIES
+from quietfleet.session._states import State
 from quietfleet.session._table import Match, Session, Table
+from quietfleet.session._timing import Timing
 from quietfleet.session._vault import Random
+from quietfleet.session._waiting import Early, Waiting
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received
 from quietfleet.storage import Database
 from quietfleet.whisper import open_symmetric, room, seal_symmetric
 
 SpeaksFor = Callable[[str, str], bool]  # worker, address of a key
 
-SIZE_CLASSES = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 114_688)
-NOTICE_PATIENCE = 30.0
+SIZE_CLASSES = (512, 4096, 32_768, 114_688)
+NOTICE_PATIENCE = 60.0
+_ACKS = [str(Ack.__struct_config__.tag)]
 
 
 class Registry(Protocol):
@@ -73,6 +80,10 @@ class Messenger:
         random: Random,
         domain: bytes,
         admit: Callable[[str, str], bool],
+        *,
+        timing: Timing = Timing(),  # noqa: B008 - it is frozen
+        bloom_bits: int = BLOOM_BITS,
+        admit_large: AdmitLarge = lambda _peer, _kind, _size: False,
     ) -> None:
         self.id = identity.id
         self._codec = codec
@@ -81,12 +92,14 @@ class Messenger:
         self._clock = clock
         self._random = random
         self._admit = admit
-        self.epochs = Epochs(database, identity, random)
+        self.epochs = Epochs(database, identity, random, bloom_bits)
         self.table = Table(database, identity.secret, random)
-        self.conversations = Conversations(database, identity.secret, random)
+        self.conversations = Conversations(database, identity.secret, random, timing)
+        self.large = Large(database, identity.secret, random, timing, admit_large)
+        self._waiting = Waiting()
         self._keeper = Keeper(self.table, self.epochs)
         self._database = database
-        self._calls = Calls(self.epochs, random, domain, self._control)
+        self._calls = Calls(self.epochs, random, domain, self._control, timing)
         self._controls: list[Transmission] = []
 
     def reload(self) -> None:
@@ -94,6 +107,8 @@ class Messenger:
         self.epochs.load()
         self.table.load()
         self.conversations.load()
+        self.large.load()
+        self._waiting.clear()
         self._controls.clear()
 
     # configuration and epochs
@@ -110,6 +125,11 @@ class Messenger:
         configuration = self.epochs.in_force(self._clock.now())
         secrets = self.epochs.secrets(configuration.epoch) if configuration else None
         return secrets.card if secrets else None
+
+    def blooms(self) -> set[bytes]:
+        """The blooms (64 bytes each) that what is for us lies in: our cards' and those our sessions began with."""
+        cards = {secrets.card.bloom for secrets in self.epochs.all_secrets()}
+        return cards | {session.own_bloom for session in self.table.sessions.values()}
 
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Take the epoch key the oracle granted and re-key every session; `HandshakeRefused` if it is a wrong one."""
@@ -138,13 +158,25 @@ class Messenger:
         usable = (s for s in self.table.with_peer(peer) if s.confirmed and self._keeper.version(s, now) is not None)
         return next(usable, None)
 
+    def state(self, peer: str) -> State:
+        """How we stand with `peer`; `_states.py` has what leads from where to where."""
+        sessions = self.table.with_peer(peer)
+        if any(session.confirmed for session in sessions):
+            return State.OPEN if self.session(peer) else State.WAITING
+        if sessions:
+            return State.ANSWERED
+        if peer in self._calls.peers():
+            return State.CALLING
+        return State.SEVERED if self.table.mourns(peer) else State.APART
+
     def has_session(self, peer: str, version: int) -> bool:
         """Tell whether a session with `peer` that began under `version` is open."""
         return any(s.version == version and s.confirmed for s in self.table.with_peer(peer))
 
     def sever(self, peer: str, reason: str) -> list[Event]:
         """End everything with `peer` at once: keys erased, messages dropped, later ones ignored and counted."""
-        expired = self._expire(self.conversations.drop_peer(peer))
+        expired = [*self._expire(self.conversations.drop_peer(peer)), *self.large.drop_peer(peer)]
+        self._waiting.drop_peer(peer)
         calls = self._calls.hang_up(lambda attempt: attempt.peer.worker == peer)
         return self._cut({peer}, calls, self.table.with_peer(peer), reason) + expired
 
@@ -162,7 +194,8 @@ class Messenger:
     def peers(self) -> set[str]:
         """Everyone we are in session with, are calling, or have something to tell."""
         sessions = {session.peer for session in self.table.sessions.values()}
-        return sessions | self._calls.peers() | {pending.peer for pending in self.conversations.pending.values()}
+        told = {pending.peer for pending in self.conversations.pending.values()}
+        return sessions | self._calls.peers() | told | self.large.peers()
 
     def leave(self, peer: str, reason: str) -> list[Event]:
         """End a session of our own accord, and say goodbye so that the peer need not wait."""
@@ -176,20 +209,39 @@ class Messenger:
     # messages
 
     def request(
-        self, peer: str, body: msgspec.Struct, expects: Sequence[type[msgspec.Struct]], within: float, context: str = ""
+        self,
+        peer: str,
+        body: msgspec.Struct,
+        expects: Sequence[type[msgspec.Struct]],
+        within: float,
+        context: str = "",
+        conversation: bytes | None = None,
     ) -> bytes:
-        """Ask `peer` something that one of `expects` may answer within so many seconds; returns the message id."""
-        return self._send(peer, body, Mode.REQUEST, within, expects, context)
+        """Ask `peer` something that one of `expects` may answer within so many seconds; returns the message id.
 
-    def notify(self, peer: str, body: msgspec.Struct, within: float = NOTICE_PATIENCE, context: str = "") -> bytes:
-        """Tell `peer` something and have it acknowledged."""
-        return self._send(peer, body, Mode.NOTICE, within, (Ack,), context)
+        It begins a conversation of that id, or goes on with one, and is then heard after what we said in it before.
+        """
+        tags = [str(kind.__struct_config__.tag) for kind in expects]
+        return self._send(peer, body, Mode.REQUEST, within, tags, context, conversation)
+
+    def notify(
+        self,
+        peer: str,
+        body: msgspec.Struct,
+        within: float = NOTICE_PATIENCE,
+        context: str = "",
+        conversation: bytes | None = None,
+    ) -> bytes:
+        """Tell `peer` something and have it acknowledged; `conversation` as in `request`."""
+        return self._send(peer, body, Mode.NOTICE, within, _ACKS, context, conversation)
 
     def reply(self, received: Received, body: msgspec.Struct) -> None:
         """Answer a request; the answer is kept, and sent again if the request comes again."""
-        packet = Packet(self._random(16), received.packet.id, Mode.REPLY, received.packet.reply_by, encode_body(body))
-        self.conversations.remember(received.packet.id, received.peer, self._clock.now(), encode_packet(packet))
-        self._answer_with(received.peer, packet.id, encode_packet(packet), received.packet.reply_by)
+        self._answer_to(received.peer, received.packet, body, received.packet.reply_by)
+
+    def send_large(self, peer: str, kind: str, data: bytes, within: float = LIFE) -> bytes:
+        """Send up to 8 MiB in pieces; `LargeEnded` names the transfer returned. MessageRefused when it cannot begin."""
+        return self.large.send(peer, kind, data, self._clock.now() + min(within, LIFE))
 
     def receive(self, topic: bytes, data: bytes) -> list[Event]:
         """Take an envelope from the network; what is not for us, or not in order, is dropped and counted."""
@@ -205,7 +257,13 @@ class Messenger:
         """Let time pass: expire requests, retry handshakes, give up silent peers, retire versions."""
         now = self._clock.now()
         self.conversations.forget(now)
-        events = self._expire(self.conversations.expired(now)) + self._keeper.retire(now) + self._keeper.give_up(now)
+        self._waiting.forget(now)
+        events = (
+            self.large.tick(now)
+            + self._expire(self.conversations.expired(now))
+            + self._keeper.retire(now)
+            + self._keeper.give_up(now)
+        )
         given_up = self._calls.tick(now)
         return events + [Closed(attempt.peer.worker, attempt.hello.purpose, "no answer") for attempt in given_up]
 
@@ -248,20 +306,26 @@ class Messenger:
         body: msgspec.Struct,
         mode: Mode,
         within: float,
-        expects: Sequence[type[msgspec.Struct]],
+        expects: list[str],
         context: str,
+        conversation: bytes | None = None,
         via: bytes = b"",
     ) -> bytes:
         now = self._clock.now()
-        packet = Packet(self._random(16), None, mode, now + min(within, MEMORY), encode_body(body))
-        tags = [str(kind.__struct_config__.tag) for kind in expects]
-        data = encode_packet(packet)
-        self.conversations.put(Pending(packet.id, peer, data, mode, now, packet.reply_by, tags, context, via=via))
+        packet = Packet(
+            self._random(16), None, mode, now + min(within, MEMORY), encode_body(body), conversation=conversation
+        )
+        self.conversations.put(Pending(packet.id, peer, packet, now, packet.reply_by, expects, context, via=via))
         return packet.id
 
-    def _answer_with(self, peer: str, message_id: bytes, packet: bytes, until: float, via: bytes = b"") -> None:
+    def _answer_to(self, peer: str, asked: Packet, body: msgspec.Struct, until: float, via: bytes = b"") -> None:
+        """Answer, and keep the answer in case it is asked for again."""
         now = self._clock.now()
-        self.conversations.put(Pending(message_id, peer, packet, Mode.REPLY, now, until, [], via=via))
+        answer = Packet(
+            self._random(16), asked.id, Mode.REPLY, asked.reply_by, encode_body(body), conversation=asked.conversation
+        )
+        order = self.conversations.remember(asked.id, peer, now, answer)
+        self.conversations.put(Pending(answer.id, peer, answer, now, until, [], via=via, order=order))
 
     def _next_due(self) -> Transmission | None:
         now = self._clock.now()
@@ -269,9 +333,18 @@ class Messenger:
             session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
             if session is None or self._keeper.version(session, now) is None or not self._allowed(session.peer):
                 continue
+            packet = self.conversations.placed(pending)
             self.conversations.sent(pending, now)
-            return self._seal(session, pending.packet)
-        return None
+            return self._seal(session, encode_packet(packet))
+        return self._next_large()
+
+    def _next_large(self) -> Transmission | None:
+        found = self.large.next(lambda peer: self.session(peer) is not None and self._allowed(peer))
+        session = self.session(found[0]) if found else None
+        if found is None or session is None:
+            return None
+        packet = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(found[1]))
+        return self._seal(session, encode_packet(packet))
 
     def _seal(self, session: Session, packet: bytes) -> Transmission:
         version = self._keeper.version(session, self._clock.now())
@@ -300,9 +373,32 @@ class Messenger:
         events = self._keeper.confirm(session)
         if isinstance(body, Goodbye):
             return events + self._keeper.end(session, "the peer said goodbye")
+        if isinstance(body, LARGE_BODIES):
+            return events + self.large.receive(session.peer, body, now)
+        return events + self._arrive(session, packet, body, now)
+
+    def _arrive(self, session: Session, packet: Packet, body: Any, now: float) -> list[Event]:
+        """Hear a message in its turn, and after it what waited for it."""
         if packet.mode is not Mode.REPLY and self._repeated(session, packet):
-            return events
-        return events + self._deliver(session, packet, body, now)
+            return []
+        self._waiting.drop(session.peer, packet.id)
+        events: list[Event] = []
+        for passed in self.conversations.pass_over(packet, session.peer, now):
+            self._waiting.drop(session.peer, passed)
+            events += self._free(session.peer, passed, now)
+        if self.conversations.in_turn(packet, session.peer):
+            return [*events, *self._deliver(session, packet, body, now), *self._free(session.peer, packet.id, now)]
+        held = self._waiting.hold(Early(session.peer, session.id, packet, body, now))
+        self._metrics.count("messages_early", kept=str(held))
+        return events
+
+    def _free(self, peer: str, message_id: bytes, now: float) -> list[Event]:
+        events: list[Event] = []
+        for early in self._waiting.after(peer, message_id):
+            session = self.table.sessions.get(early.session)
+            if session is not None:
+                events += self._arrive(session, early.packet, early.body, now)
+        return events
 
     def _deliver(self, session: Session, packet: Packet, body: Any, now: float) -> list[Event]:
         asks = packet.mode is not Mode.REPLY
@@ -318,7 +414,7 @@ class Messenger:
             self.conversations.remove(verdict.id)
             answers = verdict.context
         if packet.mode is Mode.NOTICE:
-            self._acknowledge(session, packet)
+            self._answer_to(session.peer, packet, Ack(), now + NOTICE_PATIENCE, session.id)
         elif asks:
             self.conversations.remember(packet.id, session.peer, now)
         if isinstance(body, Ready | Ack):
@@ -330,20 +426,16 @@ class Messenger:
         self._metrics.count("messages_ignored", reason=str(reason))
         return []
 
-    def _acknowledge(self, session: Session, packet: Packet) -> None:
-        now = self._clock.now()
-        answer = Packet(self._random(16), packet.id, Mode.REPLY, packet.reply_by, encode_body(Ack()))
-        self.conversations.remember(packet.id, session.peer, now, encode_packet(answer))
-        self._answer_with(session.peer, answer.id, encode_packet(answer), now + NOTICE_PATIENCE, session.id)
-
     def _repeated(self, session: Session, packet: Packet) -> bool:
         """Send the answer to a message handled before once more."""
         handled = self.conversations.handled(packet.id)
-        if handled is None or handled.peer != session.peer:
+        if handled is None:
             return False
         self._ignore("repeated")
-        if handled.answer:
-            self._answer_with(session.peer, self._random(16), handled.answer, self._clock.now() + NOTICE_PATIENCE)
+        if handled.answer and handled.peer == session.peer:
+            now, answer = self._clock.now(), handled.answer
+            until = now + NOTICE_PATIENCE
+            self.conversations.put(Pending(self._random(16), session.peer, answer, now, until, [], order=handled.order))
         return True
 
     # handshakes
@@ -357,12 +449,12 @@ class Messenger:
             return self._welcomed(*answer)
         try:
             caller = self._calls.called(topic, data, self._clock.now())
+            if caller is None:
+                return self._passed_over(topic)
+            answered = self._answer(caller)
         except HandshakeRefused:
-            self._metrics.count("handshakes_refused")
-            return []
-        if caller is None:
-            return self._passed_over(topic)
-        if not self._answer(caller):
+            answered = False
+        if not answered:
             self._metrics.count("handshakes_refused")
         return []
 
@@ -381,7 +473,7 @@ class Messenger:
             return []
         self._calls.connected(attempt)
         replaced = self._keeper.replace(session)
-        self._send(session.peer, Ready(), Mode.NOTICE, NOTICE_PATIENCE, (Ack,), "", via=session.id)
+        self._send(session.peer, Ready(), Mode.NOTICE, NOTICE_PATIENCE, _ACKS, "", via=session.id)
         return [*replaced, Opened(session.peer, session.purpose, initiator=True)]
 
     def _answer(self, caller: Caller) -> bool:
@@ -410,4 +502,4 @@ class Messenger:
         return [Expired(pending.peer, pending.context, self._body(pending)) for pending in asked]
 
     def _body(self, pending: Pending) -> Any:
-        return self._codec.body(self._codec.packet(pending.packet).body)
+        return self._codec.body(pending.packet.body)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import uvloop
 
 from quietfleet.clock import Clock, SystemClock
 from quietfleet.crypto import PrivateKey
@@ -167,7 +168,8 @@ def main(settings: Path) -> None:
         runtime.agent = FaultySensor(runtime, StickingSource(source, runtime.faults))
         await runtime.run()
 
-    asyncio.run(work())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
 
 
 if __name__ == "__main__":

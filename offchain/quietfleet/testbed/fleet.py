@@ -25,6 +25,7 @@ from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import create_keystore
 from quietfleet.errors import TestbedError
+from quietfleet.network import Address, Enode
 from quietfleet.settings import Settings, load_settings
 from quietfleet.storage import AuditEntry, AuditLog, Database
 from quietfleet.testbed.anvil import MNEMONIC, free_port, key_of
@@ -35,6 +36,7 @@ LOOK: Final = 0.1  # seconds between two looks at the workers' journals
 STOP_WITHIN: Final = 10.0
 CONSENT_FOR: Final = 3600
 SITE: Final = "new-york"
+EVERYBODY: Final = 256  # links from one address: a whole fleet lives on this machine
 
 
 @dataclass(slots=True)
@@ -79,12 +81,19 @@ class Fleet:
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(18))
 
     def add(
-        self, name: str, kind: Kind, *, owner: int, program: Iterable[str] = (), **sections: dict[str, Any]
+        self,
+        name: str,
+        kind: Kind,
+        *,
+        owner: int,
+        program: Iterable[str] = (),
+        key: PrivateKey | None = None,
+        **sections: dict[str, Any],
     ) -> Member:
         """Give a worker its folder, its keystore and its settings."""
         place = self.folder / name
         place.mkdir(parents=True, mode=0o700)
-        key = PrivateKey.generate(self.random)
+        key = key or PrivateKey.generate(self.random)
         create_keystore(place / "keystore.json", key, self.passphrase, light=True)
         chain = {"rpc": self.rpc, "deployment": str(self.deployment.resolve()), **sections.pop("chain", {})}
         document = {"worker": {"name": name}, "chain": chain, "data": self.data, **sections}
@@ -93,14 +102,14 @@ class Fleet:
         return member
 
     def add_relays(self, count: int, *, owner: int) -> list[str]:
-        """Add relays that dial one another in a ring, under owners counted from `owner`; return their addresses."""
-        addresses = [f"127.0.0.1:{free_port()}" for _ in range(count)]
-        for index, address in enumerate(addresses):
-            beside = [addresses[(index + 1) % count]] if count > 1 else []
-            self.add(
-                f"relay-{index + 1}", Kind.RELAY, owner=owner + index, network={"listen": address, "peers": beside}
-            )
-        return addresses
+        """Add relays that dial one another in a ring, under owners counted from `owner`; return their enode URLs."""
+        keys = [PrivateKey.generate(self.random) for _ in range(count)]
+        enodes = [Enode(key.public.to_bytes(), Address("127.0.0.1", free_port())) for key in keys]
+        for index, (key, enode) in enumerate(zip(keys, enodes, strict=True)):
+            beside = [str(enodes[(index + 1) % count])] if count > 1 else []
+            network = {"listen": str(enode.address), "peers": beside, "max_per_address": EVERYBODY}
+            self.add(f"relay-{index + 1}", Kind.RELAY, owner=owner + index, key=key, network=network)
+        return [str(enode) for enode in enodes]
 
     async def enrol(self, names: Iterable[str] | None = None) -> None:
         """Enrol workers on chain: each device signs its consent, its owner pays the fee and submits."""

@@ -19,6 +19,8 @@ from quietfleet.testbed.scene import FIRST_DAY, SPEED, Scene, at
 CHANNEL: Final = "weather"
 STATIONS: Final = ("EWR", "JFK", "LGA")
 STUCK, SWITCHED = "sensor-ewr", "sensor-jfk"
+RELAYS: Final = 5  # each under an owner of its own: three carry a message, and two more let it go around a dead one
+PACE: Final = {"cover_rate": 8.0, "hop_delay": 0.03}  # a day of data takes seconds here: messages must keep up
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
 HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
@@ -33,7 +35,7 @@ async def found(scene: Scene) -> None:
     deployment = scene.owners.deploy(approver=publisher.public.id)
     scene.deployment = load_deployment(deployment)
     scene.fleet = Fleet(scene.folder, scene.url, deployment, random=random.Random(scene.seed).randbytes)  # noqa: S311 - repeatable
-    scene.screen.tell("owner", f"Service stands at {scene.deployment.service.address}; ten devices draw their keys")
+    scene.screen.tell("owner", f"Service stands at {scene.deployment.service.address}; twelve devices draw their keys")
     _people(scene, publisher)
     members = scene.fleet.members
     scene.owners.name({name: member.id for name, member in members.items()})
@@ -72,15 +74,15 @@ async def _enrolled(scene: Scene) -> None:
 
 def _people(scene: Scene, publisher: PrivateKey) -> None:
     fleet = scene.fleet
-    scene.relays = relays = fleet.add_relays(3, owner=2)
+    scene.relays = relays = fleet.add_relays(RELAYS, owner=13)
     scene.replay_epoch = time.time() + HEAD_START
     fleet.data = {"start": FIRST_DAY, "epoch": scene.replay_epoch, "speed": SPEED}
-    fleet.add("oracle", Kind.ORACLE, owner=5, network={"peers": relays[:2]})
+    fleet.add("oracle", Kind.ORACLE, owner=5, network=PACE | {"peers": relays[:2]})
     gateway = fleet.add(
         "gateway",
         Kind.GATEWAY,
         owner=6,
-        network={"peers": relays[1:]},
+        network=PACE | {"peers": relays[1:3]},
         gateway={"channel": CHANNEL, "history": "history.csv", "seed": scene.seed},
     )
     write_history(gateway.folder / "history.csv", at("2013-01-01"), at("2013-02-01"))
@@ -90,11 +92,11 @@ def _people(scene: Scene, publisher: PrivateKey) -> None:
             f"processor-{index + 1}",
             Kind.PROCESSOR,
             owner=7 + index,
-            network={"peers": [relays[index], relays[index + 1]]},
+            network=PACE | {"peers": [relays[index], relays[index + 1]]},
             processor={"site": SITE, "capacity": 3, "channel": CHANNEL},
         )
     for index, station in enumerate(STATIONS):
-        _sensor(scene, station, owner=9 + index, peers=[relays[index], relays[(index + 1) % 3]])
+        _sensor(scene, station, owner=9 + index, peers=[relays[index], relays[(index + 1) % RELAYS]])
 
 
 def _sensor(scene: Scene, station: str, owner: int, peers: list[str]) -> None:
@@ -104,5 +106,6 @@ def _sensor(scene: Scene, station: str, owner: int, peers: list[str]) -> None:
         "site": SITE,
         "replay": "readings.csv",
     }
-    member = scene.fleet.add(name, Kind.SENSOR, owner=owner, program=program, network={"peers": peers}, sensor=sensor)
+    network = PACE | {"peers": peers}
+    member = scene.fleet.add(name, Kind.SENSOR, owner=owner, program=program, network=network, sensor=sensor)
     write_readings(member.folder / "readings.csv", station, at(FIRST_DAY), at("2013-12-31"))

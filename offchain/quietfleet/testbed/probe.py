@@ -18,7 +18,7 @@ from quietfleet.clock import SystemClock
 from quietfleet.crypto import PrivateKey
 from quietfleet.errors import CryptoError, PayloadError
 from quietfleet.metrics import Metrics
-from quietfleet.network import EmbeddedNode
+from quietfleet.network import SHH, EmbeddedNode, RlpxLinks
 from quietfleet.session import Epochs, Identity
 from quietfleet.session._table import Table
 from quietfleet.storage import Database
@@ -43,6 +43,7 @@ class Tap:
             metrics=Metrics(),
             clock=SystemClock(),
             rng=random.SystemRandom(),
+            links=RlpxLinks(PrivateKey.generate(secrets.token_bytes), (SHH,)),
         )
         envelopes = self._node.envelopes()
         await self._node.start()

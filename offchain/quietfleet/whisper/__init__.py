@@ -21,6 +21,7 @@ from quietfleet.whisper.bloom import (
     topic_bloom,
     topic_within,
 )
+from quietfleet.whisper.mining import fastest_search
 from quietfleet.whisper.payload import (
     MAX_PAYLOAD,
     Opened,
@@ -32,8 +33,8 @@ from quietfleet.whisper.payload import (
     seal_symmetric,
 )
 from quietfleet.whisper.pool import Added, Pool
-from quietfleet.whisper.pow import legacy_pow_of, mine, pow_of, target_bits
-from quietfleet.whisper.rules import CLOCK_SKEW, DropReason, Rules, judge, pow_at
+from quietfleet.whisper.pow import Search, legacy_pow_of, mine, pow_of, search_plain, target_bits
+from quietfleet.whisper.rules import CLOCK_SKEW, DropReason, Rules, judge, judge_cheaply, pow_at
 from quietfleet.whisper.urgency import urgency
 
 __all__ = [
@@ -50,13 +51,16 @@ __all__ = [
     "Opened",
     "Pool",
     "Rules",
+    "Search",
     "admits",
     "aggregate",
     "decode_envelope",
     "draw_bloom",
     "encode_bundle",
+    "fastest_search",
     "geth_topic_bloom",
     "judge",
+    "judge_cheaply",
     "legacy_pow_of",
     "matches",
     "mine",
@@ -69,6 +73,7 @@ __all__ = [
     "room",
     "seal_asymmetric",
     "seal_symmetric",
+    "search_plain",
     "split_bundle",
     "target_bits",
     "topic_bloom",

@@ -89,8 +89,8 @@ class Envelope:
         return [big_endian(self.expiry), big_endian(self.ttl), self.topic, self.data]
 
 
-def decode_envelope(raw: bytes) -> Envelope:
-    """Read one envelope; EnvelopeError for anything but its one canonical RLP."""
+def decode_envelope(raw: bytes, digest: bytes = b"") -> Envelope:
+    """Read one envelope; EnvelopeError for anything but its one canonical RLP. `digest` is its hash, where known."""
     at, end = take(raw, 0, len(raw), list)
     fields = []
     for _ in range(_FIELDS):
@@ -101,6 +101,7 @@ def decode_envelope(raw: bytes) -> Envelope:
     expiry, ttl, topic, data, nonce = fields
     envelope = Envelope(integer(expiry, _U32_SIZE), integer(ttl, _U32_SIZE), topic, data, integer(nonce, _U64_SIZE))
     object.__setattr__(envelope, "_raw", raw)
+    object.__setattr__(envelope, "_hash", digest)
     return envelope
 
 

@@ -6,6 +6,7 @@ A topic sets three bits: bit j is topic[j], plus 256 if bit j of topic[3] is set
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from quietfleet.crypto import derive
@@ -73,7 +74,7 @@ def topic_within(bloom: bytes, entropy: bytes) -> bytes:
     """
     if len(entropy) != TOPIC_ENTROPY:
         raise BloomError(f"a topic takes {TOPIC_ENTROPY} bytes of entropy")
-    positions = bloom_bits(bloom)
+    positions = _positions(bloom)
     if not positions:
         raise BloomError("an empty bloom has no topic")
     bits = [positions[pick % len(positions)] for pick in _picks(entropy[:-1])]
@@ -99,6 +100,11 @@ def draw_bloom(seed: bytes, bits: int = 64) -> bytes:
         bit = positions.pop(pick % len(positions))
         bloom[bit >> 3] |= 1 << (bit & 7)
     return bytes(bloom)
+
+
+@lru_cache(maxsize=1024)
+def _positions(bloom: bytes) -> tuple[int, ...]:
+    return tuple(bloom_bits(bloom))
 
 
 def _picks(entropy: bytes) -> list[int]:

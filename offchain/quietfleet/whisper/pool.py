@@ -64,6 +64,12 @@ class Pool:
         expired = bisect_left(self._by_expiry, (int(now), b""))
         return [self._remove(key) for _, key in self._by_expiry[:expired]]
 
+    def pass_over(self, key: bytes) -> None:
+        """Remember a hash as one that was here, so that it is not taken."""
+        self._gone[key] = None
+        if len(self._gone) > self._remember:
+            self._gone.popitem(last=False)
+
     def get(self, key: bytes) -> Envelope | None:
         """Return the envelope held under this hash."""
         held = self._held.get(key)
@@ -111,7 +117,5 @@ class Pool:
         del self._by_rank[bisect_left(self._by_rank, (held.rank, key))]
         del self._by_expiry[bisect_left(self._by_expiry, (held.envelope.expiry, key))]
         self._bytes -= len(held.envelope.encode())
-        self._gone[key] = None
-        if len(self._gone) > self._remember:
-            self._gone.popitem(last=False)
+        self.pass_over(key)
         return held.envelope

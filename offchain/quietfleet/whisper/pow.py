@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from quietfleet.crypto import absorb, keccak256
+from quietfleet.crypto import keccak256, keccak256_each
 from quietfleet.errors import PowTargetMissed
 from quietfleet.whisper._envelope import HEADER_SIZE, Envelope
 
@@ -19,6 +19,9 @@ _NONCES: Final = 1 << 64
 _BLOCK: Final = 256
 _BYTES: Final = tuple(bytes((value,)) for value in range(_BLOCK))
 _DIGEST_BITS: Final = 256
+
+Search = Callable[[bytes, int, int, int, Callable[[], bool]], tuple[int, int]]
+"""How nonces are tried: `search_plain`, or what `fastest_search` finds."""
 
 
 def pow_of(envelope: Envelope, extra_ttl: int = 0) -> float:
@@ -54,38 +57,40 @@ def mine(
     start: int = 0,
     max_iterations: int = _NONCES,
     cancelled: Callable[[], bool] = lambda: False,
+    search: Search | None = None,
 ) -> Envelope:
     """Return the envelope with the first nonce from `start` whose proof of work is at least `target`.
 
-    Tries `max_iterations` nonces, asking `cancelled` every 256; then raises PowTargetMissed with the best nonce.
+    Tries `max_iterations` nonces, asking `cancelled` every millisecond or so; then raises PowTargetMissed with the best
+    nonce. Every `search` finds the same one.
     """
     draft = Envelope(expiry, ttl, topic, data, start)
     rlp = draft.encode_without_nonce()
     wanted = _wanted_bits(target, len(rlp), draft)
-    nonce, bits = _search(rlp, start, min(start + max_iterations, _NONCES), wanted, cancelled)
+    nonce, bits = (search or search_plain)(rlp, start, min(start + max_iterations, _NONCES), wanted, cancelled)
     if bits < wanted:
         raise PowTargetMissed(nonce, bits, wanted)
     return Envelope(expiry, ttl, topic, data, nonce)
 
 
-def _search(rlp: bytes, start: int, stop: int, wanted: int, cancelled: Callable[[], bool]) -> tuple[int, int]:
+def search_plain(rlp: bytes, start: int, stop: int, wanted: int, cancelled: Callable[[], bool]) -> tuple[int, int]:
     """Return the first nonce in [start, stop) with the `wanted` zero bits and its bits, or the best one found.
 
-    The RLP and the nonce's seven high bytes are absorbed once for 256 nonces: that makes it three times geth's speed.
+    Needs no compiler. The RLP and the nonce's seven high bytes are hashed once for 256 nonces, after which it asks
+    `cancelled`; where a few nonces will do, it tries a few at a time.
     """
-    best, bound = start, b"\xff" * 32
-    for high in range(start >> 8, -(-stop >> 8)):
-        if cancelled():
-            break
-        digest_of = absorb(rlp + high.to_bytes(_NONCE_SIZE - 1, "big"))
-        base = high << 8
-        for low in range(max(start - base, 0), min(stop - base, _BLOCK)):
-            digest = digest_of(_BYTES[low])
-            if digest < bound:
-                best, bound = base + low, digest
-                if _leading_zeros(digest) >= wanted:
-                    return best, _leading_zeros(digest)
-    return best, _leading_zeros(bound)
+    best, bound, at = start, b"\xff" * 32, start
+    step = min(2 << wanted, _BLOCK)
+    while at < stop and not cancelled():
+        count = min(step, _BLOCK - at % _BLOCK, stop - at)
+        digests = keccak256_each((rlp + at.to_bytes(_NONCE_SIZE, "big"))[:-1], _BYTES[at % _BLOCK :][:count])
+        lowest = min(digests)
+        if leading_zeros(lowest) >= wanted:
+            return next((at + i, bits) for i, each in enumerate(digests) if (bits := leading_zeros(each)) >= wanted)
+        if lowest < bound:
+            best, bound = at + digests.index(lowest), lowest
+        at += count
+    return best, leading_zeros(bound)
 
 
 def _wanted_bits(target: float, rlp_size: int, draft: Envelope) -> int:
@@ -94,7 +99,8 @@ def _wanted_bits(target: float, rlp_size: int, draft: Envelope) -> int:
     return bits if _value(bits, rlp_size, draft.ttl) >= target else bits + 1
 
 
-def _leading_zeros(digest: bytes) -> int:
+def leading_zeros(digest: bytes) -> int:
+    """Return how many zero bits a digest begins with."""
     return _DIGEST_BITS - int.from_bytes(digest, "big").bit_length()
 
 

@@ -6,6 +6,7 @@ nothing but clock skew.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -29,6 +30,7 @@ class DropReason(StrEnum):
     LOW_POW = "low_pow"
     DUPLICATE = "duplicate"
     POOL_FULL = "pool_full"
+    OVER_QUOTA = "over_quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,32 @@ class Rules:
 
 def judge(envelope: Envelope, now: float, rules: Rules) -> DropReason | None:
     """Return why `rules` drop the envelope at `now`, cheapest reason first, or None if they let it pass."""
-    reason = _judge(envelope, int(now), rules)
+    return _either(_judge, envelope, now, rules)
+
+
+def judge_cheaply(envelope: Envelope, now: float, rules: Rules) -> DropReason | None:
+    """As `judge`, without looking at the proof of work."""
+    return _either(_judge_limits, envelope, now, rules)
+
+
+_Judgement = Callable[[Envelope, int, Rules], DropReason | None]
+
+
+def _either(judgement: _Judgement, envelope: Envelope, now: float, rules: Rules) -> DropReason | None:
+    reason = judgement(envelope, int(now), rules)
     if reason and rules.previous and now < rules.previous_until:
-        return _judge(envelope, int(now), rules.previous)
+        return judgement(envelope, int(now), rules.previous)
     return reason
 
 
-def _judge(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:  # noqa: PLR0911 -- one line a rule
+def _judge(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:
+    reason = _judge_limits(envelope, now, rules)
+    if reason is None and pow_at(envelope, now) < rules.min_pow:
+        return DropReason.LOW_POW
+    return reason
+
+
+def _judge_limits(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:
     if not 0 < envelope.ttl <= envelope.expiry:
         return DropReason.MALFORMED
     if len(envelope.data) > rules.max_size:
@@ -68,8 +89,6 @@ def _judge(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:  # 
         return DropReason.FROM_FUTURE
     if rules.bloom != FULL_BLOOM and not admits(rules.bloom, envelope.topic):
         return DropReason.BLOOM_MISMATCH
-    if pow_at(envelope, now) < rules.min_pow:
-        return DropReason.LOW_POW
     return None
 
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import random as randomness
 import secrets
 import signal
 from collections.abc import Callable, Sequence
@@ -24,15 +23,15 @@ from quietfleet.chain.deployment import load_deployment
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient
-from quietfleet.chain.types import Change, Configuration, ConfigurationChanged
+from quietfleet.chain.types import BootstrapChanged, Change, Configuration, ConfigurationChanged
 from quietfleet.chain.watch import Watch
 from quietfleet.clock import Clock
 from quietfleet.crypto import PrivateKey
 from quietfleet.metrics import Metrics
-from quietfleet.network import EmbeddedNode
 from quietfleet.settings import Settings
 from quietfleet.storage import AuditLog, Database
 from quietfleet.whisper import Rules
+from quietfleet.workers._network import entries, make_node
 from quietfleet.workers.files import write_private
 
 BEAT = 0.2  # seconds between two looks at the clock
@@ -91,14 +90,9 @@ class Host:
         self.deployment = load_deployment(settings.path(settings.chain.deployment))
         self.replica = Replica(self.database)
         self.registry = Registry(self.replica, clock, settings.chain.max_age, settings.chain.confirmations)
-        self.node = EmbeddedNode(
-            listen=settings.network.listen or None,
-            peers=settings.network.peers,
-            rules=Rules(),
-            metrics=self.metrics,
-            clock=clock,
-            rng=randomness.SystemRandom(),
-        )
+        place = self.deployment
+        self.domain = place.chain_id.to_bytes(32, "big") + bytes.fromhex(place.service.address[2:])
+        self.node = make_node(settings.network, identity, self.replica, self.database, self.domain, self.metrics, clock)
         self._stop = asyncio.Event()
         self._status_due = 0.0
 
@@ -114,6 +108,7 @@ class Host:
             loop.add_signal_handler(name, self._stop.set)
         self.note("started", worker=self.id, pid=os.getpid())
         self._apply_rules()
+        self._meet_relays()
         tasks = [asyncio.create_task(part) for part in self.parts()]
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -126,7 +121,11 @@ class Host:
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             await self.node.stop()
             self._write_status(running=False)
-            self.database.close()
+            self.close()
+
+    def close(self) -> None:
+        """Let go of what a stopped worker holds."""
+        self.database.close()
 
     def parts(self) -> list[Any]:
         """The coroutines that make up this worker."""
@@ -136,6 +135,8 @@ class Host:
         """React to the chain; runs inside the transaction that moves the cursor."""
         if any(isinstance(change, ConfigurationChanged) for change in changes):
             self._apply_rules()
+        if any(isinstance(change, BootstrapChanged) for change in changes):
+            self._meet_relays()
 
     def on_beat(self) -> None:
         """React to time passing."""
@@ -194,6 +195,9 @@ class Host:
         rules = rules_of(*self.replica.configuration())
         if rules is not None:
             self.node.set_rules(rules)
+
+    def _meet_relays(self) -> None:
+        self.node.keep_connected(entries(self.settings.network, self.replica.bootstrap(), self.identity))
 
     def _show(self) -> None:
         if self.clock.now() >= self._status_due:

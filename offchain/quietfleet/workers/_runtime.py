@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
 from quietfleet.clock import Clock
 from quietfleet.crypto import PrivateKey
-from quietfleet.errors import KeystoreError, PowTargetMissed, UnsendableError
+from quietfleet.errors import KeystoreError, MixnetError, PowTargetMissed, UnsendableError
+from quietfleet.network import Mining
 from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
 from quietfleet.settings import Settings
-from quietfleet.whisper import Envelope, mine
+from quietfleet.whisper import Envelope, search_plain
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._keys import Keyring, Schedule
 from quietfleet.workers._membership import Membership
@@ -21,7 +22,6 @@ from quietfleet.workers.messages import make_codec
 
 ANNOUNCE_EVERY = 3.0
 NONCES = 1 << 40  # room for the random start of mining
-WORK_LIMIT = 1 << 24  # hashes after which mining gives up; a configuration that needs more is a mistake
 PEERS_KEY = "its key was replaced"
 
 
@@ -66,9 +66,9 @@ class Runtime(Host):
         super().__init__(settings, identity, clock)
         self.keyring = Keyring(settings, identity, passphrase, self.replica)
         self.schedule = Schedule(self)
-        domain = self.deployment.chain_id.to_bytes(32, "big") + bytes.fromhex(self.deployment.service.address[2:])
-        self.messenger = self.make_messenger(domain)
+        self.messenger = self.make_messenger(self.domain)
         self.membership = Membership(self)
+        self.mining = Mining(search=search_plain if settings.network.miner == "plain" else None)
         self._announce_due = 0.0
         self._to_send = asyncio.Event()
 
@@ -85,6 +85,10 @@ class Runtime(Host):
             domain,
             self.admit,
         )
+
+    def close(self) -> None:
+        self.mining.close()
+        super().close()
 
     def admit(self, peer: str, purpose: str) -> bool:
         """Ask the agent whether a caller may open a session."""
@@ -207,19 +211,12 @@ class Runtime(Host):
         previous = self.messenger.epochs.previous
         work = max(configuration.min_pow, previous.min_pow if previous else 0.0)
         ttl = min(self.settings.network.ttl, configuration.max_ttl)
+        now = int(self.clock.now())
+        draft = Envelope(now + ttl, ttl, transmission.topic, transmission.data, secrets.randbelow(NONCES))
         try:
-            envelope = await asyncio.to_thread(
-                mine,
-                int(self.clock.now()) + ttl,
-                ttl,
-                transmission.topic,
-                transmission.data,
-                work,
-                start=secrets.randbelow(NONCES),
-                max_iterations=WORK_LIMIT,
-            )
+            envelope = await self.mining.work(draft, work, self.settings.network.mining_budget)
             await self.node.publish(envelope)
-        except (PowTargetMissed, UnsendableError) as error:
+        except (MixnetError, PowTargetMissed, UnsendableError) as error:
             self.metrics.count("envelopes_unsent")
             log.warning("an envelope was not sent: %s", error)
 

@@ -21,7 +21,8 @@ def make_agent(kind: str, runtime: Runtime, passphrase: str) -> Agent:
     if kind == "oracle":
         from quietfleet.workers.oracle import Oracle  # noqa: PLC0415
 
-        return Oracle(runtime)
+        name = runtime.settings.oracle.rotator
+        return Oracle(runtime, load_keystore(runtime.settings.path(name), passphrase) if name else None)
     if kind == "gateway":
         from quietfleet.workers.gateway import Gateway  # noqa: PLC0415
 

@@ -8,6 +8,7 @@ import {Service} from "../../../contracts/Service.sol";
 import {StandingOwner} from "../../../contracts/control/StandingOwner.sol";
 import {Unchanged, ZeroAddress} from "../../../contracts/interfaces/Errors.sol";
 import {IAdmission} from "../../../contracts/interfaces/IAdmission.sol";
+import {IBootstrapList} from "../../../contracts/interfaces/IBootstrapList.sol";
 import {IConfigRotation} from "../../../contracts/interfaces/IConfigRotation.sol";
 import {IKeyRotation} from "../../../contracts/interfaces/IKeyRotation.sol";
 import {IOperators} from "../../../contracts/interfaces/IOperators.sol";
@@ -242,7 +243,7 @@ contract MoneyTest is Fleet {
 
     function testFuzz_05_settings__byAnotherThanTheServiceOwner__refused(address caller) public {
         vm.assume(caller != serviceOwner && caller != address(0) && caller != address(vm));
-        bytes[12] memory calls = [
+        bytes[13] memory calls = [
             abi.encodeCall(service.announceFee, (2 * FEE)),
             abi.encodeCall(service.cancelFee, ()),
             abi.encodeCall(service.applyFee, ()),
@@ -254,7 +255,8 @@ contract MoneyTest is Fleet {
             abi.encodeCall(service.setSuspended, (caller, true)),
             abi.encodeCall(service.nameSuccessor, (caller)),
             abi.encodeCall(service.transferOwnership, (caller)),
-            abi.encodeCall(service.rotate, (_input()))
+            abi.encodeCall(service.rotate, (_input())),
+            abi.encodeCall(service.setBootstrap, (new string[](0)))
         ];
         for (uint256 i = 0; i < calls.length; ++i) {
             vm.prank(caller);
@@ -293,13 +295,14 @@ contract MoneyTest is Fleet {
     }
 
     function testFuzz_34_supportsInterface__anyId__itsOwnAndErc165(bytes4 id) public view {
-        bytes4[7] memory own = [
+        bytes4[8] memory own = [
             type(IWorkerRegistry).interfaceId,
             type(IAdmission).interfaceId,
             type(IOwnerControl).interfaceId,
             type(IOperators).interfaceId,
             type(IKeyRotation).interfaceId,
             type(IConfigRotation).interfaceId,
+            type(IBootstrapList).interfaceId,
             type(IERC165).interfaceId
         ];
         bool known;

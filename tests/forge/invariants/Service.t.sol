@@ -133,6 +133,16 @@ contract ServiceInvariants is Fleet {
         vm.assertEq(anchor.previousBlock, previous.height);
     }
 
+    function invariant_15_bootstrapListsLeadBackwards() public view {
+        _assertKept(15);
+        (uint32 version, uint48 height, bytes22 digest) = service.bootstrap();
+        vm.assertTrue(version == _mirror.lists() && height == _mirror.listHeight() && digest == _mirror.listDigest());
+    }
+
+    function invariant_31_listsAreBounded() public view {
+        _assertKept(31);
+    }
+
     /* MONEY */
 
     function invariant_17_balanceIsWhatCameInLessWhatWasWithdrawn() public view {

@@ -7,6 +7,7 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Service} from "../../../contracts/Service.sol";
 import {BadBatchSize, SignatureExpired, Unchanged, ZeroAddress} from "../../../contracts/interfaces/Errors.sol";
 import {IAdmission} from "../../../contracts/interfaces/IAdmission.sol";
+import {IBootstrapList} from "../../../contracts/interfaces/IBootstrapList.sol";
 import {IConfigRotation} from "../../../contracts/interfaces/IConfigRotation.sol";
 import {IKeyRotation} from "../../../contracts/interfaces/IKeyRotation.sol";
 import {IOperators} from "../../../contracts/interfaces/IOperators.sol";
@@ -176,6 +177,12 @@ contract ServiceHandler is ServiceMirror {
         }
     }
 
+    function setBootstrap(uint256 by, uint256 count, uint256 seed) external {
+        string[] memory enodes = _enodes(count % 18, bytes32(seed % 3));
+        if (enodes.length != 0 && count % 7 == 6) enodes[0] = string(new bytes(seed % 2 == 0 ? 139 : 201));
+        _send(_maybeServiceOwner(by), 0, abi.encodeCall(IBootstrapList.setBootstrap, (enodes)), 1);
+    }
+
     /* EVERYBODY */
 
     /// What worked once with a signature works never again, whoever sends it.
@@ -241,7 +248,7 @@ contract ServiceHandler is ServiceMirror {
     }
 
     function _declareErrors() private {
-        bytes4[38] memory declared = [
+        bytes4[40] memory declared = [
             BadBatchSize.selector,
             SignatureExpired.selector,
             Unchanged.selector,
@@ -254,6 +261,8 @@ contract ServiceHandler is ServiceMirror {
             IAdmission.OutsideFeeWindow.selector,
             IAdmission.NothingToWithdraw.selector,
             IAdmission.WithdrawalFailed.selector,
+            IBootstrapList.TooManyEnodes.selector,
+            IBootstrapList.BadEnodeSize.selector,
             IConfigRotation.NotRotator.selector,
             IConfigRotation.BadActivation.selector,
             IConfigRotation.GraceRunning.selector,

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {IAdmission} from "../../../contracts/interfaces/IAdmission.sol";
+import {IBootstrapList} from "../../../contracts/interfaces/IBootstrapList.sol";
 import {IConfigRotation} from "../../../contracts/interfaces/IConfigRotation.sol";
 import {IKeyRotation} from "../../../contracts/interfaces/IKeyRotation.sol";
 import {IOperators} from "../../../contracts/interfaces/IOperators.sol";
@@ -33,6 +34,9 @@ abstract contract ServiceMirror is Fleet {
     address[] public ids;
     address[] public keys;
     Version[] internal _versions;
+    uint32 public lists;
+    uint256 public listHeight;
+    bytes22 public listDigest;
 
     uint256 public fee = FEE;
     uint256 public feeCap = FEE_CAP;
@@ -200,10 +204,24 @@ abstract contract ServiceMirror is Fleet {
             withdrawn += abi.decode(log.data, (uint256));
         } else if (topic == IConfigRotation.RotatorChanged.selector) {
             currentRotator = _address(log.topics[2]);
+        } else if (topic == IBootstrapList.BootstrapNamed.selector) {
+            _named(log);
         } else {
             return false;
         }
         return true;
+    }
+
+    function _named(Vm.Log memory log) private {
+        (string[] memory enodes, uint48 previousBlock) = abi.decode(log.data, (string[], uint48));
+        _rule(15, uint256(log.topics[1]) == lists + 1 && previousBlock == listHeight);
+        _rule(31, enodes.length <= 16);
+        for (uint256 i = 0; i < enodes.length; ++i) {
+            _rule(31, bytes(enodes[i]).length >= 140 && bytes(enodes[i]).length <= 200);
+        }
+        bytes22 digest = enodes.length == 0 ? bytes22(0) : bytes22(keccak256(abi.encode(enodes)));
+        _rule(15, digest != listDigest);
+        (lists, listHeight, listDigest) = (lists + 1, block.number, digest);
     }
 
     /* HELPERS */

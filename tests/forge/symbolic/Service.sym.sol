@@ -32,7 +32,7 @@ contract ServiceProofs {
 
     function setUp() public {
         _service = new Service(address(0xA11CE), 1, 2);
-        forgetStorage(address(_service), 14);
+        forgetStorage(address(_service), 15);
         someMoment();
         _caller = somebody("caller");
         vm.assume(_caller != address(_service)); // it calls nobody but the receiver of its revenue
@@ -245,6 +245,19 @@ contract ServiceProofs {
         assert(now_.previousDigest == (waited ? old.previousDigest : old.digest));
     }
 
+    /// A list of relays is the service owner's, the next version, anchored to its block and to its digest.
+    function check_15_BootstrapIsAnchored() public {
+        string[] memory enodes = new string[](1);
+        enodes[0] = string(svm.createBytes(140, "enode"));
+        (uint32 old,, bytes22 oldDigest) = _service.bootstrap();
+        vm.prank(_caller);
+        _service.setBootstrap(enodes);
+        (uint32 version, uint48 height, bytes22 digest) = _service.bootstrap();
+        assert(_caller == _service.owner());
+        assert(version == uint256(old) + 1 && height == block.number);
+        assert(digest == bytes22(keccak256(abi.encode(enodes))) && digest != oldDigest);
+    }
+
     /* MONEY */
 
     /// Value comes in as the exact fee of so many enrolments, and leaves whole, by the service owner's withdrawal.
@@ -347,6 +360,7 @@ contract ServiceProofs {
 
     function _settings() private view returns (bytes32) {
         (uint256 least, uint256 most) = _service.powBounds();
+        (uint32 version, uint48 height, bytes22 digest) = _service.bootstrap();
         return keccak256(
             abi.encode(
                 _service.fee(),
@@ -355,7 +369,10 @@ contract ServiceProofs {
                 _service.rotator(),
                 _service.successor(),
                 least,
-                most
+                most,
+                version,
+                height,
+                digest
             )
         );
     }

@@ -43,6 +43,7 @@ SERVICE_EVENTS = (
     "OwnerChanged(address indexed id,address indexed from,address indexed to,uint32 sequence)",
     "KeyRotated(address indexed id,address indexed key,bytes32 x,bytes32 y,uint16 epoch,uint32 sequence)",
     "Retired(address indexed id,address indexed owner,uint32 sequence)",
+    "BootstrapNamed(uint32 indexed version,string[] enodes,uint48 previousBlock)",
 )
 RELEASE_EVENTS = (
     "ReleaseApproved(bytes32 indexed channel,uint32 indexed sequence,address indexed by)",
@@ -120,6 +121,10 @@ def worker_id(number: int) -> str:
     return checksum_address(keccak256(key(number))[12:])
 
 
+def enode(number: int) -> str:
+    return f"enode://{key(number).hex()}@relay-{number}.example:30303"
+
+
 def owner(number: int) -> str:
     return checksum_address(bytes([0xA0 + number % 16]) * 20)
 
@@ -161,6 +166,8 @@ class Fleet:
     versions: list[dict[str, int]] = field(default_factory=list)
     previous: int = 0
     channels: dict[bytes, Line] = field(default_factory=dict)
+    relays: tuple[str, ...] = ()
+    lists: int = 0
 
     @property
     def version(self) -> int:
@@ -171,6 +178,8 @@ class Fleet:
         verb, number = action
         if verb == "rotate":
             return self._rotate(number, timestamp)
+        if verb == "name_relays":
+            return self._name_relays(number)
         if verb in RELEASE_VERBS:
             channel = bytes([number % 2]) * 32
             line = self.channels.setdefault(channel, Line())
@@ -259,6 +268,14 @@ class Fleet:
             version=self.version, activeFrom=active_from, grace=number, epochKeyCommitment=bytes([keys + 1]) * 32
         )
         return emitted("ConfigurationRotated", version=self.version, configuration=parts)
+
+    def _name_relays(self, number: int) -> Emitted | None:
+        """Name up to two relays; an unchanged list is refused."""
+        relays = tuple(enode(one) for one in range(number % 3))
+        if relays == self.relays:
+            return None
+        self.relays, self.lists = relays, self.lists + 1
+        return emitted("BootstrapNamed", version=self.lists, enodes=relays, previousBlock=0)
 
     def _propose(self, channel: bytes, line: Line, timestamp: int) -> Emitted | None:
         if line.head["state"] in (ROLLING, PAUSED):

@@ -11,6 +11,7 @@ import pytest
 
 from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.bell import Bell
+from quietfleet.chain.bootstrap import bootstrap_digest, proven_bootstrap
 from quietfleet.chain.channel import ChannelHead, ReleaseState, Report, Terms
 from quietfleet.chain.configuration import configuration_digest, proven_configuration
 from quietfleet.chain.consent import Consent
@@ -28,7 +29,14 @@ from quietfleet.chain.waves import Place, group_root, wave_proof
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.crypto.consent import take_over_digest
 from quietfleet.crypto.eip712 import ethereum_signature
-from quietfleet.errors import ChainMismatch, ChainRejected, ChainUnavailable, ConfigurationUnproven, TestbedError
+from quietfleet.errors import (
+    BootstrapUnproven,
+    ChainMismatch,
+    ChainRejected,
+    ChainUnavailable,
+    ConfigurationUnproven,
+    TestbedError,
+)
 from quietfleet.storage import Database
 from quietfleet.testbed.anvil import Anvil, free_port
 from quietfleet.testbed.contracts import deploy
@@ -386,6 +394,30 @@ async def test_set_rotator__may_rotate__and_nobody_else(as_service_owner, as_dev
     await as_service_owner.set_rotator(as_device_owner.address)
     await as_device_owner.rotate_at_once(rotation())
     await as_service_owner.set_rotator(NOBODY)
+
+
+async def test_set_bootstrap__named_and_taken_back__contract_and_replica_agree(
+    client, deployment, as_service_owner, follower, replica
+):
+    first, second = ([f"enode://{byte * 64}@relay.example:30303"] for byte in ("ab", "cd"))
+    for enodes in (first, first + second):
+        await as_service_owner.set_bootstrap(enodes)
+        await follower.catch_up()
+        assert await as_service_owner.bootstrap() == replica.bootstrap() == tuple(enodes)
+    version, block, digest = await client.call(deployment.service, "bootstrap", ())
+    assert digest == bootstrap_digest(first + second)
+    with pytest.raises(BootstrapUnproven, match="another digest"):
+        await proven_bootstrap(client, version, block, bytes(22))
+    with pytest.raises(BootstrapUnproven, match="no event"):
+        await proven_bootstrap(client, version, block - 1, digest)
+    await as_service_owner.set_bootstrap([])
+    await follower.catch_up()
+    assert await as_service_owner.bootstrap() == replica.bootstrap() == ()
+
+
+async def test_set_bootstrap__not_the_service_owner__is_refused(as_device_owner):
+    with pytest.raises(ChainRejected, match="OwnableUnauthorizedAccount"):
+        await as_device_owner.set_bootstrap([])
 
 
 async def test_fee__announced__in_force_after_a_day_and_below_the_cap(as_service_owner, later):

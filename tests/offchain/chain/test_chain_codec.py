@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 from eth_abi.abi import encode
-from memory_chain import DEPLOYMENT, RELEASES, SERVICE, configuration_tuple, emitted, key, owner, worker_id
+from memory_chain import DEPLOYMENT, RELEASES, SERVICE, configuration_tuple, emitted, enode, key, owner, worker_id
 
 from quietfleet.chain import events
 from quietfleet.chain.abi import Abi, canonical_type
@@ -55,6 +55,10 @@ DECODED = [
         emitted("OwnerChanged", id=ID, **{"from": OWNER, "to": OTHER}, sequence=4),
         events.OwnerChanged(ID, OWNER, OTHER, 4),
     ),
+    (
+        emitted("BootstrapNamed", version=3, enodes=(enode(1), enode(2)), previousBlock=7),
+        events.BootstrapNamed(3, (enode(1), enode(2))),
+    ),
     (emitted("Retired", id=ID, owner=OWNER, sequence=5), events.Retired(ID, OWNER, 5)),
     (
         emitted("ReleaseProposed", **RELEASE, terms=msgspec.structs.astuple(TERMS)),
@@ -97,6 +101,20 @@ def test_decode__configuration__has_every_field_in_its_place():
     assert configuration.gateway_card_digest == b"\x03" * 32
     assert configuration.previous_block == 77
     assert events.decode_event(events.encode_event(event)) == event
+
+
+def test_decode__relay_that_is_no_text__is_read_all_the_same():
+    """The contract takes any bytes; readers must not stop at what its owner wrote."""
+    event = emitted("BootstrapNamed", version=1, enodes=("\x01" * 150, enode(1)), previousBlock=0)
+    decoded = CODEC.decode(log(event, data=event.data.replace(b"\x01" * 150, b"\xff" * 150)))
+    assert decoded.enodes == ("\ufffd" * 150, enode(1))
+    assert events.decode_event(events.encode_event(decoded)) == decoded
+
+
+@pytest.mark.parametrize("enodes", [17 * ("x" * 140,), ("x" * 201,), ("é" * 201,)])
+def test_decode__list_of_relays_beyond_the_contracts_bounds__raises(enodes):
+    with pytest.raises(AbiError, match="bounds"):
+        CODEC.decode(log(emitted("BootstrapNamed", version=1, enodes=enodes, previousBlock=0)))
 
 
 def test_decode__event_no_state_depends_on__is_none():

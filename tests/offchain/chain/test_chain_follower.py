@@ -12,18 +12,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from memory_chain import DEPLOYMENT, FIRST_BLOCK, RELEASE_VERBS, Line, MemoryChain, emitted, key, run, worker_id
+from memory_chain import DEPLOYMENT, FIRST_BLOCK, RELEASE_VERBS, Line, MemoryChain, emitted, enode, key, run, worker_id
 
 from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.deployment import ContractRecord, Deployment
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
-from quietfleet.chain.types import ConfigurationChanged, ReleaseChanged, WorkerChanged
+from quietfleet.chain.types import BootstrapChanged, ConfigurationChanged, ReleaseChanged, WorkerChanged
 from quietfleet.errors import AbiError, ChainDisagreement, ChainRefused, ChainUnavailable, ReplicaGap
 from quietfleet.storage import Database
 
 VERBS = ("enrol", "enrol", "toggle", "toggle", "accept", "suspend", "sell", "retire", "rekey", "offer", "cancel")
-VERBS += ("rotate", "rotate", *RELEASE_VERBS, "propose", "approve", "open", "finalise")
+VERBS += ("rotate", "rotate", "name_relays", *RELEASE_VERBS, "propose", "approve", "open", "finalise")
 ACTIONS = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 7)), max_size=4)
 BRANCH = st.lists(ACTIONS, min_size=1, max_size=8)
 
@@ -45,6 +45,7 @@ def assert_equal(replica, fleet):
     assert (latest.version if latest else 0, previous.version if previous else 0) == (fleet.version, fleet.previous)
     assert not latest or latest.epoch == fleet.versions[-1]["epoch"]
     assert not previous or previous.epoch == fleet.versions[fleet.previous - 1]["epoch"]
+    assert replica.bootstrap() == fleet.relays
     for name in (bytes(32), b"\x01" * 32):
         channel, line = replica.channel(name), fleet.channels.get(name, Line())
         assert msgspec.to_builtins(channel.head) == line.head
@@ -66,6 +67,8 @@ class Mirror:
                 self.states[change.id] = change.after
             elif isinstance(change, ConfigurationChanged):
                 self.states["configuration"] = change.configuration
+            elif isinstance(change, BootstrapChanged):
+                self.states["bootstrap"] = change.enodes
             elif isinstance(change, ReleaseChanged):
                 assert change.release != self.states.get(change.channel)
                 self.states[change.channel] = change.release
@@ -74,6 +77,7 @@ class Mirror:
         workers = {worker.id: worker for worker in replica.workers()}
         assert {k: v for k, v in self.states.items() if str(k).startswith("0x") and v} == workers
         assert self.states.get("configuration") == replica.configuration()[0]
+        assert self.states.get("bootstrap", ()) == replica.bootstrap()
         for channel in (bytes(32), b"\x01" * 32):
             assert self.states.get(channel) == replica.channel(channel).current()
 
@@ -249,6 +253,32 @@ def test_step__reorg_takes_an_enrolment_away__worker_is_lost(chain, follower, re
     assert change.id == worker_id(1)
     assert replica.worker(worker_id(1)) is None
     assert replica.worker_of(worker_id(1)) is None
+
+
+def test_step__reorg_takes_a_list_of_relays_away__the_one_before_is_back(chain, follower, replica):
+    chain.extend(("name_relays", 1))
+    chain.extend(("name_relays", 2))
+    assert run(follower.catch_up()) == [
+        BootstrapChanged((enode(0),), FIRST_BLOCK + 1),
+        BootstrapChanged((enode(0), enode(1)), FIRST_BLOCK + 2),
+    ]
+    chain.drop(1)
+    chain.extend()
+    chain.extend()
+    (change,) = run(follower.catch_up())
+    assert change.enodes == replica.bootstrap() == (enode(0),)
+    chain.drop(3)
+    for _ in range(4):
+        chain.extend()
+    (change,) = run(follower.catch_up())
+    assert change.enodes == replica.bootstrap() == ()
+
+
+def test_step__list_of_relays_left_out__is_noticed_with_the_next_one(chain, follower, replica):
+    chain.extend(extra=(emitted("BootstrapNamed", version=2, enodes=(enode(1),), previousBlock=FIRST_BLOCK),))
+    with pytest.raises(ReplicaGap):
+        run(follower.catch_up())
+    assert replica.bootstrap() == ()
 
 
 def test_step__reorg_moves_a_toggle_pair__tells_nothing(chain, follower):

@@ -8,10 +8,12 @@ import itertools
 import random
 
 import pytest
+import uvloop
 
 from quietfleet.clock import ManualClock
+from quietfleet.crypto import PrivateKey
 from quietfleet.metrics import Metrics
-from quietfleet.network import EmbeddedNode, LinkTiming, TcpLinks, Tuning
+from quietfleet.network import SHH, STEM, EmbeddedNode, Message, RlpxLinks, Tuning
 from quietfleet.network.wire import MESSAGES, STATUS, Status
 from quietfleet.whisper import Envelope, Rules, encode_bundle, mine, pow_of
 
@@ -58,19 +60,20 @@ async def start_node(clock, rules):
     """Return a factory of started nodes; relays listen, and `metrics` and `inbox` come with each."""
     nodes = []
 
-    async def start(*peers, listen="127.0.0.1:0", rules=rules, tuning=TUNING, timing=None, seed=None):
+    async def start(*peers, listen="127.0.0.1:0", rules=rules, tuning=TUNING, timing=None, seed=None, key=None):
         metrics = Metrics()
+        key = key or new_key()
         node = EmbeddedNode(
             listen=listen,
-            peers=[str(peer.address) if isinstance(peer, EmbeddedNode) else str(peer) for peer in peers],
+            peers=[str(peer.enode) if isinstance(peer, EmbeddedNode) else str(peer) for peer in peers],
             rules=rules,
             metrics=metrics,
             clock=clock,
             rng=random.Random(len(nodes) if seed is None else seed),
             tuning=tuning,
-            links=TcpLinks(timing or LinkTiming()),
+            links=RlpxLinks(key, timing=timing, exempt_loopback=True),
         )
-        node.metrics, node.inbox = metrics, node.envelopes()
+        node.metrics, node.inbox, node.key = metrics, node.envelopes(), key
         nodes.append(node)
         await node.start()
         return node
@@ -79,14 +82,33 @@ async def start_node(clock, rules):
     await asyncio.gather(*(node.stop() for node in nodes))
 
 
+def new_key():
+    """Return a fresh node key."""
+    return PrivateKey.generate()
+
+
 class Stranger:
     """A peer driven by hand."""
 
     def __init__(self, link):
         self.link = link
 
+    async def say(self, code, payload):
+        """Send a message of shh."""
+        await self.link.send(Message(SHH.name, code, payload))
+
+    async def hear(self):
+        """Wait for the next message of shh; return its code and payload."""
+        while (message := await self.link.receive()).capability != SHH.name:
+            pass
+        return message.code, message.payload
+
     async def offer(self, *envelopes):
-        await self.link.send(MESSAGES, encode_bundle(envelopes))
+        await self.say(MESSAGES, encode_bundle(envelopes))
+
+    def go_deaf(self):
+        """Read nothing from the wire any more, not even pings."""
+        self.link._transport.pause_reading()
 
     async def closed(self):
         """Wait until the node hangs up."""
@@ -100,12 +122,13 @@ async def meet():
     """Return a factory of strangers that exchanged statuses with a node."""
     links = []
 
-    async def meet(node, status=Status(0.0)):  # noqa: B008 -- a frozen value
-        link = await TcpLinks().dial(node.address)
+    async def meet(node, status=Status(0.0), capabilities=(SHH, STEM)):  # noqa: B008 -- a frozen value
+        link = await RlpxLinks(new_key(), capabilities).dial(node.enode)
         links.append(link)
-        await link.send(STATUS, status.encode())
-        assert (await link.receive())[0] == STATUS
-        return Stranger(link)
+        stranger = Stranger(link)
+        await stranger.say(STATUS, status.encode())
+        assert (await stranger.hear())[0] == STATUS
+        return stranger
 
     yield meet
     await asyncio.gather(*(link.close() for link in links))
@@ -132,3 +155,9 @@ def receive():
             return {(await anext(node.inbox)).hash for _ in range(count)}
 
     return receive
+
+
+def pytest_asyncio_loop_factories(item):
+    """Links run on both event loops, as workers take the faster one where there is one; what uses them on one."""
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return loops if item.path.name == "test_network_rlpx.py" else {"asyncio": loops["asyncio"]}

@@ -23,6 +23,8 @@ TUNING = Tuning(max_delay=0.04)
 class Recorder:
     """A peer that writes down what it is offered, in a log shared by all."""
 
+    registered = True
+
     def __init__(self, name, log):
         self.name, self._log = name, log
         self.held = set()
@@ -137,7 +139,7 @@ def test_sweep__envelope_expired__peers_are_forgotten_to_have_it(make_flood, mak
 async def test_publish__outbox_full__drops_the_oldest_and_counts(rules, clock, make_envelope):
     metrics = Metrics()
     flood = Flood(rules, metrics, clock, random.Random(1), replace(TUNING, max_delay=0.0))
-    flood.join(Peer(None, outbox_limit=3))
+    flood.join(Peer(Mouth(), replace(TUNING, outbox=3)))
     for _ in range(5):
         flood.publish(make_envelope())
     assert metrics.value("network_outbox_overflow") == 2
@@ -152,19 +154,22 @@ def test_take_in__larger_than_any_envelope__is_dropped_unread(make_flood):
 class Mouth:
     """A link that only takes messages."""
 
+    capabilities = frozenset({"shh", "stem"})
+
     def __init__(self):
         self.said = asyncio.Queue()
 
-    async def send(self, code, payload):
-        self.said.put_nowait((code, payload))
+    async def send(self, message):
+        self.said.put_nowait((message.code, message.payload))
 
 
 async def test_write__peer_got_it_from_elsewhere_meanwhile__is_not_sent_it(make_envelope):
     known, twice, last = (make_envelope() for _ in range(3))
-    peer = Peer(Mouth(), outbox_limit=10)
+    peer = Peer(Mouth(), TUNING)
     for envelope in (known, twice, twice, last):
         peer.offer(envelope.hash, 0.0)
     peer.has(known.hash)
-    writing = asyncio.create_task(peer.write({each.hash: each for each in (known, twice, last)}.get, lambda _: None))
+    held = {each.hash: each for each in (known, twice, last)}
+    writing = asyncio.create_task(peer.write(held.get, lambda _: None, lambda: 0.0))
     assert await peer.link.said.get() == (MESSAGES, encode_bundle([twice, last]))
     writing.cancel()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import socket
 from dataclasses import replace
 
 import pytest
 import rlp
-from conftest import MIN_POW, TUNING
+from conftest import MIN_POW, TUNING, Stranger, new_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rlp.codec import length_prefix
@@ -18,9 +16,10 @@ from rlp.codec import length_prefix
 from quietfleet.clock import ManualClock
 from quietfleet.errors import LinkError
 from quietfleet.metrics import Metrics
-from quietfleet.network import Address, EmbeddedNode, LinkTiming
-from quietfleet.network.link import MAX_FRAME, TcpLink
-from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, STATUS, Status, encode_pow
+from quietfleet.mixnet import RelayBook
+from quietfleet.network import Address, EmbeddedNode, LinkTiming, Message, Relaying, RlpxLinks
+from quietfleet.network.peer import Peer
+from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, STATUS, encode_pow
 from quietfleet.whisper import DropReason, Envelope, Rules, encode_bundle, mine
 
 
@@ -45,7 +44,7 @@ async def test_take_in__one_bad_in_a_bundle__drops_it_alone(start_node, meet, ma
     stranger = await meet(relay)
     before, after = make_envelope(), make_envelope()
     parts = [rlp.decode(raw) for raw in (before.encode(), spoiled[reason], after.encode())]
-    await stranger.link.send(MESSAGES, rlp.encode(parts))
+    await stranger.say(MESSAGES, rlp.encode(parts))
     assert await receive(relay, 2) == {before.hash, after.hash}
     assert relay.metrics.value("network_dropped", reason=reason) == 1
     assert relay.peers == 1
@@ -56,7 +55,7 @@ async def test_take_in__every_reason__is_counted_under_its_name(start_node, meet
     stranger = await meet(relay)
     good = make_envelope()
     for raw in [*spoiled.values(), good.encode(), good.encode()]:
-        await stranger.link.send(MESSAGES, rlp.encode([rlp.decode(raw)]))
+        await stranger.say(MESSAGES, rlp.encode([rlp.decode(raw)]))
     await stranger.offer(marker := make_envelope())
     assert await receive(relay, 2) == {good.hash, marker.hash}
     counts = {reason: relay.metrics.value("network_dropped", reason=reason) for reason in [*spoiled, "duplicate"]}
@@ -79,18 +78,18 @@ async def test_hear__a_little_garbage__is_forgiven_and_not_answered(start_node, 
     relay = await start_node()
     stranger = await meet(relay)
     for code, payload in [(MESSAGES, b"\xff\xff"), (MESSAGES, b"\xc1\x80"), (POW_REQUIREMENT, b"\xc0"), (99, b"?")]:
-        await stranger.link.send(code, payload)
+        await stranger.say(code, payload)
     await stranger.offer(marker := make_envelope())
     assert await receive(relay) == {marker.hash}
     assert relay.metrics.value("network_faults") == 3
     await relay.publish(own := make_envelope())
-    assert await stranger.link.receive() == (MESSAGES, encode_bundle([own]))
+    assert await stranger.hear() == (MESSAGES, encode_bundle([own]))
 
 
 async def test_hear__garbage_again_and_again__expels_the_peer_alone(start_node, meet, make_envelope, receive):
     relay = await start_node()
     stranger, friend = await meet(relay), await meet(relay)
-    await stranger.link.send(MESSAGES, length_prefix(8_000_000, 0xC0) + b"\x87garbage" * 1_000_000)
+    await stranger.say(MESSAGES, length_prefix(8_000_000, 0xC0) + b"\x87garbage" * 1_000_000)
     async with asyncio.timeout(10):
         await stranger.closed()
     assert relay.metrics.value("network_faults") < 20
@@ -103,40 +102,28 @@ async def test_hear__requirement_changed_again_and_again__expels_the_peer(start_
     relay = await start_node()
     stranger = await meet(relay)
     for count in range(1, 20):
-        await stranger.link.send(POW_REQUIREMENT, encode_pow(count))
+        await stranger.say(POW_REQUIREMENT, encode_pow(count))
     async with asyncio.timeout(10):
         await stranger.closed()
     assert relay.metrics.value("network_links", event="expelled") == 1
 
 
 @pytest.mark.parametrize(
-    ("sent", "event"),
+    "said",
     [
-        pytest.param((MAX_FRAME + 1).to_bytes(4, "big") + b"\x11", "bad_frame", id="oversize frame"),
-        pytest.param(b"\xff\xff\xff\xff", "bad_frame", id="four gigabytes announced"),
-        pytest.param(b"\x00\x00\x00\x00", "bad_frame", id="empty frame"),
-        pytest.param(b"GET / HTTP/1.1\r\n\r\n", "bad_frame", id="a browser"),
-        pytest.param(b"\x00\x00\x00\x09\x11half", "lost", id="truncated frame"),
-        pytest.param(b"\x00\x00", "lost", id="truncated length"),
-        pytest.param(b"", "lost", id="nothing"),
-        pytest.param(b"\x00\x00\x00\x02\x11\xc0", "bad_message", id="messages before the status"),
-        pytest.param(b"\x00\x00\x00\x03\x10\xc1\x05", "bad_message", id="status of version 5"),
-        pytest.param(b"\x00\x00\x00\x03\x10\xc1\x06\x00\x00\x00\x00", "bad_frame", id="empty frame after the status"),
-        pytest.param(b"\x00\x00\x00\x01\x01", "lost", id="disconnect"),
+        pytest.param((MESSAGES, b"\xc0"), id="messages before the status"),
+        pytest.param((STATUS, b"\xc1\x05"), id="status of version 5"),
+        pytest.param((STATUS, b"\x06"), id="status that is no list"),
     ],
 )
-async def test_frame__breaks_the_link__closes_it_and_counts(
-    start_node, meet, make_envelope, receive, until, sent, event
+async def test_greet__not_as_the_protocol_says__closes_and_counts(
+    start_node, meet, make_envelope, receive, until, said
 ):
     relay = await start_node()
-    reader, writer = await asyncio.open_connection(relay.address.host, relay.address.port)
-    writer.write(sent)
-    writer.write_eof()
-    async with asyncio.timeout(10):
-        with contextlib.suppress(OSError):
-            await reader.read()
-    writer.close()
-    await until(relay, lambda: relay.metrics.value("network_links", event=event) == 1)
+    stranger = Stranger(await RlpxLinks(new_key()).dial(relay.enode))
+    await stranger.say(*said)
+    await stranger.closed()
+    await until(relay, lambda: relay.metrics.value("network_links", event="bad_message") == 1)
     await (await meet(relay)).offer(marker := make_envelope())
     assert await receive(relay) == {marker.hash}
 
@@ -144,30 +131,28 @@ async def test_frame__breaks_the_link__closes_it_and_counts(
 async def test_read__peer_silent_too_long__is_dropped_while_one_that_pings_stays(start_node, meet, until):
     relay = await start_node(timing=LinkTiming(read=0.3, ping=0.1))
     worker = await start_node(relay, listen=None, timing=LinkTiming(read=0.3, ping=0.1))
-    await meet(relay)
+    (await meet(relay)).go_deaf()
     await relay.connected(2)
     await until(relay, lambda: relay.peers == 1)
     assert worker.peers == 1
     assert relay.metrics.value("network_links", event="lost") == 1
 
 
-async def test_write__peer_does_not_read__is_shed_while_others_get_everything(start_node, meet, make_envelope, until):
+async def test_write__peer_does_not_read__is_shed_while_others_get_everything(start_node, meet, clock, until):
     relay = await start_node(
         rules=Rules(min_pow=0.0, max_ttl=120), timing=LinkTiming(write=0.3), tuning=replace(TUNING, max_delay=0.0)
     )
-    with socket.create_connection((relay.address.host, relay.address.port)) as slow:
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        status = Status(0.0).encode()
-        slow.sendall((1 + len(status)).to_bytes(4, "big") + b"\x10" + status)
-        await relay.connected()
-        prompt = await meet(relay)
-        await relay.connected(2)
-        sent = [make_envelope(size=900_000, work=0.0) for _ in range(24)]
-        got = set()
-        for envelope in sent:
-            await relay.publish(envelope)
-            got.add((await prompt.link.receive())[1])
-        await until(relay, lambda: relay.peers == 1)
+    (await meet(relay)).go_deaf()
+    await relay.connected()
+    prompt = await meet(relay)
+    await relay.connected(2)
+    now, noise = int(clock.now()), random.Random(1).randbytes  # what compresses would fit into the socket's buffers
+    sent = [mine(now + 60, 60, b"tppc", noise(900_000), 0.0) for _ in range(24)]
+    got = set()
+    for envelope in sent:
+        await relay.publish(envelope)
+        got.add((await prompt.hear())[1])
+    await until(relay, lambda: relay.peers == 1)
     assert got == {encode_bundle([envelope]) for envelope in sent}
     assert relay.metrics.value("network_links", event="lost") == 1
 
@@ -175,49 +160,22 @@ async def test_write__peer_does_not_read__is_shed_while_others_get_everything(st
 class Loopback:
     """A link whose other end is a list of messages, then silence for good."""
 
-    local, remote = Address("here", 1), Address("there", 2)
+    peer, inbound, remote = new_key().public.to_bytes(), True, Address("there", 2)
+    capabilities = frozenset({"shh", "stem"})
 
     def __init__(self, messages):
         self._messages = iter(messages)
         self.sent = []
 
-    async def send(self, code, payload):
-        self.sent.append((code, payload))
+    async def send(self, message):
+        self.sent.append(message)
 
     async def receive(self):
         for message in self._messages:
             return message
         raise LinkError
 
-    async def close(self):
-        pass
-
-
-class Deaf:
-    """A stream writer that goes nowhere."""
-
-    def __init__(self):
-        self.transport = self
-
-    def get_extra_info(self, _name):
-        return None
-
-    def get_write_buffer_size(self):
-        return 0
-
-    def write(self, _data):
-        pass
-
-    def close(self):
-        pass
-
-    def abort(self):
-        pass
-
-    async def drain(self):
-        pass
-
-    async def wait_closed(self):
+    async def close(self, reason=None):
         pass
 
 
@@ -229,36 +187,20 @@ def lone_node():
         metrics=Metrics(),
         clock=ManualClock(2_000_000_000.0),
         rng=random.Random(0),
+        links=RlpxLinks(new_key()),
+        relays=True,
     )
     node.inbox = node.envelopes()
     return node
 
 
-async def serve_bytes(node, data):
-    reader = asyncio.StreamReader()
-    reader.feed_data(data)
-    reader.feed_eof()
-    await node._serve(TcpLink(reader, Deaf(), LinkTiming()))
-
-
-GREETING = b"\x00\x00\x00\x03\x10\xc1\x06"
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.booleans(), st.binary(max_size=300))
-def test_serve__random_bytes__never_raises(greeted, data):
-    node = lone_node()
-    asyncio.run(serve_bytes(node, greeted * GREETING + data))
-    assert node.peers == 0
-
-
-def framed(code, payload):
-    return (1 + len(payload)).to_bytes(4, "big") + bytes([16 + code]) + payload
-
-
 nested = st.recursive(st.binary(max_size=70), lambda inner: st.lists(inner, max_size=6), max_leaves=12)
 payloads = st.one_of(st.binary(max_size=60), nested.map(rlp.encode))
-messages = st.tuples(st.sampled_from([STATUS, MESSAGES, MESSAGES, POW_REQUIREMENT, BLOOM_FILTER, 126]), payloads)
+codes = st.sampled_from([STATUS, MESSAGES, MESSAGES, POW_REQUIREMENT, BLOOM_FILTER, 126])
+messages = st.one_of(
+    st.builds(Message, st.just("shh"), codes, payloads),
+    st.builds(Message, st.just("stem"), st.integers(0, 15), payloads),
+)
 
 
 @settings(deadline=None, max_examples=150)
@@ -266,10 +208,11 @@ messages = st.tuples(st.sampled_from([STATUS, MESSAGES, MESSAGES, POW_REQUIREMEN
 def test_serve__random_messages__never_raises_and_a_good_one_before_still_counts(tail):
     node = lone_node()
     good = Envelope(2_000_000_030, 60, b"tppc", b"data", 0)
-    head = [(STATUS, b"\xc1\x06"), (MESSAGES, encode_bundle([good]))]
+    head = [Message("shh", STATUS, b"\xc1\x06"), Message("shh", MESSAGES, encode_bundle([good]))]
 
     async def run():
-        await node._serve(Loopback(head + tail))
+        node.add(Relaying(node, RelayBook(bytes(32), lambda _: None), Metrics(), ManualClock(2_000_000_000.0)))
+        await node._serve(Peer(Loopback(head + tail), TUNING))
         return await anext(node.inbox)
 
     assert asyncio.run(run()) == good
@@ -279,6 +222,11 @@ def test_serve__random_messages__never_raises_and_a_good_one_before_still_counts
 @given(st.data())
 def test_serve__a_bundle_with_one_byte_changed__never_raises(data):
     good = Envelope(2_000_000_030, 60, b"tppc", b"data" * 20, 7)
-    wire = bytearray(GREETING + framed(MESSAGES, encode_bundle([good, good])))
+    wire = bytearray(encode_bundle([good, good]))
     wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
-    asyncio.run(serve_bytes(lone_node(), bytes(wire)))
+    said = [Message("shh", STATUS, b"\xc1\x06"), Message("shh", MESSAGES, bytes(wire))]
+
+    async def run():
+        await lone_node()._serve(Peer(Loopback(said), TUNING))
+
+    asyncio.run(run())

@@ -7,13 +7,15 @@ import random
 from dataclasses import replace
 
 import pytest
-from conftest import MIN_POW, TUNING
+from conftest import MIN_POW, TUNING, new_key
 
 from quietfleet.clock import ManualClock
 from quietfleet.errors import AddressError, LinkError, UnsendableError
 from quietfleet.metrics import Metrics
-from quietfleet.network import EmbeddedNode
+from quietfleet.network import Address, EmbeddedNode, Enode, RlpxLinks
+from quietfleet.network.node import _first_failure
 from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, Status, decode_pow, encode_pow
+from quietfleet.testbed.anvil import free_port
 from quietfleet.whisper import FULL_BLOOM, Rules, encode_bundle, topic_bloom
 
 
@@ -64,9 +66,9 @@ async def test_publish__twice__is_sent_once(start_node, make_envelope, meet):
     envelope, marker = make_envelope(), make_envelope()
     for each in (envelope, envelope):
         await relay.publish(each)
-    assert await stranger.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    assert await stranger.hear() == (MESSAGES, encode_bundle([envelope]))
     await relay.publish(marker)
-    assert await stranger.link.receive() == (MESSAGES, encode_bundle([marker]))
+    assert await stranger.hear() == (MESSAGES, encode_bundle([marker]))
 
 
 @pytest.mark.parametrize("spoil", ["too little work", "expired", "too large", "lives too long"])
@@ -99,51 +101,76 @@ async def test_publish__one_relay_dead__goes_by_the_other(start_node, make_envel
     assert await receive(receiver) == {envelope.hash}
 
 
-async def test_workers__two_relays_not_connected_to_each_other__carry_between_them(start_node, make_envelope, receive):
+async def test_leaf__between_two_relays__passes_on_nothing_but_its_own(start_node, make_envelope, receive):
     left, right = await start_node(), await start_node()
-    worker = await start_node(left, right, listen=None)
-    await worker.connected(2)
-    envelope = make_envelope()
-    await left.publish(envelope)
-    assert await receive(right) == {envelope.hash}
+    leaf = await start_node(left, right, listen=None)
+    await leaf.connected(2)
+    others, own = make_envelope(), make_envelope()
+    await left.publish(others)
+    assert await receive(leaf) == {others.hash}
+    await leaf.publish(own)
+    assert await receive(right) == {own.hash}
 
 
 async def test_dial__relay_restarts__reconnects_and_catches_up(start_node, make_envelope, receive, until):
     relay = await start_node()
-    address = str(relay.address)
-    worker = await start_node(address, listen=None)
+    address, enode = str(relay.address), relay.enode
+    worker = await start_node(enode, listen=None)
     await worker.connected()
     await relay.stop()
     await until(worker, lambda: worker.peers == 0)
     envelope = make_envelope()
     await worker.publish(envelope)
-    again = await start_node(listen=address)
+    again = await start_node(listen=address, key=relay.key)
     assert await receive(again) == {envelope.hash}
 
 
 async def test_dial__dead_address__keeps_trying_and_serves_the_others(start_node):
     gone = await start_node()
-    address = str(gone.address)
+    address, enode = str(gone.address), gone.enode
     await gone.stop()
     relay = await start_node()
-    worker = await start_node(address, relay, listen=None)
+    worker = await start_node(enode, relay, listen=None)
     await worker.connected()
     async with asyncio.timeout(10):
-        again = await start_node(listen=address)
+        again = await start_node(listen=address, key=gone.key)
         await worker.connected(2)
         await again.connected()
 
 
-async def test_dial__own_address__is_no_peer(start_node, make_envelope, receive, until):
-    probe = await start_node()
-    address = str(probe.address)
-    await probe.stop()
-    relay = await start_node(address, listen=address)
-    await until(relay, lambda: relay.metrics.value("network_links", event="lost") >= 2 and relay.peers == 0)
+async def test_dial__itself__is_no_peer(start_node, make_envelope, receive):
+    key, port = new_key(), free_port()
+    own = Enode(key.public.to_bytes(), Address("127.0.0.1", port))
+    relay = await start_node(own, listen=str(own.address), key=key)
     friend = await start_node(relay, listen=None)
     envelope = make_envelope()
     await friend.publish(envelope)
     assert await receive(relay) == {envelope.hash}
+    assert relay.peers == 1
+
+
+async def test_dial__another_node_lives_at_that_address__is_no_peer(start_node, until):
+    relay = await start_node()
+    impostor = Enode(new_key().public.to_bytes(), relay.address)
+    worker = await start_node(impostor, listen=None)
+    await until(worker, lambda: worker.metrics.value("network_links", event="unreachable") > 0)
+    assert (worker.peers, relay.peers) == (0, 0)
+
+
+async def test_dial__both_dial_each_other__one_link_is_kept(start_node, make_envelope, receive):
+    keys = [new_key(), new_key()]
+    enodes = [Enode(key.public.to_bytes(), Address("127.0.0.1", free_port())) for key in keys]
+    nodes = [
+        await start_node(enodes[1 - index], listen=str(enodes[index].address), key=key)
+        for index, key in enumerate(keys)
+    ]
+    for node in nodes:
+        await node.connected()
+    for sender, receiver in (nodes, nodes[::-1]):
+        envelope = make_envelope()
+        await sender.publish(envelope)
+        assert await receive(receiver) == {envelope.hash}
+    assert [node.peers for node in nodes] == [1, 1]
 
 
 async def test_listen__inbound_limit_reached__refuses_the_next(start_node, until):
@@ -171,6 +198,7 @@ def test_create__bad_address__raises_at_once():
             metrics=Metrics(),
             clock=ManualClock(),
             rng=random.Random(1),
+            links=RlpxLinks(new_key()),
         )
 
 
@@ -198,13 +226,11 @@ async def test_envelopes__reader_too_slow__loses_the_oldest_and_counts(start_nod
     assert [await anext(relay.inbox) for _ in range(2)] == envelopes[3:]
 
 
-async def test_greet__two_nodes__say_exactly_the_same(start_node):
+async def test_greet__leaf_and_relay__say_exactly_the_same(start_node):
     statuses = set()
-    for seed in (1, 2):
-        node = await start_node(seed=seed)
-        reader, writer = await asyncio.open_connection(node.address.host, node.address.port)
-        statuses.add(await reader.readexactly(5 + len(Status(MIN_POW).encode())))
-        writer.close()
+    for listen in ("127.0.0.1:0", None):
+        node = await start_node(listen=listen)
+        statuses.add(node.flood.status().encode())
     assert len(statuses) == 1
 
 
@@ -218,9 +244,9 @@ async def test_set_rules__work_raised_with_grace__is_announced_only_when_grace_e
     await stranger.offer(old)
     assert await receive(relay) == {old.hash}
     clock.advance(30)
-    code, payload = await stranger.link.receive()
+    code, payload = await stranger.hear()
     assert (code, decode_pow(payload)) == (POW_REQUIREMENT, 50.0)
-    assert (await stranger.link.receive())[0] == BLOOM_FILTER
+    assert (await stranger.hear())[0] == BLOOM_FILTER
     late, good = make_envelope(), make_envelope(ttl=2, work=50.0)
     await stranger.offer(late, good)
     assert await receive(relay) == {good.hash}
@@ -234,10 +260,10 @@ async def test_send__peer_wants_more_work__waits_until_it_asks_less(start_node, 
     weak, strong = make_envelope(), make_envelope(ttl=5, work=2.0)
     for envelope in (weak, strong):
         await relay.publish(envelope)
-        assert await easy.link.receive() == (MESSAGES, encode_bundle([envelope]))
-    assert await strict.link.receive() == (MESSAGES, encode_bundle([strong]))
-    await strict.link.send(POW_REQUIREMENT, encode_pow(MIN_POW))
-    assert await strict.link.receive() == (MESSAGES, encode_bundle([weak]))
+        assert await easy.hear() == (MESSAGES, encode_bundle([envelope]))
+    assert await strict.hear() == (MESSAGES, encode_bundle([strong]))
+    await strict.say(POW_REQUIREMENT, encode_pow(MIN_POW))
+    assert await strict.hear() == (MESSAGES, encode_bundle([weak]))
 
 
 async def test_send__peer_wants_other_topics__skips_it(start_node, meet, make_envelope):
@@ -245,8 +271,8 @@ async def test_send__peer_wants_other_topics__skips_it(start_node, meet, make_en
     picky = await meet(relay, Status(0.0, topic_bloom(b"else")))
     envelope = make_envelope()
     await relay.publish(envelope)
-    await picky.link.send(BLOOM_FILTER, b"\xb8\x40" + FULL_BLOOM)
-    assert await picky.link.receive() == (MESSAGES, encode_bundle([envelope]))
+    await picky.say(BLOOM_FILTER, b"\xb8\x40" + FULL_BLOOM)
+    assert await picky.hear() == (MESSAGES, encode_bundle([envelope]))
     assert relay.metrics.value("network_sent") == 1
 
 
@@ -258,7 +284,7 @@ async def test_pool__envelope_expires__is_not_given_to_a_late_peer(start_node, m
     clock.advance(11)
     relay._flood.sweep()
     stranger = await meet(relay)
-    assert await stranger.link.receive() == (MESSAGES, encode_bundle([long]))
+    assert await stranger.hear() == (MESSAGES, encode_bundle([long]))
     assert relay.metrics.value("network_pool") == 1
 
 
@@ -279,3 +305,37 @@ async def test_dial__a_bug_while_serving__is_reported_and_dialling_goes_on(start
     async with asyncio.timeout(10):
         await worker.connected()
     assert {type(error) for error in reported} == {ZeroDivisionError}
+
+
+async def test_first_failure__one_part_fails__raises_it_and_ends_the_other():
+    ended = asyncio.Event()
+
+    async def wait_for_ever():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def fail():
+        await asyncio.sleep(0)
+        raise LinkError
+
+    with pytest.raises(LinkError):
+        await _first_failure(wait_for_ever(), fail())
+    assert ended.is_set()
+
+
+async def test_first_failure__cancelled_as_a_part_fails__stays_cancelled():
+    gate = asyncio.Event()
+
+    async def fail():
+        await gate.wait()
+        raise LinkError
+
+    task = asyncio.create_task(_first_failure(fail(), asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gate.set()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

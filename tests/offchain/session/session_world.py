@@ -22,6 +22,7 @@ from quietfleet.session import (
     Transmission,
     epoch_commitment,
 )
+from quietfleet.session._card import BLOOM_BITS
 from quietfleet.storage import Database
 
 DOMAIN = b"chain 31337 contract"
@@ -123,6 +124,8 @@ class World:
         self.parties: dict[str, Party] = {}
         self.wire: list[Transmission] = []
         self.lose: Callable[[Transmission], bool] = lambda _: False
+        self.takes: Callable[[str, str, int], bool] = lambda _peer, _kind, _size: True
+        self.bloom_bits = BLOOM_BITS
         self.epoch_keys: dict[int, bytes] = {}
         self.latest: Configuration | None = None
         self.previous: Configuration | None = None
@@ -138,6 +141,7 @@ class World:
 
     def _open(self, name: str, identity: PrivateKey, keys: Keys) -> Party:
         database = Database(self.folder / f"{name}.db")
+        database.execute("PRAGMA synchronous=OFF")  # no test outlives a power cut
         metrics = Metrics()
         messenger = Messenger(
             keys,
@@ -149,6 +153,8 @@ class World:
             self.random.randbytes,
             DOMAIN,
             lambda _peer, _purpose: True,
+            bloom_bits=self.bloom_bits,
+            admit_large=lambda *offer: self.takes(*offer),  # noqa: PLW0108 - a test may change it later
         )
         party = self.parties[name] = Party(name, identity, keys, messenger, database, metrics)
         if self.latest is not None:

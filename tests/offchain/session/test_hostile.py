@@ -76,7 +76,7 @@ def test_hello__of_another_configuration_version__refused(world):
     a, b = world.pair()
     own, card = a.messenger.epochs.prepare(77), b.messenger.own_card()
     seed, now = world.random.randbytes(48), world.clock.now()
-    hello = handshake.make_hello(a.identity, own.card, card, "deal:9", now, seed, DOMAIN)
+    hello = handshake.make_hello(a.identity, own.card, card, "deal:9", now, seed, DOMAIN, card.hpke_public)
     secrets = b.messenger.epochs.secrets(1)
     with pytest.raises(HandshakeRefused):
         handshake.open_hello(secrets.hpke, secrets.card, handshake.seal_hello(hello, card), now, DOMAIN)
@@ -86,7 +86,8 @@ def test_hello__of_another_configuration_version__refused(world):
 def test_hello__time_is_no_number__refused(world, at):
     a, b = world.pair()
     own, card = a.messenger.own_card(), b.messenger.own_card()
-    hello = handshake.make_hello(a.identity, own, card, "deal:9", at, world.random.randbytes(48), DOMAIN)
+    seed = world.random.randbytes(48)
+    hello = handshake.make_hello(a.identity, own, card, "deal:9", at, seed, DOMAIN, card.hpke_public)
     secrets = b.messenger.epochs.secrets(1)
     with pytest.raises(HandshakeRefused):
         handshake.open_hello(secrets.hpke, secrets.card, handshake.seal_hello(hello, card), world.clock.now(), DOMAIN)
@@ -206,7 +207,7 @@ def test_call_under_way__peer_switched_off__no_more_hellos_and_no_session(world)
     for answer in answers:
         a.take(answer)
     assert a.seen(Opened) == []
-    world.clock.advance(3)
+    world.clock.advance(7)
     a.tick()
     assert a.sendable() == []
 

@@ -5,10 +5,12 @@ from session_world import Answer, Other, Question
 
 from quietfleet.crypto import derive
 from quietfleet.errors import CryptoError, HandshakeRefused
-from quietfleet.session import CardSeen, Closed, Expired, Ignored, Opened, VersionRetired
+from quietfleet.session import CardSeen, Closed, Expired, Ignored, Opened, Timing, VersionRetired
 from quietfleet.session._conversation import Unexpected
 from quietfleet.session._epochs import generation_base
 from quietfleet.whisper import open_symmetric
+
+RETRY = Timing().first_retry
 
 
 def ask(party, peer, text, within=30.0):
@@ -50,7 +52,7 @@ def test_request__first_try_lost__sent_again_and_handled_once(world):
     ask(a, b, "lost")
     world.run()
     assert b.bodies(Question) == []
-    world.clock.advance(3)
+    world.clock.advance(RETRY)
     world.run()
     assert b.bodies(Question) == [Question("lost")]
     assert a.bodies(Answer) == [Answer("LOST")]
@@ -62,7 +64,7 @@ def test_request__answer_lost__question_handled_once_and_answered_again(world):
     world.lose = lambda _: bool(b.bodies(Question))
     world.run()
     world.lose = lambda _: False
-    world.clock.advance(3)
+    world.clock.advance(RETRY)
     world.run()
     assert b.bodies(Question) == [Question("once")]
     assert a.bodies(Answer) == [Answer("ONCE")]
@@ -190,7 +192,7 @@ def test_connect__nobody_answers__closed_after_patience(world):
     world.lose = lambda _: True
     a.messenger.connect(b.messenger.own_card(), "deal:1")
     world.run()
-    world.clock.advance(21)
+    world.clock.advance(Timing().call + 1)
     world.run()
     assert [e.reason for e in a.seen(Closed)] == ["no answer"]
 
@@ -248,7 +250,7 @@ def test_rotate__one_side_gets_its_key_late__nothing_is_lost(world):
     world.run()
     assert b.bodies(Question) == []
     world.grant(b)
-    world.clock.advance(9)
+    world.clock.advance(Timing().last_retry)
     world.run()
     assert a.bodies(Answer) == [Answer("EARLY")]
 
@@ -286,7 +288,7 @@ def test_restart__killed_after_taking_a_key__no_key_is_used_twice(world):
     ask(a, b, "one", within=60)
     first = a.sendable()
     a = world.restart(a)
-    world.clock.advance(3)
+    world.clock.advance(RETRY)
     second = a.sendable()
     assert {t.topic for t in first}.isdisjoint({t.topic for t in second})
 
@@ -338,7 +340,7 @@ def test_connect__to_the_oracle__works_without_an_epoch_key(world):
     assert a.bodies(Answer) == [Answer("KEY PLEASE")]
 
 
-@pytest.mark.parametrize("junk", [b"", b"\0", b"x" * 600, bytes(2000)])
+@pytest.mark.parametrize("junk", [b"", b"\0", b"x" * 600, bytes(2000)], ids=["empty", "zero", "x", "zeros"])
 def test_receive__junk_under_any_topic__dropped(world, junk):
     a, b = world.pair()
     world.wire.clear()

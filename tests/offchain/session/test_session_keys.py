@@ -60,7 +60,7 @@ def test_key_replaced__question_that_did_not_arrive__answered_in_the_new_session
     assert len(a.sendable()) == 1
     world.rekey(a)
     a.messenger.connect(b.messenger.own_card(), "deal:2")
-    world.clock.advance(3)
+    world.clock.advance(7)
     world.run()
     assert a.bodies(Answer) == [Answer("STILL WANTED")]
     assert a.messenger.conversations.pending == {}
@@ -97,7 +97,7 @@ def test_key_replaced__call_under_way__hung_up(world, whose):
     assert [(e.purpose, e.reason) for e in a.seen(Closed)] == [("deal:1", REPLACED)]
     for call in calls:
         b.take(call)
-    world.clock.advance(3)
+    world.clock.advance(7)
     a.tick()
     assert a.sendable() == b.sendable() == []
 

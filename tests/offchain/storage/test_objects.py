@@ -63,7 +63,7 @@ def test_put__disk_fails_before_the_rename__leaves_no_half_object(store, monkeyp
     def fail(_descriptor):
         raise OSError
 
-    monkeypatch.setattr("quietfleet.storage._objects.os.fsync", fail)
+    monkeypatch.setattr("quietfleet.storage._folder.os.fsync", fail)
     with pytest.raises(OSError):
         store.put(b"model")
     assert not [path for path in store.directory.rglob("*") if path.is_file()]

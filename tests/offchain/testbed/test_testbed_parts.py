@@ -13,6 +13,7 @@ import pytest
 from quietfleet.chain.types import Kind
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import TestbedError
+from quietfleet.network import Enode
 from quietfleet.storage import AuditLog, Database
 from quietfleet.testbed.anvil import MNEMONIC, free_port, key_of, port_is_free, program
 from quietfleet.testbed.faulty import Faults, StickingSource
@@ -70,12 +71,13 @@ def test_add__seeded__the_same_devices_again(tmp_path):
 
 
 def test_add_relays__several__each_dials_another(fleet):
-    addresses = fleet.add_relays(3, owner=2)
-    assert len(set(addresses)) == 3
-    for index, address in enumerate(addresses):
-        network = fleet.members[f"relay-{index + 1}"].settings.network
-        assert network.listen == address
-        assert network.peers == [addresses[(index + 1) % 3]]
+    enodes = [Enode.parse(url) for url in fleet.add_relays(3, owner=2)]
+    assert len({enode.address for enode in enodes}) == 3
+    for index, enode in enumerate(enodes):
+        member = fleet.members[f"relay-{index + 1}"]
+        assert enode.node_id == member.key.public.to_bytes()
+        assert member.settings.network.listen == str(enode.address)
+        assert member.settings.network.peers == [str(enodes[(index + 1) % 3])]
 
 
 def test_add_relays__one__dials_nobody(fleet):

@@ -45,7 +45,7 @@ async def test_readings__answers_lost_until_the_request_expires__sent_again_and_
     assert answered(sensor) == []
     assert sensor.rows("SELECT count(*) FROM readings") == [(4,)]
     fleet.lose = lambda *_: False
-    await fleet.pass_time(4)
+    await fleet.pass_time(8)
     assert sum(rows for rows, _ in answered(sensor)) == 4
     assert sum(entry["new"] for entry in processor.journal("readings")) == 4
     assert {entry["first"] for entry in processor.journal("readings")} == {1}

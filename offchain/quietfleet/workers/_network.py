@@ -1,0 +1,128 @@
+"""How a worker takes part in the network: what its settings and the chain make of a node and its services."""
+
+from __future__ import annotations
+
+import random as randomness
+import secrets
+from typing import Final
+
+from quietfleet.chain.replica import Replica
+from quietfleet.chain.types import Head, Kind
+from quietfleet.clock import Clock
+from quietfleet.crypto import PrivateKey, derive, keccak256
+from quietfleet.errors import AddressError, SettingsError
+from quietfleet.metrics import Metrics
+from quietfleet.mixnet import Guards, OnionKeys, RelayBook, loads
+from quietfleet.network import (
+    SHH,
+    STEM,
+    Address,
+    EmbeddedNode,
+    Enode,
+    Relaying,
+    RlpxLinks,
+    Sending,
+    StemTuning,
+)
+from quietfleet.settings import NetworkSection
+from quietfleet.storage import Database
+from quietfleet.whisper import Rules
+from quietfleet.workers._state import State
+
+ENTRIES: Final = 3  # relays a worker stays connected to, of those the chain's configuration names
+_GUARDS: Final = "guards"
+
+
+class ChainDirectory:
+    """The relays that the chain lists, as the newest block known has them; read once a block, asked at each packet."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._head: Head | None = None
+        self._owners: dict[str, str] = {}
+
+    def owner_of(self, key: str) -> str | None:
+        """Return the owner of the active relay that speaks by this key."""
+        return self._listed().get(key)
+
+    def relays(self) -> int:
+        """Return how many active relays there are."""
+        return len(self._listed())
+
+    def _listed(self) -> dict[str, str]:
+        head = self._replica.head
+        if head != self._head:
+            self._owners = {one.key: one.owner for one in self._replica.workers(kind=Kind.RELAY) if one.usable}
+            self._head = head
+        return self._owners
+
+
+def make_node(
+    settings: NetworkSection,
+    identity: PrivateKey,
+    replica: Replica,
+    database: Database,
+    domain: bytes,
+    metrics: Metrics,
+    clock: Clock,
+) -> EmbeddedNode:
+    """Build a relay's node, which is known by its registered key, or a worker's, whose key nobody has seen before.
+
+    `domain` names the fleet: chain and contract.
+    """
+    relay = bool(settings.listen)
+    key = identity if relay else PrivateKey.generate(secrets.token_bytes)
+    directory = ChainDirectory(replica)
+    rng = randomness.SystemRandom()
+    node = EmbeddedNode(
+        listen=settings.listen or None,
+        peers=settings.peers,
+        rules=Rules(),
+        metrics=metrics,
+        clock=clock,
+        rng=rng,
+        links=RlpxLinks(key, (SHH, STEM), max_per_address=settings.max_per_address, metrics=metrics),
+        directory=directory,
+    )
+    fleet = keccak256(domain)
+    book = RelayBook(fleet, directory.owner_of)
+    keys = OnionKeys(key, fleet, *_reachable(settings)) if relay else None
+    node.add(Relaying(node, book, metrics, clock, keys))
+    if not relay and settings.stem == "onion":
+        state = State(database)
+        guards = Guards(lambda: _saved(state), lambda raw: state.set(_GUARDS, raw.hex()), directory.owner_of, rng)
+        tuning = StemTuning(loads(settings.cover_rate), settings.hop_delay)
+        node.add(Sending(node, book, guards, directory, metrics, clock, rng, secrets.token_bytes, tuning))
+    return node
+
+
+def entries(settings: NetworkSection, bootstrap: tuple[str, ...], identity: PrivateKey) -> list[Enode]:
+    """Return whom to stay connected to: the settings' peers, or some of the relays that the chain's list names.
+
+    Which ones is this worker's own lasting choice, so that restarts do not show it to ever more relays. What the chain
+    says is not checked there: lines that are no enode URLs are passed over.
+    """
+    if settings.peers or settings.listen:
+        return [Enode.parse(peer) for peer in settings.peers]
+    seed = derive(identity.to_bytes(), "entry order")
+    listed = [enode for url in bootstrap if (enode := _enode(url))]
+    return sorted(listed, key=lambda enode: keccak256(seed + str(enode).encode()))[:ENTRIES]
+
+
+def _enode(url: str) -> Enode | None:
+    try:
+        return Enode.parse(url)
+    except AddressError:
+        return None
+
+
+def _reachable(settings: NetworkSection) -> tuple[str, int]:
+    address = Address.parse(settings.advertise or settings.listen)
+    if address.port == 0 or address.host in {"0.0.0.0", "::"}:  # noqa: S104 - the opposite of binding to it
+        raise SettingsError("[network] advertise must name the host and port at which others reach this relay")
+    return address.host, address.port
+
+
+def _saved(state: State) -> bytes | None:
+    raw = state.get(_GUARDS)
+    return bytes.fromhex(raw) if raw else None
