@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood verify mutate coverage clean
+.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,6 +56,11 @@ verify: setup ## prove the contracts: fuzz, invariants, symbolic proofs, coverag
 	@tools/verify-setup
 	@tools/verify
 
+fuzz: SECONDS = 60
+fuzz: setup ## feed every decoder hostile bytes, guided by coverage, for so long each (SECONDS=5, TARGETS="rlp_readers")
+	@tools/fuzz-setup
+	@.venv-fuzz/bin/python tests/fuzz/run.py --seconds $(SECONDS) $(TARGETS)
+
 mutate: setup ## how many changes to the contracts the Foundry suites notice, survivors with reasons
 	python tests/mutation/run.py $(ARGS)
 
@@ -63,4 +68,4 @@ coverage: setup ## lines and branches of the contracts that no test runs
 	@tools/verify coverage
 
 clean: ## remove what setup and runs have made
-	rm -rf .venv .venv-verify node_modules .build .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-verify .venv-fuzz node_modules .build .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -82,7 +82,7 @@ class Dandelion:
     def _pass_on(self, content: bytes, source: bytes) -> None:
         if not self._out:
             dialled = [peer for peer in self._node.connected_peers if not peer.link.inbound]
-            self._out = self._rng.sample(dialled, min(2, len(dialled)))
+            self._out = self._rng.sample(dialled, min(2, len(dialled))) or list(self._node.connected_peers)
         if source not in self._ways:
             self._ways[source] = self._rng.choice(self._out)
         self._passed.add(content)

@@ -5,7 +5,7 @@ it at the exit; neighbouring spies join what they know of a packet. What an hone
 for its delay, whose law is public. So each worker gets a likelihood for each flood:
 
     exit is a spy        the packet is traced back to the last honest relay before it, and from when it left there
-      guard honest       the workers linked to that guard, by how many links each has
+      guard honest       the workers linked to that guard, each by its links
       middle honest      each packet a spy guard sent to that middle, by the density of the delay that this takes
     exit is honest       which relay started the flood, and when, is given to the adversary for free
       middle a spy       each packet that middle sent to this exit, by the density of the last delay; its worker or guard

@@ -59,8 +59,7 @@ class Correlation:
         for size in np.unique(packets.size[packets.letter >= 0]):
             alike = packets.of_size(int(size))
             rows = _first_arrivals(alike.letter, alike.left[:, 2])
-            fleet = run.fleet_of(int(size))
-            self.timings.append(Timing(alike, fleet, Floods(rows, made[alike.letter[rows]])))
+            self.timings.append(Timing(alike, run.crowd(alike), Floods(rows, made[alike.letter[rows]])))
         self.senders: Ints = np.concatenate([timing.senders for timing in self.timings])
 
     def posterior(self, spies: Bools) -> Floats:

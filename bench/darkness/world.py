@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 from bench.darkness.baselines import Dandelion, TickingNode
-from bench.darkness.packets import Fleet
+from bench.darkness.packets import Bools, Fleet, Floats, Packets
 from bench.darkness.recording import Recorder
 
 from quietfleet.crypto import PrivateKey
@@ -28,6 +28,7 @@ COOL_DOWN: Final = 8.0
 PAYLOAD: Final = 300  # bytes of an envelope's data
 TTL: Final = 60
 _DOMAIN: Final = bytes(32)
+_JOINING: Final = 1.0  # seconds of the warm-up that pass before workers have a guard
 
 
 class Strategy(StrEnum):
@@ -82,16 +83,38 @@ class Run:
 
     spec: Spec
     recorder: Recorder
-    fleet: Fleet
+    links: Bools
+    latency: Floats
     seconds: float
 
     @property
     def first_relay(self) -> int:
         return self.spec.shape.workers
 
-    def fleet_of(self, size: int) -> Fleet:
-        """Return what the adversary knows of the packets of one size class."""
-        return replace(self.fleet, rate=self.spec.stem.loads[size].rate)
+    def crowd(self, packets: Packets) -> Fleet:
+        """Return what the adversary knows of packets of one size: the senders' parameters, as they show."""
+        delays = (packets.left - packets.arrived).mean(axis=0)
+        rate = len(packets) / self.spec.shape.workers / (self.seconds - _JOINING)
+        return Fleet(self.links, self.latency, (delays[0], delays[1], delays[2]), rate)
+
+    @property
+    def first_waits(self) -> Floats:
+        """Seconds from the writing of each letter that was flooded to the first sight of it."""
+        first = dict[int, float]()
+        for sight in self.recorder.sights:
+            first[sight.letter] = min(sight.time, first.get(sight.letter, sight.time))
+        return np.array([time - self.recorder.letters[letter].written for letter, time in first.items()])
+
+    @property
+    def waits(self) -> Floats:
+        """Seconds from the writing of each letter to its arrival at each other sender it reached."""
+        first = dict[tuple[int, int], float]()
+        for sight in self.recorder.sights:
+            where = sight.letter, sight.target
+            first[where] = min(sight.time, first.get(where, sight.time))
+        letters, senders = self.recorder.letters, self.spec.shape.senders
+        heard = [(letters[letter], node, time) for (letter, node), time in first.items() if node < senders]
+        return np.array([time - letter.written for letter, node, time in heard if node != letter.sender])
 
 
 class Registry:
@@ -155,7 +178,7 @@ class _World:
         self._recorder = Recorder(self._memory.wire, {key: n for n, key in enumerate(ids)}, EPOCH)
         self._memory.wire.tap = self._recorder.tap
         self._clock = LoopClock(EPOCH)
-        self._dropping = {key_address(self._relay_keys[n].public.to_bytes()) for n in spec.droppers}
+        self._dropping = {self._relay_keys[n].public.address for n in spec.droppers}
 
     async def run(self, progress: Callable[[float], None]) -> Run:
         nodes = [self._node(number) for number in range(self._spec.shape.nodes)]
@@ -163,10 +186,10 @@ class _World:
             await node.start()
         await asyncio.sleep(WARM_UP)
         await self._talk(nodes, progress)
-        links = self._links(nodes)
+        links, seconds = self._links(nodes), asyncio.get_running_loop().time()
         for node in nodes:
             await node.stop()
-        return Run(self._spec, self._recorder, self._fleet(links), asyncio.get_running_loop().time())
+        return Run(self._spec, self._recorder, links, self._latency(), seconds)
 
     def _node(self, number: int) -> EmbeddedNode:
         shape, relay = self._spec.shape, number - self._spec.shape.workers
@@ -207,8 +230,8 @@ class _World:
             node.add(Sending(node, book, guards, *tools, self._spec.stem))
 
     def _passes(self, packet: Forward) -> bool:
-        known = {key_address(key.public.to_bytes()): key.public.address for key in self._relay_keys}
-        return not self._spec.drop_all and packet.next in {known[name] for name in self._dropping}
+        """Tell whether a dropper passes a packet on: to another of them, whence they learn more."""
+        return not self._spec.drop_all and packet.next in self._dropping
 
     async def _talk(self, nodes: list[EmbeddedNode], progress: Callable[[float], None]) -> None:
         """Have every sender write its letters, at random times, and wait until they are where they go."""
@@ -224,7 +247,8 @@ class _World:
             progress((time - begin) / (spec.seconds * spec.rounds + spec.patience))
         await asyncio.sleep(spec.patience)
 
-    def _links(self, nodes: list[EmbeddedNode]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _links(self, nodes: list[EmbeddedNode]) -> Bools:
+        """Return workers x relays: who is connected to whom."""
         shape = self._spec.shape
         links = np.zeros((shape.workers, shape.relays), dtype=bool)
         for worker, node in enumerate(nodes[: shape.workers]):
@@ -232,8 +256,7 @@ class _World:
                 links[worker, self._recorder.numbers[peer.node_id] - shape.workers] = True
         return links
 
-    def _fleet(self, links: np.ndarray[Any, np.dtype[np.bool_]]) -> Fleet:
-        ids = [enode.node_id for enode in self._enodes]
-        wire, mean = self._memory.wire, self._spec.stem.hop_delay
-        latency = np.array([[0.0 if one == two else wire.between(one, two) for two in ids] for one in ids])
-        return Fleet(links, latency, (mean, mean, mean), self._spec.stem.loads[0].rate)
+    def _latency(self) -> Floats:
+        """Return relays x relays: seconds."""
+        ids, between = [enode.node_id for enode in self._enodes], self._memory.wire.between
+        return np.array([[0.0 if one == two else between(one, two) for two in ids] for one in ids])

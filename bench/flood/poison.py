@@ -14,10 +14,10 @@ from quietfleet.mixnet import PACKET_SIZES
 from quietfleet.network import SHH, STEM, Message
 from quietfleet.network.stemwire import PACKET
 from quietfleet.network.wire import MESSAGES
-from quietfleet.whisper import Envelope, Search, admits, encode_bundle, fastest_search, mine, target_bits
+from quietfleet.whisper import HEADER_SIZE, Envelope, Search, admits, encode_bundle, fastest_search, mine, target_bits
 
 GETH: Final = 420_000  # hashes a second
-_DATA: Final = 300 - 64  # bytes, so that the whole is about 300
+_DATA: Final = 300 - HEADER_SIZE  # bytes
 _BUNDLE: Final = 32  # envelopes in one message
 _BUNDLES: Final = 64
 _TRIALS: Final = 50  # envelopes from which the time for all is guessed
@@ -35,6 +35,7 @@ class Poison:
     def mine(self, seconds: float) -> float:
         """Mine what geth would in so many seconds; return the Unix time they begin at, before which it costs more."""
         search, count = fastest_search(), int(VALID_RATE * seconds)
+        self._valid(time.time(), search)  # the first time it is compiled
         began = time.monotonic()
         for _ in range(_TRIALS):
             self._valid(time.time(), search)

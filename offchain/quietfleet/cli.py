@@ -198,6 +198,16 @@ def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
 
 @main.command()
 @SETTINGS
+def enode(settings: Path) -> None:
+    """Print the enode URL under which others reach this relay: for their `peers` and the chain's bootstrap list."""
+    from quietfleet.workers._network import relay_enode  # noqa: PLC0415
+
+    chosen, key = _load(settings)
+    click.echo(relay_enode(chosen.network, key))
+
+
+@main.command()
+@SETTINGS
 def relay(settings: Path) -> None:
     """Run a relay: it carries everyone's envelopes and works with nobody."""
     from quietfleet.workers.relay import Relay  # noqa: PLC0415

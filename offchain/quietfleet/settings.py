@@ -59,7 +59,9 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     envelopes leave through three relays, `cover_rate` small packets a second leave whether or not there is something to
     say, and each relay holds them for `hop_delay` seconds on average; with "off" the worker floods them itself. `miner`
     "vector" works faster where numba is installed, for 100 MB of memory; after `mining_budget` seconds of work an
-    envelope is given up. A relay takes `max_per_address` links from one address.
+    envelope is given up. `delegate` is the enode URL of a relay that does the
+    work instead, and so learns what this worker sends. A relay takes `max_per_address` links from one address, and keeps
+    envelopes for back-fill for `archive_hours`, at most `archive_mib` of them.
     """
 
     peers: list[str] = []
@@ -71,7 +73,10 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop_delay: Seconds = 0.1
     miner: Literal["plain", "vector"] = "plain"
     mining_budget: Seconds = 20.0
+    delegate: str = ""
     max_per_address: Count = 16
+    archive_hours: Seconds = 24.0
+    archive_mib: Count = 256
 
 
 class KeysSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,11 @@ from quietfleet.errors import AbiError
 
 Entry = dict[str, Any]
 
+_UNREADABLE: Final = DecodingError, OverflowError
+"""What eth_abi raises on hostile bytes; the latter for lengths beyond what a machine can address."""
+
 _WORD: Final = 32
+_LONGEST: Final = 16_384  # bytes of an event's data: in more, one string a thousand times named would fill the memory
 
 
 def _decoder() -> ABIDecoder:
@@ -85,7 +89,7 @@ class Function:
         """Return the outputs in order, structs as dictionaries; AbiError if `data` is something else."""
         try:
             values = decode([canonical_type(one) for one in self.outputs], data)
-        except DecodingError as error:
+        except _UNREADABLE as error:
             raise AbiError(f"{self.signature} returned {len(data)} bytes: {error}") from error
         return tuple(_shaped(one, value) for one, value in zip(self.outputs, values, strict=True))
 
@@ -102,12 +106,12 @@ class EventDecoder:
 
     def decode(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
         """Return the arguments by name; AbiError if the log does not have this event's shape."""
-        if len(topics) != len(self.indexed) + 1 or len(data) < self.size:
+        if len(topics) != len(self.indexed) + 1 or not self.size <= len(data) <= _LONGEST:
             raise AbiError(f"{self.name} has {len(topics)} topics and {len(data)} bytes")
         try:
             keys = [decode([one["type"]], topic)[0] for one, topic in zip(self.indexed, topics[1:], strict=True)]
             return named(self.indexed, keys) | named(self.plain, decode(self.types, data))
-        except DecodingError as error:
+        except _UNREADABLE as error:
             raise AbiError(f"{self.name}: {error}") from error
 
 
@@ -138,7 +142,7 @@ class Abi:
             return ("Unknown", {"data": "0x" + data.hex()}) if data else ("NoReason", {})
         try:
             values = decode([canonical_type(one) for one in entry["inputs"]], data[4:])
-        except DecodingError:
+        except _UNREADABLE:
             return "Unknown", {"data": "0x" + data.hex()}
         return entry["name"], named(entry["inputs"], values)
 

@@ -1,6 +1,10 @@
 """The messaging network: one port, and the node of our own that implements it."""
 
 from quietfleet.network.address import Address, Enode
+from quietfleet.network.archive import Archive, Limits
+from quietfleet.network.archiving import Archiving
+from quietfleet.network.backfill import Backfill
+from quietfleet.network.delegated import DelegatedMining, Miner, WorkService
 from quietfleet.network.directory import Directory, key_address
 from quietfleet.network.link import SHH, STEM, Link, LinkLayer, LinkTiming, Listener, Message
 from quietfleet.network.mining import Mining
@@ -15,14 +19,20 @@ __all__ = [
     "SHH",
     "STEM",
     "Address",
+    "Archive",
+    "Archiving",
+    "Backfill",
+    "DelegatedMining",
     "Directory",
     "EmbeddedNode",
     "Enode",
+    "Limits",
     "Link",
     "LinkLayer",
     "LinkTiming",
     "Listener",
     "Message",
+    "Miner",
     "Mining",
     "Network",
     "Relaying",
@@ -30,5 +40,6 @@ __all__ = [
     "Sending",
     "StemTuning",
     "Tuning",
+    "WorkService",
     "key_address",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from quietfleet.errors import AddressError
@@ -9,6 +10,7 @@ from quietfleet.errors import AddressError
 NODE_ID_SIZE = 64
 _MAX_PORT = 0xFFFF
 _SCHEME = "enode://"
+_NODE_ID = re.compile(rf"[0-9A-Fa-f]{{{2 * NODE_ID_SIZE}}}")  # bytes.fromhex would pass over spaces
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,12 +43,9 @@ class Enode:
     def parse(cls, text: str) -> Enode:
         """Read an enode URL; raise AddressError on anything else. A discovery port after `?` is ignored."""
         key, separator, place = text.removeprefix(_SCHEME).partition("@")
-        if not text.startswith(_SCHEME) or not separator or len(key) != 2 * NODE_ID_SIZE:
+        if not text.startswith(_SCHEME) or not separator or not _NODE_ID.fullmatch(key):
             raise AddressError(repr(text))
-        try:
-            return cls(bytes.fromhex(key), Address.parse(place.partition("?")[0]))
-        except ValueError as error:
-            raise AddressError(repr(text)) from error
+        return cls(bytes.fromhex(key), Address.parse(place.partition("?")[0]))
 
     def __str__(self) -> str:
         return f"{_SCHEME}{self.node_id.hex()}@{self.address}"

@@ -2,9 +2,6 @@
 
 Two, of different owners where it can, since one may leave things out and none can be caught at it. What they hand over
 is judged as the flood's envelopes are, at the time they were sent; it goes to our readers and to nobody else.
-
-A relay learns when we were last here, which could tell it who we were then. So we ask for whole minutes, and for one of
-a dozen lengths of time: two minutes, four, eight, up to a day.
 """
 
 from __future__ import annotations
@@ -25,9 +22,9 @@ from quietfleet.network.directory import Directory, key_address
 from quietfleet.network.node import EmbeddedNode
 from quietfleet.network.peer import Peer
 from quietfleet.network.stemwire import ARCHIVE, REQUEST_SIZE, ArchiveAsk, ArchivePage
-from quietfleet.whisper import CLOCK_SKEW, DropReason, Envelope, Rules, admits, decode_envelope, judge
+from quietfleet.network.window import Window
+from quietfleet.whisper import DropReason, Rules, admits, decode_envelope, judge
 
-MINUTE: Final = 60
 DEAD_LINK: Final = 30.0  # seconds for which a link may have been dead when it is noticed
 MAX_PAGES: Final = 4096  # of one relay
 MAX_LIES: Final = 16  # envelopes nobody asked for, or that are none, after which a relay is asked no more
@@ -54,28 +51,6 @@ class CatchUp:
     readers: float = 30.0
     pause: float = 60.0
     remember: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Whole minutes in Unix seconds, and the topics we listen to."""
-
-    since: int
-    until: int
-    bloom: bytes
-
-    @classmethod
-    def over(cls, heard: float, now: float, longest: float, bloom: bytes) -> Window:
-        """Cover the time from `heard` to `now`, or the `longest`, by one of few lengths."""
-        length = 2 * MINUTE
-        while length < min(now - heard + 2 * CLOCK_SKEW, longest):
-            length *= 2
-        until = -int(-now // MINUTE) * MINUTE
-        return cls(max(0, until - min(length, int(longest)) - MINUTE), until, bloom)
-
-    def holds(self, envelope: Envelope) -> bool:
-        """Tell whether an envelope can have arrived anywhere in this time, with clocks a little apart."""
-        return envelope.expiry >= self.since - CLOCK_SKEW and envelope.sent <= self.until + CLOCK_SKEW
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ they take the flood and hand their own envelopes to a stem, in which they cannot
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from typing import Any, Final, Never
@@ -26,6 +27,8 @@ from quietfleet.network.shedding import worst
 from quietfleet.network.tuning import Tuning
 from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, Status, decode_bloom, decode_pow, iter_list
 from quietfleet.whisper import DropReason, Envelope, Rules
+
+log = logging.getLogger("quietfleet")
 
 _EVENTS: Final = {FrameError: "bad_frame", WireError: "bad_message", ExpelledError: "expelled"}
 _REASONS: Final = {WireError: Reason.SUBPROTOCOL_ERROR, ExpelledError: Reason.USELESS_PEER}
@@ -113,7 +116,7 @@ class EmbeddedNode:
         self._dial_wanted()
         self._spawn(self._keep_sweeping())
         for service in self._services:
-            self._spawn(service.run())
+            self._spawn(self._keep_running(service))
 
     async def stop(self) -> None:
         self._started = False
@@ -194,7 +197,26 @@ class EmbeddedNode:
             for peer in self._flood.peers:
                 peer.registered = self._is_relay(peer.node_id)
             for service in self._services:
-                service.sweep(self._clock.now())
+                self._sweep(service)
+
+    def _sweep(self, service: Service) -> None:
+        try:
+            service.sweep(self._clock.now())
+        except Exception as error:  # noqa: BLE001 -- of any kind
+            self._stumbled(service, error)
+
+    async def _keep_running(self, service: Service) -> Never:
+        """A bug in one service must not end it for good, nor the others."""
+        while True:
+            try:
+                await service.run()
+            except Exception as error:  # noqa: BLE001 -- of any kind
+                self._stumbled(service, error)
+            await asyncio.sleep(self._tuning.sweep_every)
+
+    def _stumbled(self, service: Service, error: Exception) -> None:
+        log.error("%s failed and goes on", type(service).__name__, exc_info=error)
+        self._metrics.count("network_service_failures", service=type(service).__name__)
 
     async def _keep_dialling(self, enode: Enode) -> Never:
         """Stay connected to one node; a dead one is tried for ever, ever more rarely."""

@@ -1,8 +1,8 @@
 """How a worker's own envelopes leave it: inside onion packets, one at a time, among cover that looks the same.
 
-The schedule decides when a packet leaves and never what is waiting; a real one takes the place of a cover one. What does
-not come back with the flood is sent again by another path, for only relays start floods: an envelope that a worker
-flooded itself would point at it.
+The schedule decides when a packet leaves, and never what is waiting: a real one takes the place of a cover one. What
+does not come back with the flood is sent again by another path, for only relays start floods: an envelope that a
+worker flooded itself would point at it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from quietfleet.network.stemwire import packet
 from quietfleet.whisper import Envelope, admits
 
 STALLED: Final = 1.0  # seconds until an emission that could not leave is tried again
+_PATIENCE: Final = Patience()
 LINK_GRACE: Final = 5.0  # seconds a guard has to be connected before that counts against it
 
 
@@ -55,7 +56,7 @@ class StemTuning:
 
     loads: tuple[Load, ...] = DEFAULT_LOADS
     hop_delay: float = 0.1
-    patience: Patience = Patience()
+    patience: Patience = _PATIENCE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +110,11 @@ class Sending:
         self._schedules[letter.index].offer(letter, letter.expiry, self._clock.now())
         self._metrics.count("network_published")
         self._changed.set()
+
+    @property
+    def guard(self) -> str | None:
+        """The key address of the relay that our packets enter by; None before the first was chosen."""
+        return self._guard.descriptor.id if self._guard else None
 
     @property
     def waiting(self) -> int:

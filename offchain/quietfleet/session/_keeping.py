@@ -10,6 +10,7 @@ from quietfleet.session.events import Closed, Event, Opened, VersionRetired
 CONFIRM_WITHIN = 60.0  # seconds after which a session its initiator never used is dropped
 UNHEARD = 8  # messages without a word back that make a peer silent after
 SILENCE = 60.0  # seconds
+UNUSED = 90.0  # seconds after which a session is dropped whose callee never said a word
 
 
 class Keeper:
@@ -104,4 +105,6 @@ class Keeper:
 def _is_silent(session: Session, now: float) -> bool:
     """Too many messages without a word back, or several over a long time; the receiver looks ahead `WINDOW`."""
     quiet = now - max(session.heard_at, session.opened_at)
+    if session.heard_at < session.opened_at and quiet > UNUSED:
+        return True  # our first word never arrived, and what they answered with is gone by now
     return session.unheard >= WINDOW // 2 or (session.unheard >= UNHEARD and quiet > SILENCE)

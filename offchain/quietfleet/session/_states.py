@@ -39,7 +39,6 @@ class Cause(StrEnum):
 STEPS: Final[dict[tuple[State, Cause], State]] = {
     (State.APART, Cause.WE_CALL): State.CALLING,
     (State.APART, Cause.THEY_CALL): State.ANSWERED,
-    (State.CALLING, Cause.THEY_CALL): State.ANSWERED,
     (State.CALLING, Cause.THEY_ANSWER): State.OPEN,
     (State.CALLING, Cause.PATIENCE_ENDS): State.APART,
     (State.CALLING, Cause.SEVERED): State.APART,
@@ -56,4 +55,7 @@ STEPS: Final[dict[tuple[State, Cause], State]] = {
     (State.WAITING, Cause.SEVERED): State.APART,
     (State.WAITING, Cause.KEY_COMES): State.OPEN,
 }
-"""Where each cause leads; what is missing leads nowhere else."""
+"""Where each cause leads; what is missing leads nowhere else.
+
+When both call each other, the call of the lower id counts, for whom the table is; the other's becomes `ANSWERED`.
+"""

@@ -101,6 +101,7 @@ class Messenger:
         self._database = database
         self._calls = Calls(self.epochs, random, domain, self._control, timing)
         self._controls: list[Transmission] = []
+        self._crossed: list[Event] = []
 
     def reload(self) -> None:
         """Forget what is in memory and read the database again, after a rolled-back transaction."""
@@ -110,6 +111,7 @@ class Messenger:
         self.large.load()
         self._waiting.clear()
         self._controls.clear()
+        self._crossed.clear()
 
     # configuration and epochs
 
@@ -456,7 +458,8 @@ class Messenger:
             answered = False
         if not answered:
             self._metrics.count("handshakes_refused")
-        return []
+        crossed, self._crossed = self._crossed, []
+        return crossed
 
     def _passed_over(self, topic: bytes) -> list[Event]:
         """Somebody else's, or from a severed peer: then it is counted as such."""
@@ -479,7 +482,7 @@ class Messenger:
     def _answer(self, caller: Caller) -> bool:
         """Answer a Hello if chain and agent allow it; one seen before gets the answer it got."""
         hello, peer, now = caller.hello, caller.peer.worker, self._clock.now()
-        if not (self._allowed(peer) and self.vouched(caller.peer)):
+        if not (self._allowed(peer) and self.vouched(caller.peer)) or self._calls_cross(peer):
             return False
         known = next((s for s in self.table.with_peer(peer) if s.hello_id == hello.hello_id), None)
         if known is not None:
@@ -496,6 +499,15 @@ class Messenger:
         self.conversations.remember(hello.hello_id, peer, now)
         self._calls.send_welcome(caller, sealed)
         return True
+
+    def _calls_cross(self, peer: str) -> bool:
+        """Whether we call whom calls us, and ours is the call that counts: the one of the lower id; else it ends."""
+        crossing = peer in self._calls.peers()
+        if crossing and peer.lower() < self.id.lower():
+            ended = self._calls.hang_up(lambda attempt: attempt.peer.worker == peer)
+            self._crossed += [Closed(peer, attempt.hello.purpose, "they called at the same time") for attempt in ended]
+            return False
+        return crossing
 
     def _expire(self, late: list[Pending]) -> list[Event]:
         asked = [pending for pending in late if pending.mode is not Mode.REPLY and pending.context]

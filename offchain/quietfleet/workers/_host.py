@@ -31,7 +31,7 @@ from quietfleet.metrics import Metrics
 from quietfleet.settings import Settings
 from quietfleet.storage import AuditLog, Database
 from quietfleet.whisper import Rules
-from quietfleet.workers._network import entries, make_node
+from quietfleet.workers._network import entries, make_presence
 from quietfleet.workers.files import write_private
 
 BEAT = 0.2  # seconds between two looks at the clock
@@ -92,7 +92,10 @@ class Host:
         self.registry = Registry(self.replica, clock, settings.chain.max_age, settings.chain.confirmations)
         place = self.deployment
         self.domain = place.chain_id.to_bytes(32, "big") + bytes.fromhex(place.service.address[2:])
-        self.node = make_node(settings.network, identity, self.replica, self.database, self.domain, self.metrics, clock)
+        self.presence = make_presence(
+            settings.network, identity, self.replica, self.database, self.domain, self.metrics, clock
+        )
+        self.node = self.presence.node
         self._stop = asyncio.Event()
         self._status_due = 0.0
 
@@ -125,6 +128,7 @@ class Host:
 
     def close(self) -> None:
         """Let go of what a stopped worker holds."""
+        self.presence.close()
         self.database.close()
 
     def parts(self) -> list[Any]:
@@ -152,6 +156,7 @@ class Host:
             "id": self.id,
             "pid": os.getpid(),
             "peers": self.node.peers,
+            "stem": self.presence.status(),
             "block": head.number if head else None,
             "stale": self.registry.stale,
             "configuration": configuration.version if configuration else None,

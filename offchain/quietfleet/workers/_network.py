@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random as randomness
 import secrets
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.types import Head, Kind
@@ -17,20 +18,29 @@ from quietfleet.network import (
     SHH,
     STEM,
     Address,
+    Archive,
+    Archiving,
+    Backfill,
+    DelegatedMining,
     EmbeddedNode,
     Enode,
+    Limits,
+    Miner,
+    Mining,
     Relaying,
     RlpxLinks,
     Sending,
     StemTuning,
+    WorkService,
 )
 from quietfleet.settings import NetworkSection
 from quietfleet.storage import Database
-from quietfleet.whisper import Rules
+from quietfleet.whisper import Rules, search_plain
 from quietfleet.workers._state import State
 
 ENTRIES: Final = 3  # relays a worker stays connected to, of those the chain's configuration names
 _GUARDS: Final = "guards"
+_HEARD: Final = "network heard"
 
 
 class ChainDirectory:
@@ -57,7 +67,27 @@ class ChainDirectory:
         return self._owners
 
 
-def make_node(
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A worker's part in the network: its node, and what does its proof of work."""
+
+    node: EmbeddedNode
+    miner: Miner
+    book: RelayBook
+    sending: Sending | None
+    _mining: Mining
+
+    def close(self) -> None:
+        """End all work under way."""
+        self._mining.close()
+
+    def status(self) -> dict[str, Any]:
+        """What `quietfleet status` shows of it."""
+        sent = {"guard": self.sending.guard, "waiting": self.sending.waiting} if self.sending else {}
+        return {"relays": len(self.book), **sent}
+
+
+def make_presence(
     settings: NetworkSection,
     identity: PrivateKey,
     replica: Replica,
@@ -65,15 +95,15 @@ def make_node(
     domain: bytes,
     metrics: Metrics,
     clock: Clock,
-) -> EmbeddedNode:
+) -> Presence:
     """Build a relay's node, which is known by its registered key, or a worker's, whose key nobody has seen before.
 
-    `domain` names the fleet: chain and contract.
+    `domain` names the fleet: chain and contract. SettingsError where a relay cannot say how others reach it.
     """
     relay = bool(settings.listen)
     key = identity if relay else PrivateKey.generate(secrets.token_bytes)
-    directory = ChainDirectory(replica)
-    rng = randomness.SystemRandom()
+    fleet, rng = keccak256(domain), randomness.SystemRandom()
+    directory, mining = ChainDirectory(replica), Mining(search=search_plain if settings.miner == "plain" else None)
     node = EmbeddedNode(
         listen=settings.listen or None,
         peers=settings.peers,
@@ -84,16 +114,38 @@ def make_node(
         links=RlpxLinks(key, (SHH, STEM), max_per_address=settings.max_per_address, metrics=metrics),
         directory=directory,
     )
-    fleet = keccak256(domain)
     book = RelayBook(fleet, directory.owner_of)
-    keys = OnionKeys(key, fleet, *_reachable(settings)) if relay else None
-    node.add(Relaying(node, book, metrics, clock, keys))
-    if not relay and settings.stem == "onion":
-        state = State(database)
+    if relay:
+        node.add(Relaying(node, book, metrics, clock, OnionKeys(key, fleet, *_reachable(settings))))
+        limits = Limits(settings.archive_hours * 3600, settings.archive_mib << 20)
+        node.add(Archiving(node, lambda: Archive(database.path.parent / "archive.db", limits), metrics, clock))
+        node.add(WorkService(node, mining, metrics, clock))
+        return Presence(node, mining, book, None, mining)
+    node.add(Relaying(node, book, metrics, clock))
+    state, sending, miner = State(database), None, mining
+    if settings.stem == "onion":
         guards = Guards(lambda: _saved(state), lambda raw: state.set(_GUARDS, raw.hex()), directory.owner_of, rng)
         tuning = StemTuning(loads(settings.cover_rate), settings.hop_delay)
-        node.add(Sending(node, book, guards, directory, metrics, clock, rng, secrets.token_bytes, tuning))
-    return node
+        sending = Sending(node, book, guards, directory, metrics, clock, rng, secrets.token_bytes, tuning)
+        node.add(sending)
+    node.add(
+        Backfill(
+            node,
+            directory,
+            metrics,
+            clock,
+            rng,
+            secrets.token_bytes,
+            lambda: state.get(_HEARD),
+            lambda at: state.set(_HEARD, at),
+        )
+    )
+    if settings.delegate:
+        helper = Enode.parse(settings.delegate)
+        delegated = DelegatedMining(node, helper.node_id, mining, metrics, secrets.token_bytes)
+        node.add(delegated)
+        return Presence(node, delegated, book, sending, mining)
+    return Presence(node, miner, book, sending, mining)
 
 
 def entries(settings: NetworkSection, bootstrap: tuple[str, ...], identity: PrivateKey) -> list[Enode]:
@@ -102,11 +154,20 @@ def entries(settings: NetworkSection, bootstrap: tuple[str, ...], identity: Priv
     Which ones is this worker's own lasting choice, so that restarts do not show it to ever more relays. What the chain
     says is not checked there: lines that are no enode URLs are passed over.
     """
+    delegate = [Enode.parse(settings.delegate)] if settings.delegate else []
     if settings.peers or settings.listen:
-        return [Enode.parse(peer) for peer in settings.peers]
+        return list(dict.fromkeys([*delegate, *(Enode.parse(peer) for peer in settings.peers)]))
     seed = derive(identity.to_bytes(), "entry order")
     listed = [enode for url in bootstrap if (enode := _enode(url))]
-    return sorted(listed, key=lambda enode: keccak256(seed + str(enode).encode()))[:ENTRIES]
+    chosen = sorted(listed, key=lambda enode: keccak256(seed + str(enode).encode()))[:ENTRIES]
+    return list(dict.fromkeys([*delegate, *chosen]))
+
+
+def relay_enode(settings: NetworkSection, identity: PrivateKey) -> Enode:
+    """Return what others reach this relay by; SettingsError unless it listens, on a port that is known beforehand."""
+    if not settings.listen:
+        raise SettingsError("[network] listen is missing: only relays have an enode")
+    return Enode(identity.public.to_bytes(), Address(*_reachable(settings)))
 
 
 def _enode(url: str) -> Enode | None:

@@ -11,10 +11,9 @@ from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
 from quietfleet.clock import Clock
 from quietfleet.crypto import PrivateKey
 from quietfleet.errors import KeystoreError, MixnetError, PowTargetMissed, UnsendableError
-from quietfleet.network import Mining
 from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
 from quietfleet.settings import Settings
-from quietfleet.whisper import Envelope, search_plain
+from quietfleet.whisper import Envelope
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._keys import Keyring, Schedule
 from quietfleet.workers._membership import Membership
@@ -68,7 +67,6 @@ class Runtime(Host):
         self.schedule = Schedule(self)
         self.messenger = self.make_messenger(self.domain)
         self.membership = Membership(self)
-        self.mining = Mining(search=search_plain if settings.network.miner == "plain" else None)
         self._announce_due = 0.0
         self._to_send = asyncio.Event()
 
@@ -85,10 +83,6 @@ class Runtime(Host):
             domain,
             self.admit,
         )
-
-    def close(self) -> None:
-        self.mining.close()
-        super().close()
 
     def admit(self, peer: str, purpose: str) -> bool:
         """Ask the agent whether a caller may open a session."""
@@ -214,7 +208,7 @@ class Runtime(Host):
         now = int(self.clock.now())
         draft = Envelope(now + ttl, ttl, transmission.topic, transmission.data, secrets.randbelow(NONCES))
         try:
-            envelope = await self.mining.work(draft, work, self.settings.network.mining_budget)
+            envelope = await self.presence.miner.work(draft, work, self.settings.network.mining_budget)
             await self.node.publish(envelope)
         except (MixnetError, PowTargetMissed, UnsendableError) as error:
             self.metrics.count("envelopes_unsent")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 
 import pytest
 import uvloop
+from node_kit import MIN_POW, TUNING, Stranger, new_key
 
 from quietfleet.clock import ManualClock
-from quietfleet.crypto import PrivateKey
 from quietfleet.metrics import Metrics
-from quietfleet.network import SHH, STEM, EmbeddedNode, Message, RlpxLinks, Tuning
-from quietfleet.network.wire import MESSAGES, STATUS, Status
-from quietfleet.whisper import Envelope, Rules, encode_bundle, mine, pow_of
-
-MIN_POW = 0.05
-TUNING = Tuning(max_delay=0.005, first_pause=0.01, longest_pause=0.05, sweep_every=0.01)
+from quietfleet.network import SHH, STEM, EmbeddedNode, RlpxLinks
+from quietfleet.network.wire import STATUS, Status
+from quietfleet.whisper import Envelope, Rules, mine, pow_of
 
 
 @pytest.fixture
@@ -80,41 +76,6 @@ async def start_node(clock, rules):
 
     yield start
     await asyncio.gather(*(node.stop() for node in nodes))
-
-
-def new_key():
-    """Return a fresh node key."""
-    return PrivateKey.generate()
-
-
-class Stranger:
-    """A peer driven by hand."""
-
-    def __init__(self, link):
-        self.link = link
-
-    async def say(self, code, payload):
-        """Send a message of shh."""
-        await self.link.send(Message(SHH.name, code, payload))
-
-    async def hear(self):
-        """Wait for the next message of shh; return its code and payload."""
-        while (message := await self.link.receive()).capability != SHH.name:
-            pass
-        return message.code, message.payload
-
-    async def offer(self, *envelopes):
-        await self.say(MESSAGES, encode_bundle(envelopes))
-
-    def go_deaf(self):
-        """Read nothing from the wire any more, not even pings."""
-        self.link._transport.pause_reading()
-
-    async def closed(self):
-        """Wait until the node hangs up."""
-        with contextlib.suppress(Exception):
-            while True:
-                await self.link.receive()
 
 
 @pytest.fixture

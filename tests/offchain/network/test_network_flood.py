@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from conftest import MIN_POW
+from node_kit import MIN_POW
 from rlp.codec import length_prefix
 
 from quietfleet.metrics import Metrics

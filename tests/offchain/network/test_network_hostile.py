@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import rlp
-from conftest import MIN_POW, TUNING, Stranger, new_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from node_kit import MIN_POW, TUNING, Stranger, new_key
 from rlp.codec import length_prefix
 
 from quietfleet.clock import ManualClock

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from conftest import MIN_POW, TUNING, new_key
+from node_kit import MIN_POW, TUNING, new_key
 
 from quietfleet.clock import ManualClock
 from quietfleet.errors import AddressError, LinkError, UnsendableError

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from session_world import DOMAIN, Answer, Question
 
-from quietfleet.crypto import keccak256
+from quietfleet.crypto import SEAL_OVERHEAD, keccak256
 from quietfleet.errors import BloomError, CardRefused, HandshakeRefused
-from quietfleet.session import SIZE_CLASSES, Opened, Timing, decode_card, encode_card
+from quietfleet.session import SIZE_CLASSES, Opened, State, Timing, decode_card, encode_card
 from quietfleet.session import _handshake as handshake
 from quietfleet.session._card import LEAST_BLOOM_BITS, draw_secrets
 from quietfleet.session._codec import MAX_BODY, Mode, Packet, encode_packet
@@ -135,7 +135,7 @@ def test_handshake__call_and_answer__look_alike(world):
     a.messenger.connect(b.messenger.own_card(), "deal:0123456789abcdef0123456789abcdef")
     world.run()
     call, answer = world.wire[:2]
-    assert len(call.data) == len(answer.data) == 8192 + 28
+    assert len(call.data) == len(answer.data) == SIZE_CLASSES[1] + SEAL_OVERHEAD
     assert a.seen(Opened)
 
 
@@ -170,3 +170,35 @@ def test_reload__after_a_rollback__keeps_what_did_not_change(world):
     ask(c, b, "still in session")
     world.run()
     assert b.bodies(Question) == [Question("undone"), Question("still in session")]
+
+
+def test_calls__of_two_workers_cross__both_end_up_in_the_same_session(world):
+    a, b = world.party("a"), world.party("b")
+    world.rotate()
+    for one, other in ((a, b), (b, a)):
+        one.messenger.connect(other.messenger.own_card(), "deal:1")
+        one.tick()
+    sent = [(party, party.sendable()) for party in (a, b)]
+    for party, transmissions in sent:
+        for transmission in transmissions:
+            world.deliver(transmission, party)
+    world.run()
+    (of_a,), (of_b,) = (party.messenger.table.sessions for party in (a, b))
+    assert of_a == of_b
+    ask(a, b, "hello?")
+    ask(b, a, "hello?")
+    world.run()
+    assert a.bodies(Answer) == b.bodies(Answer) == [Answer("HELLO?")]
+
+
+def test_call__first_word_never_arrives__given_up_by_the_caller_too(world):
+    a, b = world.party("a"), world.party("b")
+    world.rotate()
+    a.messenger.connect(b.messenger.own_card(), "deal:1")
+    world.lose = lambda _: bool(a.seen(Opened)) or bool(b.seen(Opened))
+    world.run()
+    assert a.messenger.state(b.id) is State.OPEN
+    for _ in range(10):
+        world.clock.advance(10)
+        world.run()
+    assert a.messenger.state(b.id) is b.messenger.state(a.id) is State.APART

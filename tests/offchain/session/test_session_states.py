@@ -24,7 +24,8 @@ class Pair:
 
     def __init__(self, folder):
         self.world = World(folder)
-        self.a, self.b = self.world.party("a"), self.world.party("b")
+        parties = self.world.party("a"), self.world.party("b")
+        self.a, self.b = sorted(parties, key=lambda party: party.id.lower())
         self.world.rotate()
 
     @property
