@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood verify fuzz mutate coverage clean
+.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-messaging: setup ## throughput, latency and cost of nodes beside the field
 
 bench-flood: setup ## honest messages through a network under attack, five minutes (ARGS="--quick", "--update")
 	@python -m bench.flood $(ARGS)
+
+bench-darkness: setup ## who can tell which worker sent an envelope, on 220 nodes (ARGS="--quick", "--update", "--seed 2")
+	@python -m bench.darkness $(ARGS)
 
 verify: setup ## prove the contracts: fuzz, invariants, symbolic proofs, coverage, static analysis
 	@tools/verify-setup

@@ -7,6 +7,8 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final, Never
 
+from bench.darkness.dandelion import successor
+
 from quietfleet.clock import Clock
 from quietfleet.crypto import keccak256
 from quietfleet.metrics import Metrics
@@ -41,33 +43,26 @@ class _Ticking(Flood):
 
 
 class Dandelion:
-    """A `Service` that sends envelopes along a stem first: one peer for each that they come from, for an epoch.
+    """A `Service` that hands envelopes along a stem first, as `dandelion.successor` says; the run is one epoch.
 
-    The run is one epoch. Two of the peers this node dialled are its way out; each that dialled it is given one of them,
-    and so are its own envelopes. A diffuser floods what comes along a stem, and so does a node it comes to twice.
+    An envelope that comes to a node twice has gone in a circle and is flooded there.
     """
 
     codes = frozenset({STEMMED})
 
     def __init__(self, node: EmbeddedNode, rng: random.Random) -> None:
-        self._node, self._rng = node, rng
-        self._diffuses = rng.random() < DIFFUSE
-        self._ways: dict[bytes, Peer] = {}
-        self._out: list[Peer] = []
+        self._node, self._rng, self._secret = node, rng, rng.randbytes(16)
         self._passed: set[bytes] = set()
         node.send = self._publish
 
     def joined(self, peer: Peer) -> None:
-        """Nothing: ways are chosen when one is needed."""
+        """Nothing: where to hand an envelope is decided when one comes."""
 
     def left(self, peer: Peer) -> None:
         """Nothing: nobody leaves in this bench."""
 
     async def handle(self, peer: Peer, code: int, payload: bytes) -> None:  # noqa: ARG002
-        if self._diffuses or payload in self._passed:
-            self._node.flood.take_in(payload, None)
-        else:
-            self._pass_on(payload, peer.node_id)
+        self._hand_on(payload, peer.node_id)
 
     async def run(self) -> Never:
         await asyncio.Event().wait()
@@ -77,16 +72,17 @@ class Dandelion:
         """Nothing."""
 
     def _publish(self, envelope: Envelope) -> None:
-        self._pass_on(envelope.encode(), b"")
+        self._hand_on(envelope.encode(), None)
 
-    def _pass_on(self, content: bytes, source: bytes) -> None:
-        if not self._out:
-            dialled = [peer for peer in self._node.connected_peers if not peer.link.inbound]
-            self._out = self._rng.sample(dialled, min(2, len(dialled))) or list(self._node.connected_peers)
-        if source not in self._ways:
-            self._ways[source] = self._rng.choice(self._out)
+    def _hand_on(self, content: bytes, came_from: bytes | None) -> None:
+        outbound = [peer.node_id for peer in self._node.connected_peers if not peer.link.inbound]
+        following = successor(self._secret, 0, outbound, came_from, DIFFUSE)
+        peer = self._node.peer(following) if following else None
+        if peer is None or content in self._passed:
+            self._node.flood.take_in(content, None)
+            return
         self._passed.add(content)
-        self._ways[source].post(Message(STEM.name, STEMMED, content))
+        peer.post(Message(STEM.name, STEMMED, content))
         asyncio.get_running_loop().call_later(self._rng.uniform(*EMBARGO), self._flood_unseen, content)
 
     def _flood_unseen(self, content: bytes) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from bench.darkness import trial
 from bench.darkness.intersection import Intersection
 from bench.darkness.packets import Bools
-from bench.darkness.trial import Correlation, Outcome
+from bench.darkness.trial import Correlation, FirstSpied
 from bench.darkness.world import Run, Shape, Spec, Strategy, record
 
 from quietfleet.mixnet import loads
@@ -42,7 +42,7 @@ class Scale:
     others: tuple[Shape, ...] = ()
     plain_senders: int = 100
     seconds: float = 50.0
-    sweep_seconds: float = 15.0
+    sweep_seconds: float = 10.0
     sets: int = 200
     senders: int = 60
     dropper_sets: int = 2
@@ -104,9 +104,6 @@ class Bench:
             )
         return self._runs[spec]
 
-    def _draw(self, share: float, shape: Shape) -> trial.Draw:
-        return trial.fraction(shape.nodes, share)
-
     def _goal(self, name: str, most: float, measured: float, shown: str = "") -> None:
         self._goals.append([name, most, shown or f"{measured:.3f}", "yes" if measured <= most else "no"])
 
@@ -130,17 +127,19 @@ class Bench:
             for measure in ("recall", "precision")
         ]
 
-    def _first_spy(self, spec: Spec) -> dict[float, Outcome]:
+    def _first_spy(self, spec: Spec) -> dict[float, FirstSpied]:
         run = self._run(spec)
         del self._runs[spec]  # large, and not needed again
-        draws = {share: self._draw(share, spec.shape) for share in SHARES}
-        return {share: trial.first_spy(run, draw, self.scale.sets, self._rng) for share, draw in draws.items()}
+        return {
+            share: trial.first_spy(run, trial.fraction(spec.shape.nodes, share), self.scale.sets, self._rng)
+            for share in SHARES
+        }
 
     def _onion(self) -> Table:
         run = self._run(self._main)
         correlation, rows = Correlation(run), []
         for share in SHARES:
-            draw = self._draw(share, self.scale.fleet)
+            draw = trial.fraction(self.scale.fleet.nodes, share)
             plain = trial.first_spy(run, draw, self.scale.sets, self._rng)
             timed = correlation.outcome(draw, self.scale.sets, self._rng)
             rows.append(
@@ -153,7 +152,9 @@ class Bench:
             if share == AT:
                 self._goal("first-spy recall", GOALS["recall"], plain.recall.mean, str(plain.recall))
                 self._goal("timing recall", GOALS["recall"], timed.recall.mean, str(timed.recall))
+                best = max(timed.precision, timed.matched, key=lambda each: each.mean)
                 self._goal("timing precision", GOALS["precision"], timed.precision.mean, str(timed.precision))
+                self._goal("timing precision, best mapping", GOALS["precision"], best.mean, str(best))
         names = ("first-spy R", "timing R", "timing D", "best D of all mappings", "bits left")
         return {"title": "Onion stem, cover on", "columns": ["spies", *names], "rows": rows}
 
@@ -161,11 +162,12 @@ class Bench:
         """Print the chance that a sender is found by letters known to be its own."""
         crossing, rows = Intersection(self._run(self._main), self.scale.senders, max(COUNTS), self._rng), []
         for share in SHARES:
-            found = crossing.found(COUNTS, self._draw(share, self.scale.fleet), max(1, self.scale.sets // 4), self._rng)
+            draw = trial.fraction(self.scale.fleet.nodes, share)
+            found = crossing.found(COUNTS, draw, max(1, self.scale.sets // 4), self._rng)
             rows.append([share, *(str(each.chance) for each in found)])
             if share == AT:
                 self._goal("sender found after 100 letters", AT, found[-1].chance.mean, str(found[-1].chance))
-        columns = ["spies", *(f"{count} letters" for count in COUNTS)]
+        columns = ["spies", "1 letter, or unlinked", *(f"{count} letters" for count in COUNTS[1:])]
         return {
             "title": "Intersection: chance to be found by letters known to be of one sender",
             "columns": columns,
@@ -231,7 +233,7 @@ class Bench:
                     round(flood / shape.nodes),
                     round(sent),
                     round(cover),
-                    (flood + cover * shape.workers * MINUTE / shape.workers) / flood,
+                    (flood + cover * MINUTE) / flood,
                 ]
             )
         median = float(np.percentile(small.waits, 50))
@@ -268,8 +270,8 @@ class Bench:
         return {"title": f"Relays and workers, {AT} spies", "columns": ["relays + workers", *_TUNED], "rows": rows}
 
     def _tuned(self, stem: StemTuning, names: list[Any], shape: Shape) -> list[Any]:
-        run = self._run(replace(self._main, shape=shape, stem=stem, seconds=self.scale.sweep_seconds))
-        found = Correlation(run).outcome(self._draw(AT, shape), self.scale.sets, self._rng)
+        run = self._run(replace(self._main, shape=shape, stem=stem, seconds=self.scale.sweep_seconds, patience=5.0))
+        found = Correlation(run).outcome(trial.fraction(shape.nodes, AT), self.scale.sets, self._rng)
         bytes_sent = run.recorder.packet_bytes / (3 * run.seconds * shape.workers)
         return [
             *names,

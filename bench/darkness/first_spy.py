@@ -29,4 +29,4 @@ class FirstSpy:
         """Return the node taken for the author of each letter; NOBODY where no spy ever got it from an honest node."""
         told = spies[self._target] & ~spies[self._source] & (self._source != NOBODY)
         told[:, -1] = True  # where nothing else is
-        return self._source[np.arange(len(told)), told.argmax(axis=1)]
+        return np.asarray(self._source[np.arange(len(told)), told.argmax(axis=1)])

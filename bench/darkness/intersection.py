@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 from bench.darkness.measures import Estimate, estimate
-from bench.darkness.packets import Floats, Packets
+from bench.darkness.packets import Bools, Floats, Packets
 from bench.darkness.timing import Floods, Spies, Timing
 from bench.darkness.trial import Draw
 from bench.darkness.world import COOL_DOWN, WARM_UP, Run
@@ -61,8 +61,8 @@ class Intersection:
         """Return senders x letters x workers: the logarithm of each letter's likelihoods."""
         likelihood = np.log(np.maximum(self._timing.posterior(spies), _FLOOR))
         likelihood[:, spies.workers] = -np.inf
-        return likelihood.reshape(len(self._senders), self._letters, self._workers)
+        return np.asarray(likelihood.reshape(len(self._senders), self._letters, self._workers))
 
 
-def _inside(packets: Packets, begin: float, end: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return (packets.arrived[:, 0] > begin) & (packets.left[:, 2] < end)
+def _inside(packets: Packets, begin: float, end: float) -> Bools:
+    return np.asarray((packets.arrived[:, 0] > begin) & (packets.left[:, 2] < end))

@@ -32,7 +32,7 @@ class Estimate:
 
 def hits(suspects: Ints, senders: Ints) -> Floats:
     """Return 1 for each letter mapped rightly, 0 for others."""
-    return (suspects == senders).astype(float)
+    return np.asarray(suspects == senders, dtype=float)
 
 
 def shares(suspects: Ints, senders: Ints) -> Floats:
@@ -40,7 +40,7 @@ def shares(suspects: Ints, senders: Ints) -> Floats:
     if len(suspects) == 0:
         return np.zeros(0)
     counts = np.bincount(suspects + 1)  # nobody is -1
-    return hits(suspects, senders) / counts[suspects + 1]
+    return np.asarray(hits(suspects, senders) / counts[suspects + 1])
 
 
 def likeliest(posterior: Floats, rng: np.random.Generator) -> Ints:

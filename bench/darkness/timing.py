@@ -8,7 +8,7 @@ for its delay, whose law is public. So each worker gets a likelihood for each fl
       guard honest       the workers linked to that guard, each by its links
       middle honest      each packet a spy guard sent to that middle, by the density of the delay that this takes
     exit is honest       which relay started the flood, and when, is given to the adversary for free
-      middle a spy       each packet that middle sent to this exit, by the density of the last delay; its worker or guard
+      middle a spy       each packet that middle sent to this exit, by the density of the last delay
       guard a spy alone  each packet sent to any honest middle, by the density of two delays and the link between
     workers of honest guards may always have sent one more, which no spy saw
 
@@ -67,7 +67,7 @@ class Timing:
 
     def posterior(self, spies: Spies) -> Floats:
         """Return floods x workers: how likely each honest worker is to have sent each flood; rows sum to 1."""
-        fleet, path = self._fleet, self._packets.path[self._floods.row]
+        path = self._packets.path[self._floods.row]
         seen = spies.relays[path]
         behind = self._behind(spies)
         scores = self._unseen(seen, behind, spies) + self._seen(seen, behind, spies)
@@ -78,21 +78,22 @@ class Timing:
         scores[known, self.senders[known]] = 1.0
         scores[:, spies.workers] = 0.0
         total = scores.sum(axis=1, keepdims=True)
-        return np.where(total > 0, scores / np.maximum(total, 1e-300), 1 / fleet.workers)
+        chance = ~spies.workers / max(1, np.count_nonzero(~spies.workers))
+        return np.asarray(np.where(total > 0, scores / np.maximum(total, 1e-300), chance))
 
     def _behind(self, spies: Spies) -> Floats:
         """Return workers x relays: how likely an honest relay is a worker's guard; spy guards know their workers."""
         guards = np.zeros(self._fleet.workers, dtype=bool)
         guards[self._packets.worker[spies.relays[self._packets.path[:, 0]]]] = True
         open_links = self._fleet.links & ~spies.relays & ~(guards | spies.workers)[:, None]
-        return open_links / np.maximum(open_links.sum(axis=1, keepdims=True), 1)
+        return np.asarray(open_links / np.maximum(open_links.sum(axis=1, keepdims=True), 1))
 
     def _unseen(self, seen: Bools, behind: Floats, spies: Spies) -> Floats:
         """What no spy saw before the exit: by any worker of an honest guard."""
         fleet = self._fleet
         honest = behind.sum(axis=1) * fleet.rate / (fleet.relays - 1)
         hidden = max(0, int((~spies.relays).sum()) - 2) / max(1, fleet.relays - 2)
-        return np.where(seen[:, 2], 1.0, hidden)[:, None] * honest[None, :]
+        return np.asarray(np.where(seen[:, 2], 1.0, hidden)[:, None] * honest[None, :])
 
     def _seen(self, seen: Bools, behind: Floats, spies: Spies) -> Floats:
         flood, row = self._flood, self._row
@@ -116,7 +117,7 @@ class Timing:
 
     def _sum(self, counts: Bools, groups: Ints, size: int) -> Floats:
         places = self._flood[counts] * size + groups[self._row[counts]]
-        sums = np.bincount(places, self._density[counts], len(self._floods) * size)
+        sums: Floats = np.bincount(places, self._density[counts], len(self._floods) * size).astype(float)
         return sums.reshape(len(self._floods), size)
 
     def _given_middle(self) -> tuple[Ints, Ints, Floats]:
@@ -143,14 +144,12 @@ class Timing:
         came, left = self._packets.arrived[:, hop], self._packets.left[self._floods.row, until]
         span = _SPAN * sum(self._fleet.delays[hop : until + 1]) + 0.1
         order = np.lexsort((came, group))
+        begins, ends = (np.searchsorted(group[order], group[self._floods.row], side) for side in ("left", "right"))
         found: list[tuple[Ints, Ints]] = []
-        for each in range(len(self._floods)):
-            begin, end = np.searchsorted(group[order], [group[self._floods.row[each]]] * 2, "left")[0], 0
-            end = int(np.searchsorted(group[order], group[self._floods.row[each]], "right"))
+        for each, (begin, end) in enumerate(zip(begins, ends, strict=True)):
             near = came[order[begin:end]]
             low, high = np.searchsorted(near, [left[each] - span, left[each] + _HAIR])
-            rows = order[begin + low : begin + high]
-            found.append((np.full(len(rows), each), rows))
+            found.append((np.full(high - low, each), order[begin + low : begin + high]))
         flood, row = (np.concatenate(column) for column in zip(*found, strict=True))
         return flood, row, left[flood] - came[row]
 

@@ -15,13 +15,21 @@ from bench.darkness.world import Run
 
 
 @dataclass(frozen=True, slots=True)
+class FirstSpied:
+    """Recall and precision of the first-spy mapping."""
+
+    recall: Estimate
+    precision: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Recall; precision of the same mapping, and of the mapping that precision likes best; bits of the posterior."""
 
     recall: Estimate
     precision: Estimate
-    matched: Estimate | None = None
-    entropy: Estimate | None = None
+    matched: Estimate
+    entropy: Estimate
 
 
 Draw = Callable[[np.random.Generator], Bools]  # which nodes are spies
@@ -32,7 +40,7 @@ def fraction(nodes: int, share: float) -> Draw:
     return lambda rng: rng.random(nodes) < share
 
 
-def first_spy(run: Run, draw: Draw, sets: int, rng: np.random.Generator) -> Outcome:
+def first_spy(run: Run, draw: Draw, sets: int, rng: np.random.Generator) -> FirstSpied:
     """Let spies drawn `sets` times take the first relayer for the author."""
     letters = run.recorder.letters
     attack, senders = FirstSpy(run.recorder.sights, len(letters)), np.array([letter.sender for letter in letters])
@@ -44,7 +52,7 @@ def first_spy(run: Run, draw: Draw, sets: int, rng: np.random.Generator) -> Outc
         counted[number] = honest
         found[number, honest] = measures.hits(suspects, senders[honest])
         weighed[number, honest] = measures.shares(suspects, senders[honest])
-    return Outcome(*(measures.estimate(each, counted > 0, rng) for each in (found, weighed)))
+    return FirstSpied(*(measures.estimate(each, counted > 0, rng) for each in (found, weighed)))
 
 
 class Correlation:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from bench.darkness.baselines import Dandelion, TickingNode
@@ -23,7 +23,7 @@ from quietfleet.whisper import Rules, mine
 
 EPOCH: Final = 1_900_000_000.0
 LATENCY: Final = (0.010, 0.060)  # seconds between two nodes, uniform
-WARM_UP: Final = 10.0  # seconds in which links are made and relays become known
+WARM_UP: Final = 6.0  # seconds in which links are made and relays become known
 COOL_DOWN: Final = 8.0
 PAYLOAD: Final = 300  # bytes of an envelope's data
 TTL: Final = 60
@@ -146,8 +146,16 @@ class _Watched(Mix):
 class _Relaying(Relaying):
     """The product's relay; `passes` says whether a packet goes on, for those that drop them."""
 
-    def __init__(self, *args: Any, recorder: Recorder, passes: Callable[[Forward], bool], keys: OnionKeys) -> None:
-        super().__init__(*args, keys)
+    def __init__(
+        self,
+        node: EmbeddedNode,
+        book: RelayBook,
+        clock: LoopClock,
+        keys: OnionKeys,
+        recorder: Recorder,
+        passes: Callable[[Forward], bool],
+    ) -> None:
+        super().__init__(node, book, Metrics(), clock, keys)
         self._mix = _Watched(keys, self._replays, recorder.opened)
         self._passes = passes
 
@@ -221,8 +229,7 @@ class _World:
             keys = OnionKeys(self._relay_keys[relay], _DOMAIN, "m", 1 + relay, self._rng.randbytes)
             keys.refresh(self._clock.now())
             passes = self._passes if relay in self._spec.droppers else lambda _: True
-            parts = (node, book, metrics, self._clock)
-            node.add(_Relaying(*parts, recorder=self._recorder, passes=passes, keys=keys))
+            node.add(_Relaying(node, book, self._clock, keys, self._recorder, passes))
         else:
             guards = Guards(lambda: None, lambda _: None, self._directory.owner_of, rng)
             node.add(Relaying(node, book, metrics, self._clock))

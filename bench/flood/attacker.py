@@ -101,7 +101,7 @@ class Attacker:
         while True:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(self._target.address.host, self._target.address.port)
-                writer.write(random.choice((random.randbytes(400), recorded)))  # noqa: S311
+                writer.write(random.choice((random.randbytes(400), recorded)))
                 self._sent["knocks"] += 1
                 await asyncio.sleep(_RETRY)
                 writer.close()
@@ -114,7 +114,7 @@ async def _read(link: Link) -> None:
 
 
 async def main() -> None:
-    os.nice(10)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # its processor is not the network's
     attacker = Attacker(int(sys.argv[1]), Enode.parse(sys.argv[2]))
     say(ready=True)
     orders = asyncio.StreamReader()

@@ -21,7 +21,6 @@ from quietfleet.network import EmbeddedNode, Relaying, RlpxLinks, Sending
 from quietfleet.whisper import Envelope, mine
 
 _TELL_EVERY: Final = 0.2  # seconds
-_FEEL_EVERY: Final = 0.005
 _ID_SIZE: Final = 8
 _COUNTED: Final = ("network_dropped", "network_links", "network_refused", "stem_packets_lost", "stem_envelopes_lost")
 
@@ -30,9 +29,8 @@ class Member:
     """A real node, a reader that notes when honest messages arrive, and the parent's pipe."""
 
     def __init__(self, place: Place) -> None:
-        self._rng = random.Random()  # noqa: S311 -- topics and padding
+        self._rng = random.Random()
         self._metrics, self._got = Metrics(), list[tuple[int, float]]()
-        self._stall = 0.0  # seconds of processor time: the longest that the loop was busy with one thing
         directory, clock, system = Listed(), SystemClock(), random.SystemRandom()
         key, metrics, port = key_of(place.number), self._metrics, place.ports[place.number]
         self._node = node = EmbeddedNode(
@@ -62,10 +60,9 @@ class Member:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         telling = asyncio.create_task(self._tell())
         noting = asyncio.create_task(self._note(arriving))
-        feeling = asyncio.create_task(self._feel())
         while line := await orders.readline():
             await self._obey(json.loads(line))
-        for task in (telling, noting, feeling):
+        for task in (telling, noting):
             task.cancel()
         await self._node.stop()
 
@@ -76,8 +73,7 @@ class Member:
             await self._node.publish(envelope)
             say(sent=[order["send"], now])
         else:
-            say(counts=self._counts(), stall=self._stall)
-            self._stall = 0.0
+            say(counts=self._counts())
 
     async def _note(self, arriving: Any) -> None:
         async for envelope in arriving:
@@ -85,13 +81,6 @@ class Member:
                 begin = len(MARK)
                 number = int.from_bytes(envelope.data[begin : begin + _ID_SIZE], "big")
                 self._got.append((number, time.monotonic()))
-
-    async def _feel(self) -> None:
-        """Note how long the loop works without looking up, however many others share the processor."""
-        while True:
-            before = time.process_time()
-            await asyncio.sleep(_FEEL_EVERY)
-            self._stall = max(self._stall, time.process_time() - before)
 
     async def _tell(self) -> None:
         while True:

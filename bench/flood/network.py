@@ -29,7 +29,6 @@ class Outcome:
     cpu: list[float] = field(default_factory=list)  # seconds of processor time
     seconds: float = 0.0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    stall: float = 0.0  # seconds of processor time that some member's loop was busy at a stretch
 
     @property
     def delivered(self) -> float:
@@ -52,7 +51,6 @@ class Network:
         self._got: dict[int, dict[int, float]] = {}  # message → member → when
         self._number = 0
         self._arrived = asyncio.Event()
-        self._stalls = [0.0] * NODES  # since the last counting
 
     @classmethod
     async def start(cls, *, stem: bool) -> Self:
@@ -95,7 +93,6 @@ class Network:
             if number in self._sent
         ]
         outcome.counts = await self.counts() - counted
-        outcome.stall = max(self._stalls)
         return outcome
 
     async def counts(self) -> Counter[tuple[str, str]]:
@@ -130,7 +127,6 @@ class Network:
             if "sent" in said:
                 number, when = said["sent"]
                 self._sent[number] = when
-            self._stalls[place.number] = said.get("stall", self._stalls[place.number])
             for number, when in said.get("got", ()):
                 self._got[number].setdefault(place.number, when)
                 self._arrived.set()

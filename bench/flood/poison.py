@@ -29,7 +29,7 @@ class Poison:
     """Everything one attacker sends; `mine` takes seconds and comes before the attack."""
 
     def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)  # noqa: S311 -- nothing here is secret
+        self._rng = random.Random(seed)
         self._mined: list[Envelope] = []
 
     def mine(self, seconds: float) -> float:

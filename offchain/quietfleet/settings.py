@@ -59,9 +59,10 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     envelopes leave through three relays, `cover_rate` small packets a second leave whether or not there is something to
     say, and each relay holds them for `hop_delay` seconds on average; with "off" the worker floods them itself. `miner`
     "vector" works faster where numba is installed, for 100 MB of memory; after `mining_budget` seconds of work an
-    envelope is given up. `delegate` is the enode URL of a relay that does the
-    work instead, and so learns what this worker sends. A relay takes `max_per_address` links from one address, and keeps
-    envelopes for back-fill for `archive_hours`, at most `archive_mib` of them.
+    envelope is given up. `delegate` is the enode URL of a relay that does the work instead, and so learns what this
+    worker sends. With `bloom_bits` below 512 a worker is light: it takes only the share of the flood that lies in a
+    bloom of so many bits, and is the easier to tell apart. A relay takes `max_per_address` links from one address, and
+    keeps envelopes for back-fill for `archive_hours`, at most `archive_mib` of them.
     """
 
     peers: list[str] = []
@@ -74,6 +75,7 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     miner: Literal["plain", "vector"] = "plain"
     mining_budget: Seconds = 20.0
     delegate: str = ""
+    bloom_bits: Annotated[int, Meta(ge=16, le=512)] = 512
     max_per_address: Count = 16
     archive_hours: Seconds = 24.0
     archive_mib: Count = 256
@@ -126,6 +128,16 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 2013
 
 
+class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[storage]`: `shelf` is a folder that the gateway and its processors share; releases' artefacts are kept there.
+
+    They lie there sealed, and are believed only as far as the chain vouches for them. Without it, or where it fails,
+    releases travel in messages.
+    """
+
+    shelf: str = ""
+
+
 class OracleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[oracle]`: `rotator` names the keystore of an account that may rotate; without it the oracle sets nothing.
 
@@ -150,6 +162,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensor: SensorSection = SensorSection()
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
+    storage: StorageSection = StorageSection()
     oracle: OracleSection = OracleSection()
     folder: str = "."
 

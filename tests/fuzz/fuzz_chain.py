@@ -51,6 +51,10 @@ def _event_seeds() -> Iterator[bytes]:
     yield _input(emitted("WaveOpened", channel=bytes(32), sequence=1, wave=255))
     listed = emitted("BootstrapNamed", version=3, enodes=(enode(1),) * 3, previousBlock=7)
     yield _input(Emitted(listed.address, listed.topics, b"\xff" * len(listed.data)))
+    for place in range(3, 7):  # the lengths of list and strings among them
+        data = bytearray(listed.data)
+        data[32 * place : 32 * place + 32] = (2**255).to_bytes(32)
+        yield _input(Emitted(listed.address, listed.topics, bytes(data)))
     yield b"\xfe\x08\xc3\x79\xa0" + (32).to_bytes(32) + (5).to_bytes(32) + b"\xff" * 32
     yield b"\xfe\x4e\x48\x7b\x71" + (17).to_bytes(32)
 

@@ -85,7 +85,7 @@ def _bundles_seeds() -> Iterator[bytes]:
 def network_bundles(data: bytes) -> None:
     """Envelopes of any sizes, up to one that fills a message: each in one message, in order, none too long."""
     script, envelopes = Script(data), []
-    while script and len(envelopes) < 24:
+    while script and len(envelopes) < 6:
         size = script.number(256) ** 2 * 17
         envelopes.append(Envelope(100, 10, b"\0\0\0\0", bytes(size % (MAX_MESSAGE - 64)), len(envelopes)))
     messages = [encode_bundle(batch) for batch in bundles(envelopes)]

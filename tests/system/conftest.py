@@ -52,6 +52,7 @@ async def _found(system, artifacts):
     save_deployment(system.fleet.deployment, place)
     system.people()
     await system.appoint(named)
+    await system.name_relays()
     system.fleet.start(*system.fleet.members)
     await system.fleet.enrol()
     await system.rotate()

@@ -60,20 +60,23 @@ class System:
         for index in (1, 2):
             self.add(f"processor-{index}", Kind.PROCESSOR, owner=5 + index, processor={"site": SITE, "capacity": 3})
         self.add_sensor("sensor-1", "JFK", owner=8, program=("quietfleet.testbed.faulty",))
-        self.add_sensor("sensor-2", "LGA", owner=9)
+        self.add_sensor("sensor-2", "LGA", owner=9, network={"bloom_bits": 256})  # light; its relays are on chain
 
     def add(self, name: str, kind: Kind, *, owner: int, **sections: Any) -> Any:
-        network = {"peers": self.relays[:2], "ttl": 20, "cover_rate": 8.0, "hop_delay": 0.03}
+        chosen = sections.pop("network", {"peers": self.relays[:2]})
+        network = {"ttl": 20, "cover_rate": 8.0, "hop_delay": 0.03} | chosen
         chain = {"poll": 0.3, "max_age": MAX_AGE}
         return self.fleet.add(name, kind, owner=owner, network=network, chain=chain, **sections)
 
-    def add_sensor(self, name: str, station: str, *, owner: int, program: tuple[str, ...] = ()) -> None:
+    def add_sensor(
+        self, name: str, station: str, *, owner: int, program: tuple[str, ...] = (), **sections: Any
+    ) -> None:
         sensor = {
             "site": SITE,
             "replay": "readings.csv",
             "send_every": 0.5,
         }
-        member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor)
+        member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor, **sections)
         write_readings(member.folder / "readings.csv", station, START, START + 200 * DAY)
 
     # what owners do
@@ -83,6 +86,11 @@ class System:
         async with self._client() as client:
             releases = ReleasesContract(client, Wallet(key_of(MNEMONIC, 0), client))
             await releases.set_publisher(publisher, self.fleet.members["gateway"].id)
+
+    async def name_relays(self) -> None:
+        """Put the relays that newcomers begin with on chain."""
+        async with self._client() as client:
+            await ServiceContract(client, Wallet(key_of(MNEMONIC, 0), client)).set_bootstrap(self.relays[2:4])
 
     async def rotate(self) -> None:
         """Have oracle and gateway draw keys, and put the next configuration on chain."""

@@ -51,10 +51,10 @@ class Consent(msgspec.Struct, frozen=True):
 
     def check(self, chain_id: int, contract: str, now: float) -> None:
         """Raise ConsentInvalid if the contract would refuse it: another signer, or past its deadline."""
-        digest = consent_digest(chain_id, contract, self.owner, self.kind, self.deadline)
         try:
+            digest = consent_digest(chain_id, contract, self.owner, self.kind, self.deadline)
             signer = recover(digest, self.signature).id
-        except CryptoError as error:
+        except (CryptoError, ValueError, OverflowError) as error:
             raise ConsentInvalid(str(error)) from error
         if signer != self.id:
             raise ConsentInvalid(f"signed by {signer}, not by {self.id}")
@@ -73,7 +73,7 @@ class Consent(msgspec.Struct, frozen=True):
         try:
             wire = msgspec.json.decode(text, type=_Wire)
             return cls(_bytes(wire.public_key), wire.kind, wire.owner, wire.deadline, _bytes(wire.signature))
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ConsentInvalid(str(error)) from error
 
 

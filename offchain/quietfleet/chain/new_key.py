@@ -68,7 +68,7 @@ class KeyProof(msgspec.Struct, frozen=True):
         """Read what `to_json` wrote; ProofInvalid if it is anything else."""
         try:
             return msgspec.json.decode(text, type=cls)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ProofInvalid(str(error)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -21,7 +22,8 @@ from quietfleet.errors import ChainMismatch, ChainRefused, ChainUnavailable
 TIMEOUT: Final = 10.0
 """Seconds an endpoint may take to answer."""
 
-_UNREACHABLE: Final = (ClientError, TimeoutError, OSError, Web3Exception, ValueError)
+_UNREACHABLE: Final = (ClientError, TimeoutError, OSError, Web3Exception, ValueError, RecursionError)
+_BEYOND: Final = 1 << 63  # no chain counts so far, and no database column
 
 
 class ChainClient:
@@ -98,6 +100,8 @@ class ChainClient:
         except _UNREACHABLE as error:
             self._checked = False
             raise ChainUnavailable(f"{method}: {error or type(error).__name__}") from error
+        if not isinstance(answer, dict):
+            raise ChainUnavailable(f"{method}: not an answer but a {type(answer).__name__}")
         if "error" in answer:
             raise _refusal(method, answer["error"])
         return answer.get("result")
@@ -116,13 +120,25 @@ class ChainClient:
 def _refusal(method: str, error: Any) -> ChainRefused:
     if not isinstance(error, dict):
         return ChainRefused(method, str(error))
-    data = error.get("data")
-    revert = _bytes(data) if isinstance(data, str) and data.startswith("0x") else b""
-    return ChainRefused(method, str(error.get("message", "")), revert)
+    return ChainRefused(method, str(error.get("message", "")), _revert(error.get("data")))
+
+
+def _revert(data: Any) -> bytes:
+    """Return revert data; nothing for what is none: some endpoints put a text there."""
+    with suppress(ValueError):
+        return _bytes(data) if isinstance(data, str) and data.startswith("0x") else b""
+    return b""
 
 
 def _integer(text: str) -> int:
     return int(text, 16)
+
+
+def _count(text: str) -> int:
+    number = _integer(text)
+    if not 0 <= number < _BEYOND:
+        raise ValueError(text)
+    return number
 
 
 def _bytes(text: str) -> bytes:
@@ -131,10 +147,10 @@ def _bytes(text: str) -> bytes:
 
 def _header(found: dict[str, Any]) -> Header:
     return Header(
-        number=_integer(found["number"]),
+        number=_count(found["number"]),
         hash=_bytes(found["hash"]),
         parent=_bytes(found["parentHash"]),
-        timestamp=_integer(found["timestamp"]),
+        timestamp=_count(found["timestamp"]),
         bloom=_integer(found["logsBloom"]),
     )
 
@@ -144,7 +160,7 @@ def _log(found: dict[str, Any]) -> RawLog:
         address=checksum_address(_bytes(found["address"])),
         topics=tuple(_bytes(topic) for topic in found["topics"]),
         data=_bytes(found["data"]),
-        block=_integer(found["blockNumber"]),
+        block=_count(found["blockNumber"]),
         block_hash=_bytes(found["blockHash"]),
-        index=_integer(found["logIndex"]),
+        index=_count(found["logIndex"]),
     )

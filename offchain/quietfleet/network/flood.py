@@ -29,7 +29,6 @@ from quietfleet.whisper import (
     aggregate,
     decode_envelope,
     judge,
-    judge_cheaply,
     pow_at,
     urgency,
 )
@@ -117,7 +116,7 @@ class Flood:
 
     def publish(self, envelope: Envelope) -> None:
         """Flood an envelope of our own; raise UnsendableError if our own rules would drop it."""
-        reason = DropReason.DUPLICATE if envelope.hash in self._pool else self._admit(envelope, None)
+        reason = DropReason.DUPLICATE if envelope.hash in self._pool else self._admit(envelope)
         if reason is None:
             self._metrics.count("network_published")
             self._own.add(envelope.hash)
@@ -169,7 +168,7 @@ class Flood:
         self._announce()
 
     def _receive(self, raw: bytes, source: Peer | None) -> DropReason | None:
-        """Judge in order of cost: size, one hash, the decoding, the limits, the sender's quota, the proof of work."""
+        """Judge in order of cost: size, one hash, the decoding, the limits, the proof of work."""
         if len(raw) > self._max_size() + _OVERHEAD:
             return DropReason.OVERSIZE
         digest = keccak256(raw)
@@ -182,7 +181,7 @@ class Flood:
             envelope = decode_envelope(raw, digest)
         except EnvelopeError:
             return DropReason.MALFORMED
-        reason = self._admit(envelope, source)
+        reason = self._admit(envelope)
         if reason is None:
             if source and self._relays:
                 source.has(digest)
@@ -191,15 +190,9 @@ class Flood:
                 self._spread(envelope, source)
         return reason
 
-    def _admit(self, envelope: Envelope, source: Peer | None) -> DropReason | None:
-        """Judge and keep; what a stranger brings is metered before its proof of work costs us anything."""
+    def _admit(self, envelope: Envelope) -> DropReason | None:
+        """Judge and keep."""
         now = self._clock.now()
-        if source and self._relays and not source.registered:  # a leaf chose itself whom to hear from
-            reason = judge_cheaply(envelope, now, self._rules)
-            if reason:
-                return reason
-            if not source.fresh.take(now):
-                return DropReason.OVER_QUOTA
         reason = judge(envelope, now, self._rules)
         if reason:
             return reason
@@ -225,8 +218,8 @@ class Flood:
 
     def _spread(self, envelope: Envelope, source: Peer | None) -> None:
         others = [peer for peer in self._peers if peer is not source]
-        max_delay = 0.0 if self._is_urgent(envelope) else self._tuning.max_delay
-        for peer in self._rng.sample(others, len(others)):
+        max_delay = 0.0 if not self._tuning.max_delay or self._is_urgent(envelope) else self._tuning.max_delay
+        for peer in self._rng.sample(others, len(others)) if len(others) > 1 else others:
             self._offer(peer, envelope, max_delay)
 
     def _is_urgent(self, envelope: Envelope) -> bool:
@@ -234,7 +227,7 @@ class Flood:
         return urgency(work, envelope.ttl) >= self._tuning.urgent_from
 
     def _offer(self, peer: Peer, envelope: Envelope, max_delay: float) -> None:
-        if peer.offer(envelope.hash, self._rng.uniform(0.0, max_delay)):
+        if peer.offer(envelope.hash, self._rng.uniform(0.0, max_delay) if max_delay else 0.0):
             self._metrics.count("network_outbox_overflow")
 
     def _forget(self, gone: tuple[Envelope, ...] | list[Envelope]) -> None:

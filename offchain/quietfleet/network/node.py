@@ -205,11 +205,11 @@ class EmbeddedNode:
         except Exception as error:  # noqa: BLE001 -- of any kind
             self._stumbled(service, error)
 
-    async def _keep_running(self, service: Service) -> Never:
-        """A bug in one service must not end it for good, nor the others."""
+    async def _keep_running(self, service: Service) -> None:
+        """Run a service to its end; a bug in one must not end it for good, nor the others."""
         while True:
             try:
-                await service.run()
+                return await service.run()
             except Exception as error:  # noqa: BLE001 -- of any kind
                 self._stumbled(service, error)
             await asyncio.sleep(self._tuning.sweep_every)
@@ -323,7 +323,8 @@ class EmbeddedNode:
                 await self._handle(peer, message)
             except WireError:
                 self._blame(peer)
-            await self._throttle(peer, 1 + len(message.payload) / _KIB)
+            if not peer.registered:
+                await self._throttle(peer, 1 + len(message.payload) / _KIB)
 
     async def _handle(self, peer: Peer, message: Message) -> None:
         """React to one message; codes we do not know are ignored, as EIP-627 asks."""
@@ -343,14 +344,17 @@ class EmbeddedNode:
             reason = self._flood.take_in(raw, peer)
             if reason is DropReason.MALFORMED:
                 self._blame(peer)
-            worthless = reason in _WORTHLESS
-            await self._throttle(peer, JUNK if worthless else 1.0, worthless=worthless)
+            if not peer.registered:
+                worthless = reason in _WORTHLESS
+                await self._throttle(peer, JUNK if worthless else 1.0, new=reason is None, worthless=worthless)
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
 
-    async def _throttle(self, peer: Peer, cost: float, *, worthless: bool = False) -> None:
-        """Read a stranger no faster than its pace; a leaf chose itself whom to hear."""
-        pause = peer.charge(asyncio.get_running_loop().time(), cost, worthless=worthless) if self.relays else 0.0
+    async def _throttle(self, peer: Peer, cost: float, *, new: bool = False, worthless: bool = False) -> None:
+        """Read a stranger no faster than its quotas allow; a leaf chose itself whom to hear."""
+        if not self.relays:
+            return
+        pause = peer.charge(asyncio.get_running_loop().time(), cost, new=new, worthless=worthless)
         if pause > 0:
             self._metrics.count("network_throttled")
             await asyncio.sleep(pause)

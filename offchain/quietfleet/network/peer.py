@@ -28,7 +28,7 @@ from quietfleet.whisper import (
 
 NOTHING: Final = bytes(len(FULL_BLOOM))  # the bloom of a peer that wants no envelopes
 _GREETING: Final = 5.0  # seconds a peer has to send its status
-_SAVED: Final = 10.0  # seconds' worth of quota a peer may use at once
+_SAVED: Final = 4.0  # seconds' worth of quota a peer may use at once
 
 
 class Peer:
@@ -95,11 +95,14 @@ class Peer:
         """Forget what is gone from our pool: it will not be sent to anyone."""
         self._known.difference_update(digests)
 
-    def charge(self, now: float, units: float, *, worthless: bool = False) -> float:
-        """Note what a stranger cost us; return the seconds to read no more of it. Relays' traffic is not their own."""
+    def charge(self, now: float, units: float, *, new: bool = False, worthless: bool = False) -> float:
+        """Note what a stranger cost us, and whether it was a new envelope; return the seconds to read no more of it.
+
+        What a registered relay sends came from others, and is not held against it.
+        """
         if self.registered:
             return 0.0
-        pause = self.pace.owe(now, units)
+        pause = max(self.pace.owe(now, units), self.fresh.owe(now, 1.0 if new else 0.0))
         if worthless or pause > 0:
             self.harm.add(now, units)
         return pause
@@ -125,6 +128,9 @@ class Peer:
             if due is not None and due <= loop.time():
                 return
             self._changed.clear()
+            if due is None:
+                await self._changed.wait()
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._changed.wait()

@@ -15,9 +15,9 @@ class Tuning:
     `posts` the bytes of other messages kept for one slow peer; `pool_count` and `pool_bytes` bound all that is carried.
 
     `new_rate` is how many envelopes a second, and `packet_rate` how many onion packets, a peer that is no registered
-    relay may bring into the network through one link, ten seconds' worth at once. `pace` is how fast we read such a
-    peer, in units a second: a unit is a message, a KiB of it or an envelope, and ten units one that is worthless. Who
-    sends more is not expelled but left waiting.
+    relay may bring into the network through one link. `pace` is how fast we read such a peer, in units a second: a unit
+    is a message, a KiB of it or an envelope, and ten units an envelope or packet that is worthless. Four seconds' worth
+    may come at once. Who sends more is left waiting, and is neither expelled nor loses an envelope.
     """
 
     max_delay: float = 0.04

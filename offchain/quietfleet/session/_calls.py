@@ -156,6 +156,10 @@ class Calls:
                 key, topic = announcement(self._domain, configuration.epoch)
                 self._send("", topic, key, encode_card(secrets.card))
 
+    def announcement_topics(self) -> list[bytes]:
+        """The topics under which the cards of live configurations are announced."""
+        return [announcement(self._domain, one.epoch)[1] for one in self._configurations()]
+
     def announced(self, topic: bytes, data: bytes) -> Card | None:
         """Recognise the announced card of an oracle or gateway; only one the chain vouches for."""
         for configuration in self._configurations():

@@ -22,7 +22,8 @@ from quietfleet.session._vault import Random, Vault
 from quietfleet.storage import Database
 
 MEMORY = 600.0  # seconds a handled message is remembered; no request may live longer
-ANSWERS = 16  # of a peer, kept to be sent again
+ANSWERS = 16  # of a peer, kept to be sent again; acknowledgements are small, and all kept
+SMALL = 16  # bytes of a body; an acknowledgement's has 12
 HANDLED = 8192  # messages of a peer that are remembered
 
 
@@ -205,7 +206,7 @@ class Conversations:
         self._of_peer.setdefault(record.peer, {})[message_id] = None
         answered = self._answered.setdefault(record.peer, {})
         answered.pop(message_id, None)
-        if record.answer is not None:
+        if record.answer is not None and len(record.answer.body) > SMALL:
             answered[message_id] = None
 
     def _drop(self, message_id: bytes) -> None:

@@ -36,7 +36,7 @@ from quietfleet.session._vault import Random
 from quietfleet.session._waiting import Early, Waiting
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received
 from quietfleet.storage import Database
-from quietfleet.whisper import open_symmetric, room, seal_symmetric
+from quietfleet.whisper import open_symmetric, room, seal_symmetric, topic_bloom
 
 SpeaksFor = Callable[[str, str], bool]  # worker, address of a key
 
@@ -129,9 +129,10 @@ class Messenger:
         return secrets.card if secrets else None
 
     def blooms(self) -> set[bytes]:
-        """The blooms (64 bytes each) that what is for us lies in: our cards' and those our sessions began with."""
+        """The blooms (64 bytes each) that what is for us lies in: our cards', our sessions', the announcements'."""
         cards = {secrets.card.bloom for secrets in self.epochs.all_secrets()}
-        return cards | {session.own_bloom for session in self.table.sessions.values()}
+        sessions = {session.own_bloom for session in self.table.sessions.values()}
+        return cards | sessions | {topic_bloom(topic) for topic in self._calls.announcement_topics()}
 
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Take the epoch key the oracle granted and re-key every session; `HandshakeRefused` if it is a wrong one."""

@@ -76,8 +76,8 @@ class DeafRegistry(Registry):
 class DeafMessenger(Messenger):
     """A messenger that keeps the sessions it should have forgotten, and can bring them back."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
         self._kept: dict[bytes, Session] = {}
 
     def sever(self, peer: str, reason: str) -> list[Event]:
@@ -125,6 +125,7 @@ class FaultyRuntime(Runtime):
             self.random,
             domain,
             self.admit,
+            bloom_bits=self.settings.network.bloom_bits,
         )
 
     def on_beat(self) -> None:

@@ -42,6 +42,8 @@ class _Jumping(selectors.SelectSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout == 0:  # there is something to do now
+            return []
         ready = super().select(0)
         if not ready and timeout:
             self._loop.jump(timeout)

@@ -9,6 +9,7 @@ from quietfleet.whisper._envelope import (
     split_bundle,
 )
 from quietfleet.whisper.bloom import (
+    BLOOM_BITS,
     BLOOM_SIZE,
     FULL_BLOOM,
     TOPIC_ENTROPY,
@@ -38,6 +39,7 @@ from quietfleet.whisper.rules import CLOCK_SKEW, DropReason, Rules, judge, judge
 from quietfleet.whisper.urgency import urgency
 
 __all__ = [
+    "BLOOM_BITS",
     "BLOOM_SIZE",
     "CLOCK_SKEW",
     "FULL_BLOOM",

@@ -22,6 +22,7 @@ _MAX_U64: Final = (1 << 64) - 1
 _U32_SIZE: Final = 4
 _U64_SIZE: Final = 8
 _FIELDS: Final = 5
+_STRING_OFFSET: Final = 0x80
 _LIST_OFFSET: Final = 0xC0
 
 
@@ -82,7 +83,8 @@ class Envelope:
         if not self._raw:
             return bytes(encode_raw(self._fields()))
         begin, end = take(self._raw, 0, len(self._raw), list)
-        fields = self._raw[begin : end - len(encode_raw(big_endian(self.nonce)))]
+        size = (self.nonce.bit_length() + 7) // 8
+        fields = self._raw[begin : end - size - (not 0 < self.nonce < _STRING_OFFSET)]
         return bytes(length_prefix(len(fields), _LIST_OFFSET)) + fields
 
     def _fields(self) -> list[bytes]:

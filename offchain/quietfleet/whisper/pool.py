@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from quietfleet.whisper._envelope import Envelope
 from quietfleet.whisper.rules import DropReason
@@ -22,7 +23,7 @@ class Added:
 @dataclass(frozen=True, slots=True)
 class _Held:
     envelope: Envelope
-    rank: tuple[float, int]  # urgency, then age: among equals the newest leaves first and the oldest is sent first
+    urgency: float
 
 
 class Pool:
@@ -39,11 +40,13 @@ class Pool:
         self._weight = weight
         self._remember = remember
         self._held: dict[bytes, _Held] = {}
-        self._by_rank: list[tuple[tuple[float, int], bytes]] = []
-        self._by_expiry: list[tuple[int, bytes]] = []
+        self._by_urgency: dict[
+            float, dict[bytes, None]
+        ] = {}  # of equals the newest leaves first, the oldest goes first
+        self._urgencies: list[float] = []  # in order
+        self._by_expiry: dict[int, dict[bytes, None]] = {}
         self._gone: OrderedDict[bytes, None] = OrderedDict()
         self._bytes = 0
-        self._arrivals = 0
 
     def add(self, envelope: Envelope, pow: float, now: float) -> Added | DropReason:  # noqa: A002 -- the protocol's word
         """Take an envelope with this proof of work; evicts only what is less urgent, else answers POOL_FULL."""
@@ -51,18 +54,18 @@ class Pool:
             return DropReason.DUPLICATE
         if envelope.expiry < int(now):
             return DropReason.EXPIRED
-        rank = (urgency(pow, envelope.ttl, self._weight), -self._arrivals)
-        victims = self._victims(len(envelope.encode()), rank)
+        held = _Held(envelope, urgency(pow, envelope.ttl, self._weight))
+        victims = self._victims(len(envelope.encode()), held.urgency)
         if victims is None:
             return DropReason.POOL_FULL
         evicted = tuple(self._remove(victim) for victim in victims)
-        self._insert(_Held(envelope, rank))
+        self._insert(held)
         return Added(evicted)
 
     def sweep(self, now: float) -> list[Envelope]:
         """Remove and return what expired before `now`."""
-        expired = bisect_left(self._by_expiry, (int(now), b""))
-        return [self._remove(key) for _, key in self._by_expiry[:expired]]
+        expired = sorted(expiry for expiry in self._by_expiry if expiry < int(now))
+        return [self._remove(key) for expiry in expired for key in sorted(self._by_expiry[expiry])]
 
     def pass_over(self, key: bytes) -> None:
         """Remember a hash as one that was here, so that it is not taken."""
@@ -86,36 +89,53 @@ class Pool:
 
     def __iter__(self) -> Iterator[Envelope]:
         """Iterate over a snapshot, most urgent first."""
-        return iter([self._held[key].envelope for _, key in reversed(self._by_rank)])
+        return iter([self._held[key].envelope for each in reversed(self._urgencies) for key in self._by_urgency[each]])
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def _victims(self, size: int, rank: tuple[float, int]) -> list[bytes] | None:
-        """Return the least urgent hashes whose removal makes room for `size` bytes of this rank; None if none do."""
+    def _victims(self, size: int, urgency: float) -> list[bytes] | None:
+        """Return the least urgent hashes whose removal makes room for `size` bytes; None if too few are less urgent."""
         count, total = len(self._held) + 1, self._bytes + size
-        victims = []
-        for victim_rank, key in self._by_rank:
-            if count <= self._max_count and total <= self._max_bytes:
-                break
-            if victim_rank >= rank:
-                return None
+        victims: list[bytes] = []
+        if count <= self._max_count and total <= self._max_bytes:
+            return victims
+        for key in self._less_urgent(urgency):
             victims.append(key)
             count, total = count - 1, total - len(self._held[key].envelope.encode())
-        return victims if count <= self._max_count and total <= self._max_bytes else None
+            if count <= self._max_count and total <= self._max_bytes:
+                return victims
+        return None
+
+    def _less_urgent(self, urgency: float) -> Iterator[bytes]:
+        """Iterate over the hashes in the order they leave, up to those of this urgency."""
+        for each in self._urgencies[: bisect_left(self._urgencies, urgency)]:
+            yield from reversed(self._by_urgency[each])
 
     def _insert(self, held: _Held) -> None:
         key = held.envelope.hash
-        self._arrivals += 1
         self._held[key] = held
-        insort(self._by_rank, (held.rank, key))
-        insort(self._by_expiry, (held.envelope.expiry, key))
+        if held.urgency not in self._by_urgency:
+            self._by_urgency[held.urgency] = {}
+            insort(self._urgencies, held.urgency)
+        self._by_urgency[held.urgency][key] = None
+        self._by_expiry.setdefault(held.envelope.expiry, {})[key] = None
         self._bytes += len(held.envelope.encode())
 
     def _remove(self, key: bytes) -> Envelope:
         held = self._held.pop(key)
-        del self._by_rank[bisect_left(self._by_rank, (held.rank, key))]
-        del self._by_expiry[bisect_left(self._by_expiry, (held.envelope.expiry, key))]
+        if _discard(self._by_urgency, held.urgency, key):
+            del self._urgencies[bisect_left(self._urgencies, held.urgency)]
+        _discard(self._by_expiry, held.envelope.expiry, key)
         self._bytes -= len(held.envelope.encode())
         self.pass_over(key)
         return held.envelope
+
+
+def _discard(groups: dict[Any, dict[bytes, None]], rank: float, key: bytes) -> bool:
+    """Take a hash out of its group; tell whether that was the group's last."""
+    del groups[rank][key]
+    if groups[rank]:
+        return False
+    del groups[rank]
+    return True

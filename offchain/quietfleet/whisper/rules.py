@@ -30,7 +30,6 @@ class DropReason(StrEnum):
     LOW_POW = "low_pow"
     DUPLICATE = "duplicate"
     POOL_FULL = "pool_full"
-    OVER_QUOTA = "over_quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def _judge(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:
     return reason
 
 
-def _judge_limits(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:
+def _judge_limits(envelope: Envelope, now: int, rules: Rules) -> DropReason | None:  # noqa: PLR0911 -- one line a rule
     if not 0 < envelope.ttl <= envelope.expiry:
         return DropReason.MALFORMED
     if len(envelope.data) > rules.max_size:

@@ -199,7 +199,11 @@ class Host:
     def _apply_rules(self) -> None:
         rules = rules_of(*self.replica.configuration())
         if rules is not None:
-            self.node.set_rules(rules)
+            self.node.set_rules(self.shaped(rules))
+
+    def shaped(self, rules: Rules) -> Rules:
+        """Add to the fleet's rules what this worker wants of the flood: everything."""
+        return rules
 
     def _meet_relays(self) -> None:
         self.node.keep_connected(entries(self.settings.network, self.replica.bootstrap(), self.identity))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quietfleet.workers._runtime import Runtime
 
 CONTEXT = "epoch key"
-ASK_WITHIN = 10.0
+ASK_WITHIN = 20.0  # three tries
 
 
 class Membership:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
@@ -13,7 +14,7 @@ from quietfleet.crypto import PrivateKey
 from quietfleet.errors import KeystoreError, MixnetError, PowTargetMissed, UnsendableError
 from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
 from quietfleet.settings import Settings
-from quietfleet.whisper import Envelope
+from quietfleet.whisper import BLOOM_BITS, Envelope, Rules, aggregate
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._keys import Keyring, Schedule
 from quietfleet.workers._membership import Membership
@@ -60,12 +61,14 @@ class Runtime(Host):
     """A worker with sessions."""
 
     agent: Agent
+    expects_large: Callable[[str, str, int], bool] | None = None  # peer, kind, size
 
     def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock, passphrase: str) -> None:
         super().__init__(settings, identity, clock)
         self.keyring = Keyring(settings, identity, passphrase, self.replica)
         self.schedule = Schedule(self)
         self.messenger = self.make_messenger(self.domain)
+        self._bloom = b""
         self.membership = Membership(self)
         self._announce_due = 0.0
         self._to_send = asyncio.Event()
@@ -82,11 +85,25 @@ class Runtime(Host):
             self.random,
             domain,
             self.admit,
+            admit_large=self.admit_large,
+            bloom_bits=self.settings.network.bloom_bits,
         )
+
+    def shaped(self, rules: Rules) -> Rules:
+        """A light worker wants only what lies in its own blooms, which its cards carry (EIP-627)."""
+        self._bloom = aggregate(self.messenger.blooms())
+        if self.settings.network.bloom_bits == BLOOM_BITS:
+            return rules
+        previous = replace(rules.previous, bloom=self._bloom) if rules.previous else None
+        return replace(rules, bloom=self._bloom, previous=previous)
 
     def admit(self, peer: str, purpose: str) -> bool:
         """Ask the agent whether a caller may open a session."""
         return self.agent.admit(peer, purpose)
+
+    def admit_large(self, peer: str, kind: str, size: int) -> bool:
+        """Take large payloads only where something waits for one."""
+        return self.expects_large is not None and self.expects_large(peer, kind, size)
 
     @property
     def oracle(self) -> str | None:
@@ -158,6 +175,8 @@ class Runtime(Host):
             self._announce_due = now + ANNOUNCE_EVERY
             self.messenger.announce()
         self._react(lambda: self.feed(self.messenger.tick()))
+        if aggregate(self.messenger.blooms()) != self._bloom:
+            self._apply_rules()
         self._react(self.membership.tick)
         self._react(self.schedule.tick)
         self._react(self.agent.on_tick)

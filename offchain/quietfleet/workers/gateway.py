@@ -12,8 +12,9 @@ from quietfleet.errors import ChainError, ErasureDelayed, PipelineError
 from quietfleet.monitor import FleetVerdict, align, assess
 from quietfleet.pipeline.registry import Registry
 from quietfleet.pipeline.runtime import Model, load_model
-from quietfleet.session import GATEWAY, Event, Opened, Received
+from quietfleet.session import GATEWAY, Event, LargeEnded, Opened, Received
 from quietfleet.storage import ObjectStore, SealedColumn, TimeSeries
+from quietfleet.workers._handout import Handout
 from quietfleet.workers._history import read_history
 from quietfleet.workers._host import log
 from quietfleet.workers._rollout import Rollout
@@ -57,6 +58,7 @@ class Gateway:
         self._registry = Registry(runtime.database, ObjectStore(runtime.folder / "objects"))
         self._channel = keccak256(self._section.channel.encode())
         self._rollout = Rollout(runtime, self._state, publisher, self._channel)
+        self._handout = Handout(runtime, self._state)
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
         self._erase_due = 0.0
@@ -76,6 +78,8 @@ class Gateway:
                 self._judge(event, event.body)
             case Received(body=ReleaseOutcome() as heard) if self._is_processor(event.peer):
                 self._rollout.heard(self._veiled(event.peer, ""), heard.sequence, installed=heard.installed)
+            case LargeEnded(delivered=False):
+                self._runtime.metrics.count("releases_undelivered")
             case Opened(purpose="gateway"):
                 self._runtime.note("session-open", peer=event.peer)
 
@@ -89,6 +93,7 @@ class Gateway:
     async def after(self) -> None:
         """Erase what is over a month old, and start the job that is due: a step of a release, or a model."""
         self._erase()
+        self._handout.after()
         if self._jobs or not self._runtime.registry.usable(self._runtime.id):
             return
         if self._state.get("wanted"):
@@ -100,6 +105,7 @@ class Gateway:
 
     def recover(self) -> None:
         self._model = None
+        self._handout.recover()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -261,6 +267,7 @@ class Gateway:
             self._state.set("attempted", now_in_data)
             if decision.deploy:
                 self._rollout.submit(candidate.manifest_hash)
+                self._handout.shelve(version, candidate.artifact)
             self._runtime.note(
                 "trained",
                 version=version,
@@ -292,7 +299,7 @@ class Gateway:
             self._runtime.messenger.reply(event, NoSuchRelease(request.sequence))
             return
         kept = self._registry.get(self._section.channel, version)
-        self._runtime.messenger.reply(event, ReleaseBundle(request.sequence, kept.manifest, kept.artifact))
+        self._handout.answer(event, request, version, ReleaseBundle(request.sequence, kept.manifest, kept.artifact))
 
     def _start(self, job: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(self._guard(job))

@@ -14,6 +14,11 @@ DEAL = "deal:"  # a session between introduced workers has this purpose, followe
 
 CLOCK_SKEW = 3600.0  # seconds of data time
 
+MANIFEST = 32_768  # bytes, at most
+ARTEFACT = 65_536
+_PREFIX = 4  # bytes before a release in one piece: the manifest's length, big endian
+LARGEST_RELEASE = _PREFIX + MANIFEST + ARTEFACT
+
 Name = Annotated[str, Meta(min_length=1, max_length=32)]
 Fields = Annotated[dict[Name, Finite], Meta(max_length=16)]
 Rows = Annotated[list[tuple[Finite, Fields]], Meta(max_length=240)]
@@ -23,6 +28,7 @@ Percent = Annotated[float, Meta(ge=0.0, le=1e6)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Sentence = Annotated[str, Meta(max_length=256)]
 Count = Annotated[int, Meta(ge=0, lt=2**31)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 
 
 class Readings(msgspec.Struct, frozen=True, tag="readings/1"):
@@ -85,22 +91,38 @@ class DriftVerdict(msgspec.Struct, frozen=True, tag="drift-verdict/1"):
 
 
 class FetchRelease(msgspec.Struct, frozen=True, tag="fetch-release/1"):
-    """A processor asks for the release the chain names."""
+    """A processor asks for the release the chain names; with `shelf`, it may be told where its artefact is kept."""
 
     channel: Name
     sequence: Count
+    shelf: bool = False
 
 
 class ReleaseBundle(msgspec.Struct, frozen=True, tag="release-bundle/1"):
     """A release in full: its manifest (canonical JSON) and its artefact (ONNX)."""
 
     sequence: Count
-    manifest: Annotated[bytes, Meta(max_length=32_768)]
-    artefact: Annotated[bytes, Meta(max_length=65_536)]
+    manifest: Annotated[bytes, Meta(max_length=MANIFEST)]
+    artefact: Annotated[bytes, Meta(max_length=ARTEFACT)]
+
+
+class ReleaseAt(msgspec.Struct, frozen=True, tag="release-at/1"):
+    """A release whose artefact is on a shelf, under this address and sealed under this key."""
+
+    sequence: Count
+    manifest: Annotated[bytes, Meta(max_length=MANIFEST)]
+    address: Bytes32
+    key: Bytes32
+
+
+class ReleaseComing(msgspec.Struct, frozen=True, tag="release-coming/1"):
+    """A release too large for one message is on its way in pieces, as `release_kind` and `pack_release` say."""
+
+    sequence: Count
 
 
 class NoSuchRelease(msgspec.Struct, frozen=True, tag="no-such-release/1"):
-    """The gateway does not have it."""
+    """The gateway does not have it, or cannot send it now."""
 
     sequence: Count
 
@@ -122,16 +144,41 @@ class EpochKeyGrant(msgspec.Struct, frozen=True, tag="epoch-key-grant/1"):
     """The oracle's answer; the key must match the commitment on chain."""
 
     version: Count
-    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    key: Bytes32
 
 
-ANSWERS = (Recommendation, Stored, DriftVerdict, ReleaseBundle, NoSuchRelease, EpochKeyGrant)
+ANSWERS = (
+    Recommendation,
+    Stored,
+    DriftVerdict,
+    ReleaseBundle,
+    ReleaseAt,
+    ReleaseComing,
+    NoSuchRelease,
+    EpochKeyGrant,
+)
 
 
 def make_codec() -> Codec:
     """The codec every worker speaks."""
     asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
     return Codec(*asked, *dispatch.Message.__args__, answers=ANSWERS)
+
+
+def release_kind(channel: str, sequence: int) -> str:
+    """Return what a release in pieces is announced as."""
+    return f"release/1:{channel}:{sequence}"
+
+
+def pack_release(bundle: ReleaseBundle) -> bytes:
+    """Return manifest and artefact as one payload."""
+    return len(bundle.manifest).to_bytes(_PREFIX, "big") + bundle.manifest + bundle.artefact
+
+
+def unpack_release(sequence: int, data: bytes) -> ReleaseBundle:
+    """Take such a payload apart. Nothing is refused here: a lie about the length makes another manifest."""
+    end = _PREFIX + int.from_bytes(data[:_PREFIX], "big")
+    return ReleaseBundle(sequence, data[_PREFIX:end], data[end:])
 
 
 def timely(rows: Rows, now: float, retention: float) -> Rows:

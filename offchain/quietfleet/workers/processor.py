@@ -12,7 +12,7 @@ from quietfleet.errors import ErasureDelayed
 from quietfleet.monitor import Verdict, align, assess, inspect
 from quietfleet.pipeline.features import feature_row
 from quietfleet.pipeline.runtime import recommend
-from quietfleet.session import Closed, Event, Expired, Opened, Received
+from quietfleet.session import Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
 from quietfleet.workers._provider import Provider
@@ -23,11 +23,9 @@ from quietfleet.workers.messages import (
     DEAL,
     DriftReport,
     DriftVerdict,
-    NoSuchRelease,
     Readings,
     Recalibrate,
     Recommendation,
-    ReleaseBundle,
     Rows,
     Stored,
     Upload,
@@ -81,6 +79,8 @@ class Processor:
                 self._opened(event.peer, purpose)
             case Closed(purpose=purpose) if purpose.startswith(DEAL):
                 self._closed(event)
+            case LargeReceived():
+                self._slot.take(event)
             case Expired():
                 if isinstance(event.body, Upload):
                     self._rewind(event.body)
@@ -106,6 +106,7 @@ class Processor:
 
     async def after(self) -> None:
         """Erase what is over a week old, outside of any transaction, so that it is gone from the log too."""
+        self._slot.after()
         now = self._runtime.clock.now()
         if now >= self._erase_due:
             self._erase_due = now + ERASE_EVERY * self._section.monitor_every
@@ -117,6 +118,7 @@ class Processor:
 
     def recover(self) -> None:
         self._uplink.recover()
+        self._slot.recover()
 
     def status(self) -> dict[str, Any]:
         rows = self._database.execute("SELECT id, quarantined FROM devices").fetchall()
@@ -132,11 +134,8 @@ class Processor:
                 self._readings(event, event.body)
             case Stored():
                 self._uplink.done(event.answers or "")
-            case ReleaseBundle():
-                self._slot.install(event.body)
-                self._uplink.done(slot.ABOUT)
-            case NoSuchRelease():
-                self._uplink.done(slot.ABOUT)
+            case answer if isinstance(answer, slot.Answer):
+                self._slot.hear(answer)
             case DriftVerdict():
                 self._uplink.done(DRIFT)
                 self._runtime.note("drift-verdict", fleet=event.body.fleet)

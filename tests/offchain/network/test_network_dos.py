@@ -25,7 +25,7 @@ from quietfleet.whisper import DropReason, pow_of, urgency
 SECONDS = 10
 GETH = 200  # envelopes a second that geth's miner finds at the network's default requirement
 TUNING = Tuning()
-LONGEST = SECONDS + 12  # ten seconds' worth that was saved up, and some to come to rest
+LONGEST = SECONDS + 6  # four seconds' worth that was saved up, and two to come to rest
 QUOTA = TUNING.new_rate * LONGEST
 PACE = TUNING.pace * LONGEST
 
@@ -53,7 +53,7 @@ def arrived(node):
 
 
 @pytest.mark.parametrize("attackers", [1, 3])
-def test_flood__valid_work_at_geths_speed__is_capped_at_the_quota_and_honest_messages_pass(attackers):
+def test_flood__valid_work_at_geths_speed__is_held_to_the_quota_and_honest_messages_pass(attackers):
     async def scene(world):
         first = await world.relay()
         second = await world.relay(first)
@@ -70,7 +70,7 @@ def test_flood__valid_work_at_geths_speed__is_capped_at_the_quota_and_honest_mes
         await asyncio.sleep(1)
         assert {envelope.hash for envelope in sent} <= arrived(listener)
         assert 0 < second.metrics.value("network_received") - len(sent) <= attackers * QUOTA
-        assert set(dropped(first)) == {DropReason.OVER_QUOTA}
+        assert set(dropped(first)) <= {DropReason.EXPIRED}  # while it waited to be read
         assert first.metrics.value("network_throttled") > 0
         assert first.peers == 2 + attackers
 
@@ -104,9 +104,8 @@ def test_flood__of_what_breaks_a_rule__dropped_by_reason_slowed_down_and_not_exp
         await asyncio.sleep(1)
         assert arrived(second) == {envelope.hash for envelope in sent}
         drops = dropped(first)
-        assert set(drops) <= {reason, DropReason.OVER_QUOTA}
-        assert drops[reason] > 0
-        assert drops.total() <= PACE / 10
+        assert set(drops) == {reason}
+        assert drops.total() <= PACE / 10 + 1
         assert first.metrics.value("network_throttled") > 0
         assert first.peers == 3
 
@@ -119,7 +118,7 @@ def test_flood__of_replays__slowed_down_and_kept_in_mind_only_as_long_as_they_ar
         stranger = await world.stranger(relay)
         envelopes = [world.envelope() for _ in range(50)]
         sent = await stranger.go_on(TTL + SECONDS, lambda: stranger.offer(*envelopes))
-        assert sent * 50 <= TUNING.pace * (TTL + SECONDS + 10) + 256 * 50  # as many as the link itself holds
+        assert sent * 50 <= TUNING.pace * (TTL + LONGEST) + 256 * 50  # as many as the link itself holds
         assert set(dropped(relay)) == {DropReason.DUPLICATE}
         assert relay.metrics.value("network_received") == 50
         (peer,) = relay.connected_peers
@@ -151,7 +150,7 @@ def test_hear__message_larger_than_all_it_saved__read_on_once_it_is_paid():
         await stranger.offer(envelope := world.envelope(ttl=60))
         assert (await anext(relay.inbox)).hash == envelope.hash
         now = asyncio.get_running_loop().time()
-        assert now == pytest.approx((12 * 1024 + 1 - 10 * TUNING.pace) / TUNING.pace, abs=1)
+        assert now == pytest.approx((12 * 1024 + 1 - 4 * TUNING.pace) / TUNING.pace, abs=1)
 
     in_virtual_time(scene)
 
@@ -181,8 +180,23 @@ def test_forward__relay_that_the_chain_no_longer_vouches_for__is_metered_from_th
         await asyncio.sleep(2 * TUNING.sweep_every)
         await stranger.offer(*(world.envelope() for _ in range(1000)))
         await asyncio.sleep(0.1)
-        assert relay.metrics.value("network_received") <= 11 * TUNING.new_rate
-        assert dropped(relay)[DropReason.OVER_QUOTA] > 0
+        assert relay.metrics.value("network_received") <= 5 * TUNING.new_rate
+        assert relay.metrics.value("network_throttled") > 0
+
+    in_virtual_time(scene)
+
+
+def test_offer__more_at_once_than_the_quota__comes_late_and_none_is_lost():
+    async def scene(world):
+        relay = await world.relay()
+        bridge = await world.stranger(relay)
+        envelopes = [world.envelope(ttl=60) for _ in range(400)]
+        await bridge.offer(*envelopes)
+        await asyncio.sleep(5)
+        assert relay.metrics.value("network_received") <= 9 * TUNING.new_rate + 1
+        await asyncio.sleep(15)
+        assert arrived(relay) == {envelope.hash for envelope in envelopes}
+        assert not dropped(relay)
 
     in_virtual_time(scene)
 

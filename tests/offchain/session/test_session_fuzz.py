@@ -18,6 +18,7 @@ from session_world import REPLACED, Answer, Other, Question, World
 
 from quietfleet.errors import HandshakeRefused
 from quietfleet.session import Expired, Received, State, Transmission
+from quietfleet.session._codec import Mode
 from quietfleet.session._table import Table
 
 NAMES = ("a", "b", "c")
@@ -293,7 +294,7 @@ class Misfortunes(RuleBasedStateMachine):
         assert wanted - self.expired - heard == set(), "lost"
         for name in on:
             waits = self.party(name).messenger.conversations.pending.values()
-            assert {p.context for p in waits if p.context} == set()
+            assert {p.context for p in waits if p.mode is Mode.NOTICE} == set(), "never acknowledged"
 
 
 TestMisfortunes = Misfortunes.TestCase

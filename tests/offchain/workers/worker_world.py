@@ -38,6 +38,7 @@ from quietfleet.settings import (
     ProcessorSection,
     SensorSection,
     Settings,
+    StorageSection,
     WorkerSection,
 )
 from quietfleet.storage import AuditLog
@@ -214,6 +215,8 @@ class World:
     workers: dict[str, Worker] = field(default_factory=dict)
     chain_runs: bool = True
     capacity: int = 8
+    max_size: int = 1 << 20
+    shelves: dict[str, str] = field(default_factory=dict)
     lose: Callable[[Worker, Envelope], bool] = lambda _sender, _envelope: False
     wire: list[tuple[Worker, Envelope]] = field(default_factory=list)
     latest: Configuration | None = None
@@ -235,6 +238,7 @@ class World:
             sensor=SensorSection(site=SITE, send_every=0.5),
             processor=ProcessorSection(site=SITE, capacity=self.capacity),
             gateway=GatewaySection(history="history.csv"),
+            storage=StorageSection(self.shelves.get(name, "")),
             folder=str(self.folder),
         )
 
@@ -304,7 +308,7 @@ class World:
             grace,
             0.0,
             60,
-            1 << 20,
+            self.max_size,
             oracle.id,
             gateway.id if gateway else "0x" + 40 * "0",
             epoch_commitment(key),
