@@ -12,7 +12,8 @@ for its delay, whose law is public. So each worker gets a likelihood for each fl
       guard a spy alone  each packet sent to any honest middle, by the density of two delays and the link between
     workers of honest guards may always have sent one more, which no spy saw
 
-An envelope tells the second it was made in: nothing that left a worker before that can carry it.
+An envelope tells the second it was made in, and waits for its worker's next packet for an exponential time: each packet
+counts by how well that fits, too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.darkness.packets import Bools, Fleet, Floats, Ints, Packets
 
 _SPAN: Final = 9.0  # mean delays: what took longer than so many is looked at no more
 _HAIR: Final = 1e-6  # seconds: rounding of times
+_SAMPLE: Final = 500  # packets whose times stand for the law of all
 _BY_EXIT, _BY_MIDDLE, _BY_GUARD = range(3)
 
 
@@ -55,10 +57,11 @@ class Timing:
         parts = [self._given_middle(), self._given_exit(), self._given_guard()]
         self._kind = np.concatenate([np.full(len(part[0]), kind) for kind, part in enumerate(parts)])
         self._flood, self._row, self._density = (np.concatenate(column) for column in zip(*parts, strict=True))
-        early = packets.arrived[self._row, 0] < floods.made[self._flood]
-        keep = ~early & (self._density > 0)
-        self._kind, self._flood = self._kind[keep], self._flood[keep]
-        self._row, self._density = self._row[keep], self._density[keep]
+        made = floods.made[self._flood]
+        guessed = packets.arrived[:, 1] - (packets.arrived[:, 1] - packets.arrived[:, 0]).mean()
+        self._blurred = self._density * _waited(guessed[self._row] - made, fleet.rate)  # where an honest guard took it
+        self._density = self._density * _waited(packets.arrived[self._row, 0] - made, fleet.rate)
+        self._fitting = [self._fit(hop) for hop in (1, 2)]
 
     @property
     def senders(self) -> Ints:
@@ -93,7 +96,16 @@ class Timing:
         fleet = self._fleet
         honest = behind.sum(axis=1) * fleet.rate / (fleet.relays - 1)
         hidden = max(0, int((~spies.relays).sum()) - 2) / max(1, fleet.relays - 2)
-        return np.asarray(np.where(seen[:, 2], 1.0, hidden)[:, None] * honest[None, :])
+        by_middle, by_exit = self._fitting
+        return np.asarray(np.where(seen[:, 2], by_middle, by_exit * hidden)[:, None] * honest[None, :])
+
+    def _fit(self, hop: int) -> Floats:
+        """Return, for each flood, how well a packet that nobody saw before it left `hop` fits the envelope's second."""
+        packets, floods = self._packets, self._floods
+        took = packets.left[:, hop] - packets.arrived[:, 0]
+        sample = took[:: max(1, len(took) // _SAMPLE)]
+        age = packets.left[floods.row, hop] - floods.made
+        return np.asarray(_waited(age[:, None] - sample[None, :], self._fleet.rate).mean(axis=1))
 
     def _seen(self, seen: Bools, behind: Floats, spies: Spies) -> Floats:
         flood, row = self._flood, self._row
@@ -107,17 +119,14 @@ class Timing:
             )
             & ~spies.workers[self._packets.worker[row]]
         )
-        return self._to_workers(counts & guard) + self._to_guards(counts & ~guard) @ behind.T
+        by_worker = self._sum(self._density, counts & guard, self._packets.worker, self._fleet.workers)
+        by_guard = self._sum(self._blurred, counts & ~guard, self._packets.path[:, 0], self._fleet.relays)
+        return by_worker + by_guard @ behind.T
 
-    def _to_workers(self, counts: Bools) -> Floats:
-        return self._sum(counts, self._packets.worker, self._fleet.workers)
-
-    def _to_guards(self, counts: Bools) -> Floats:
-        return self._sum(counts, self._packets.path[:, 0], self._fleet.relays)
-
-    def _sum(self, counts: Bools, groups: Ints, size: int) -> Floats:
+    def _sum(self, density: Floats, counts: Bools, groups: Ints, size: int) -> Floats:
+        """Return floods x groups: the densities of the pairs that count, summed."""
         places = self._flood[counts] * size + groups[self._row[counts]]
-        sums: Floats = np.bincount(places, self._density[counts], len(self._floods) * size).astype(float)
+        sums: Floats = np.bincount(places, density[counts], len(self._floods) * size).astype(float)
         return sums.reshape(len(self._floods), size)
 
     def _given_middle(self) -> tuple[Ints, Ints, Floats]:
@@ -152,6 +161,12 @@ class Timing:
             found.append((np.full(high - low, each), order[begin + low : begin + high]))
         flood, row = (np.concatenate(column) for column in zip(*found, strict=True))
         return flood, row, left[flood] - came[row]
+
+
+def _waited(since: Floats, rate: float) -> Floats:
+    """Return the chance of a packet to carry what was made in a second that began so long before it left."""
+    late = np.exp(-rate * np.maximum(since - 1, 0)) - np.exp(-rate * np.maximum(since, 0))
+    return np.asarray(np.where(since > 0, late, 0.0))
 
 
 def _exponential(gap: Floats, mean: float) -> Floats:

@@ -94,6 +94,31 @@ BODIES: Final = (
     Readings(4, [(NOW, {"temperature": 21.5})]),
     Recommendation(1, "water", 20.0, 0.9, 6.0, 2),
 )
+CAPABILITY: Final = {"name": "forecast", "version": 1, "request_schema": "readings", "reply_schema": "advice"}
+TERMS: Final = {"capability": CAPABILITY, "attributes": {"region": "north", "load": 0.5}, "expires": NOW}
+SEEK: Final = {
+    "type": "dispatch.seek/1",
+    "seek_id": "0" * 32,
+    "capability": "forecast",
+    "min_version": 1,
+    "constraints": [
+        {"type": "between", "attribute": "load", "low": 0.5},
+        {"type": "equals", "attribute": "b", "value": "c"},
+        {"type": "one-of", "attribute": "region", "values": ["north"]},
+    ],
+    "expires": NOW,
+}
+SPLICED: Final[list[dict[str, Any]]] = [
+    SEEK,
+    {"type": "dispatch.offer/1", "offer_id": "0" * 32, "capacity": 3, **TERMS},
+    {"type": "dispatch.proposal/1", "deal_id": "0" * 32, "terms": TERMS, "initiator": True},
+    {"type": "dispatch.introduction/1", "deal_id": "0" * 32, "card": b"card", "initiator": False},
+    {"type": "upload/1", "device": "d", "site": "s", "rows": [[NOW, {"temperature": 21.5}]]},
+    {"type": "drift-report/1", "release": 1, "drift": {"d": {"temperature": 20.0}}},
+    {"type": "drift-verdict/1", "fleet": "drift", "devices": {"d": "world"}},
+    {"type": "release-bundle/1", "sequence": 1, "manifest": b"{}", "artefact": b"onnx"},
+    *(msgspec.msgpack.decode(encode_body(body)) for body in BODIES),
+]
 
 
 def _packet_seeds() -> Iterator[bytes]:
@@ -103,26 +128,22 @@ def _packet_seeds() -> Iterator[bytes]:
     yield b"\x00" + encode_packet(full)
     yield b"\x01" + msgspec.msgpack.encode({"type": "ready/1", "more": [[[1]], {"x": -1}]})
     yield b"\x01" + msgspec.msgpack.encode({"type": "readings/1", "first": 1, "rows": [[1e308, {"a": float("nan")}]]})
-    yield b"\x01" + _dispatch_seek()
+    yield b"\x01" + msgspec.msgpack.encode(SEEK)
+    values = [0, -1, 2**64 - 1, 1.5, float("nan"), None, True, "text", b"bytes", [], {}, [[NOW, {"a": 1.0}]], {"a": {}}]
+    encoded = [msgspec.msgpack.encode(value) for value in values]
+    yield from (bytes([2, body, body + at]) + encoded[at] for body in range(len(SPLICED)) for at in range(0, 13, 3))
     yield b"\x00\x02" + b"\x91" * 600
     yield b"\x01" + b"\x81\xa4type" * 300
 
 
-def _dispatch_seek() -> bytes:
-    constraints = [
-        {"type": "between", "attribute": "a", "low": 0.5},
-        {"type": "equals", "attribute": "b", "value": "c"},
-        {"type": "one-of", "attribute": "region", "values": ["north"]},
-    ]
-    seek = {"seek_id": "0" * 32, "capability": "c", "min_version": 1, "constraints": constraints, "expires": NOW}
-    return msgspec.msgpack.encode({"type": "dispatch.seek/1", **seek})
-
-
 @target(_packet_seeds, 2048)
 def session_packet(data: bytes) -> None:
-    kind, content = (data[:1] or b"\0")[0] & 1, data[1:]
+    """Packets and bodies, and whole bodies in which one field was replaced by any value."""
+    kind, content = (data[:1] or b"\0")[0] % 3, data[1:]
     with suppress(MessageRefused):
-        if kind:
+        if kind == 2:
+            _check_body(CODEC.body(_spliced(Script(content))))
+        elif kind == 1:
             _check_body(CODEC.body(content))
         else:
             packet = CODEC.packet(content)
@@ -130,6 +151,12 @@ def session_packet(data: bytes) -> None:
             assert encode_packet(CODEC.packet(again)) == again
             assert len(packet.thread) == 16
             CODEC.body(packet.body)
+
+
+def _spliced(script: Script) -> bytes:
+    fields = SPLICED[script.number(len(SPLICED))]
+    names = list(fields)
+    return msgspec.msgpack.encode(fields | {names[script.number(len(names))]: msgspec.Raw(script.rest())})
 
 
 def _check_body(body: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from weakref import WeakSet
 
 from quietfleet.clock import Clock
@@ -21,6 +22,7 @@ from quietfleet.network.subscription import Subscription
 from quietfleet.network.tuning import Tuning
 from quietfleet.network.wire import BLOOM_FILTER, POW_REQUIREMENT, Status, encode_bloom, encode_pow
 from quietfleet.whisper import (
+    FULL_BLOOM,
     Added,
     DropReason,
     Envelope,
@@ -110,13 +112,14 @@ class Flood:
 
     def check(self, envelope: Envelope) -> None:
         """Raise UnsendableError if our own rules would drop an envelope of ours."""
-        reason = judge(envelope, self._clock.now(), self._rules)
+        reason = judge(envelope, self._clock.now(), _whatever_topic(self._rules))
         if reason:
             raise UnsendableError(reason)
 
     def publish(self, envelope: Envelope) -> None:
         """Flood an envelope of our own; raise UnsendableError if our own rules would drop it."""
-        reason = DropReason.DUPLICATE if envelope.hash in self._pool else self._admit(envelope)
+        known = envelope.hash in self._pool
+        reason = DropReason.DUPLICATE if known else self._admit(envelope, _whatever_topic(self._rules))
         if reason is None:
             self._metrics.count("network_published")
             self._own.add(envelope.hash)
@@ -181,7 +184,7 @@ class Flood:
             envelope = decode_envelope(raw, digest)
         except EnvelopeError:
             return DropReason.MALFORMED
-        reason = self._admit(envelope)
+        reason = self._admit(envelope, self._rules)
         if reason is None:
             if source and self._relays:
                 source.has(digest)
@@ -190,10 +193,10 @@ class Flood:
                 self._spread(envelope, source)
         return reason
 
-    def _admit(self, envelope: Envelope) -> DropReason | None:
+    def _admit(self, envelope: Envelope, rules: Rules) -> DropReason | None:
         """Judge and keep."""
         now = self._clock.now()
-        reason = judge(envelope, now, self._rules)
+        reason = judge(envelope, now, rules)
         if reason:
             return reason
         outcome = self._pool.add(envelope, pow_at(envelope, now), now)
@@ -246,3 +249,10 @@ class Flood:
         for peer in self._peers if status != before else ():
             peer.post(Message(SHH.name, POW_REQUIREMENT, encode_pow(status.min_pow)))
             peer.post(Message(SHH.name, BLOOM_FILTER, encode_bloom(status.bloom)))
+
+
+def _whatever_topic(rules: Rules) -> Rules:
+    """Return the rules for what we send: a light worker's bloom says what it wants to hear, not what it may say."""
+    if rules.bloom == FULL_BLOOM:
+        return rules
+    return replace(rules, bloom=FULL_BLOOM, previous=_whatever_topic(rules.previous) if rules.previous else None)

@@ -158,7 +158,7 @@ class ModelSlot:
         await self._runtime.guarded(lambda: self._looked(found, artefact, reason))
 
     def _looked(self, found: ReleaseAt, artefact: bytes | None, reason: str) -> None:
-        """Take up what was on the shelf; where it is not what the chain names, ask for it without the shelf, at once."""
+        """Take up what was on the shelf; if it is not what the chain names, ask without the shelf, at once."""
         self._uplink.done(ABOUT)
         release = self.wanted
         if release is None or found.sequence != release.sequence:

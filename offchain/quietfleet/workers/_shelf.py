@@ -27,7 +27,7 @@ class ArtefactShelf:
         return await _apart(lambda: self._objects().put(artefact))
 
     async def get(self, reference: Reference, within: float) -> bytes:
-        """Return what a sender sealed, byte for byte; StorageError or OSError, also when that takes too many seconds."""
+        """Return what its sender sealed; StorageError, or OSError, also when that takes more than so many seconds."""
         return await asyncio.wait_for(_apart(lambda: self._objects().get(reference)), within)
 
     def _objects(self) -> EncryptedObjects:

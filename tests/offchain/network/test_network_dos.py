@@ -159,7 +159,7 @@ def test_forward__registered_relay_brings_thousands_at_once__never_slowed_nor_re
     async def scene(world):
         relay = await world.relay()
         honest = await world.stranger(relay, registered=True)
-        envelopes = [world.envelope() for _ in range(3000)]
+        envelopes = [world.envelope(size=RULES.max_size) for _ in range(3000)]
         stale = [world.envelope(early=-TTL - 1) for _ in range(3000)]  # as those that expire under way
         for at in range(0, 3000, 100):
             await honest.offer(*envelopes[at : at + 100], *stale[at : at + 100])

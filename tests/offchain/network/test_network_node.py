@@ -88,6 +88,15 @@ async def test_publish__own_rules_refuse__raises_and_sends_nothing(
     assert relay.metrics.value("network_published") == 0
 
 
+async def test_publish__light_leaf_says_what_it_would_not_hear__arrives(start_node, make_envelope, receive, rules):
+    relay = await start_node()
+    leaf = await start_node(relay, listen=None, rules=replace(rules, bloom=topic_bloom(b"else")))
+    await leaf.connected()
+    envelope = make_envelope()
+    await leaf.publish(envelope)
+    assert await receive(relay) == {envelope.hash}
+
+
 async def test_publish__one_relay_dead__goes_by_the_other(start_node, make_envelope, receive, until):
     dying, living = await start_node(), await start_node()
     sender = await start_node(dying, living, listen=None)

@@ -244,6 +244,22 @@ async def test_release__read_from_the_chain__is_current_and_served(cloud, gatewa
     assert await say("processor-1", FetchRelease("tides", 1)) == NoSuchRelease(1)
 
 
+async def test_train__with_a_shelf__artefact_is_there_before_the_release_is_open(gateway, pipeline, releases, idle):
+    gateway.world.shelves["gateway"] = "shelf"
+    gateway.restart()
+    await idle(jobs_at_most=1)
+    if gateway.agent._handout._job:
+        await gateway.agent._handout._job
+    assert len(gateway.journal("shelved")) == 1
+    assert pipeline.candidate.artifact not in b"".join(
+        path.read_bytes() for path in (gateway.world.folder / "shelf").rglob("*") if path.is_file()
+    )
+    for _ in range(3):
+        await idle()
+    assert releases.steps == STEPS[:3]
+    assert len(gateway.journal("shelved")) == 1
+
+
 async def test_release__none_of_ours__noted_and_not_served(cloud, gateway, say):
     await cloud.release(2, b"\7" * 32)
     assert gateway.journal("release-unknown") == [{"sequence": 2}]
