@@ -21,7 +21,7 @@ SHARES: Final = (0.05, 0.10, 0.15, AT, 0.30, 0.40, 0.50)
 COUNTS: Final = (1, 10, 100)
 PLAIN: Final = (Strategy.WHISPER, Strategy.DIFFUSION, Strategy.DANDELION)
 RATES: Final = (0.5, 1.0, 2.0, 4.0)
-DELAYS: Final = (0.05, 0.1, 0.2, 0.3)
+DELAYS: Final = (0.2, 0.4)
 MINUTE: Final = 60
 LATE: Final = 5.0  # seconds from writing to flood: it was sent more than once
 _TUNED: Final = ("timing R", "timing D", "bits left", "p50 s", "worker sends B/s")
@@ -45,7 +45,7 @@ class Scale:
     sweep_seconds: float = 10.0
     sets: int = 200
     senders: int = 60
-    dropper_sets: int = 2
+    dropper_sets: int = 1
     sweep: bool = True
 
 

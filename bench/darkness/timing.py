@@ -121,7 +121,7 @@ class Timing:
         )
         by_worker = self._sum(self._density, counts & guard, self._packets.worker, self._fleet.workers)
         by_guard = self._sum(self._blurred, counts & ~guard, self._packets.path[:, 0], self._fleet.relays)
-        return by_worker + by_guard @ behind.T
+        return by_worker + by_guard @ (behind / np.maximum(behind.sum(axis=0), 1e-300)).T
 
     def _sum(self, density: Floats, counts: Bools, groups: Ints, size: int) -> Floats:
         """Return floods x groups: the densities of the pairs that count, summed."""

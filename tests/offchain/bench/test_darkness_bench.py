@@ -97,6 +97,22 @@ def test_posterior__any_spies__is_a_distribution_over_honest_workers(correlation
         assert (posterior[:, who[: SMALL.workers]] == 0).all()
 
 
+def test_posterior__over_many_packets__is_as_sure_as_it_is_right(onion, rng):
+    packets = onion.recorder.packets(onion.first_relay).of_size(0)
+    crowd = onion.crowd(packets)
+    row = np.flatnonzero((packets.arrived[:, 0] > 4.0) & (packets.left[:, 2] < onion.seconds - 3.0))
+    made = np.floor(packets.arrived[row, 0] - rng.exponential(1 / crowd.rate, len(row)))
+    timing = Timing(packets, crowd, Floods(row, made))
+    right, sure = [], []
+    for _ in range(60):
+        who = rng.random(SMALL.nodes) < 0.4
+        honest = ~who[timing.senders]
+        posterior = timing.posterior(Spies(who[SMALL.workers :], who[: SMALL.workers]))[honest]
+        right.append(posterior[np.arange(len(posterior)), timing.senders[honest]].mean())
+        sure.append((posterior**2).sum(axis=1).mean())
+    assert np.mean(right) == pytest.approx(np.mean(sure), rel=0.1)
+
+
 def test_outcome__half_are_spies__measures_are_between_nothing_and_everything(correlation, rng):
     outcome = correlation.outcome(trial.fraction(SMALL.nodes, 0.5), 30, rng)
     for each in (outcome.recall, outcome.precision, outcome.matched):

@@ -244,16 +244,21 @@ async def test_release__read_from_the_chain__is_current_and_served(cloud, gatewa
     assert await say("processor-1", FetchRelease("tides", 1)) == NoSuchRelease(1)
 
 
-async def test_train__with_a_shelf__artefact_is_there_before_the_release_is_open(gateway, pipeline, releases, idle):
-    gateway.world.shelves["gateway"] = "shelf"
-    gateway.restart()
-    await idle(jobs_at_most=1)
-    if gateway.agent._handout._job:
-        await gateway.agent._handout._job
-    assert len(gateway.journal("shelved")) == 1
-    assert pipeline.candidate.artifact not in b"".join(
-        path.read_bytes() for path in (gateway.world.folder / "shelf").rglob("*") if path.is_file()
-    )
+@pytest.fixture
+def shelf(world):
+    """The folder that the settings of the gateway, which is yet to start, name as shelf."""
+    world.shelves["gateway"] = "shelf"
+    return world.folder / "shelf"
+
+
+async def test_train__with_a_shelf__artefact_is_there_before_the_release_is_open(shelf, gateway, releases, idle):
+    for _ in range(2):
+        await idle(jobs_at_most=1)
+    while job := gateway.agent._handout._job:
+        await job
+    assert "WaveOpened" not in releases.steps
+    assert [entry["version"] for entry in gateway.journal("shelved")] == [1]
+    assert len([path for path in shelf.rglob("*") if path.is_file()]) == 1
     for _ in range(3):
         await idle()
     assert releases.steps == STEPS[:3]

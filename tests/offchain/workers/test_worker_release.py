@@ -295,7 +295,7 @@ async def test_shelf__lies_or_lost_it_or_hangs__same_release_comes_inline(
     assert processor.journal("shelf-failed") == [{"sequence": 1, "reason": DAMAGES[damage]}]
     assert processor.journal("release-rejected") == [], "a shelf's fault is not the release's"
     if damage is hang:
-        os.close(os.open(path, os.O_WRONLY))  # let the reader go
+        os.close(os.open(path, os.O_RDWR))  # let the reader go
 
 
 async def test_shelf__lost_a_release_in_a_narrow_network__comes_in_pieces(world, found, release, candidate):
