@@ -12,7 +12,7 @@ help: ## list the targets
 setup: ## install everything into this folder (pinned, hash-checked, no root)
 	@tools/setup
 
-demo: setup ## run a whole fleet on this machine, about a minute, every line checked
+demo: setup ## run a whole fleet on this machine, about two minutes, every line checked
 	@ape run demo
 
 test: setup ## check the style, then run every test: contracts, off-chain, system

@@ -20,7 +20,7 @@ CHANNEL: Final = "weather"
 STATIONS: Final = ("EWR", "JFK", "LGA")
 STUCK, SWITCHED = "sensor-ewr", "sensor-jfk"
 RELAYS: Final = 5  # each under an owner of its own: three carry a message, and two more let it go around a dead one
-PACE: Final = {"cover_rate": 8.0, "hop_delay": 0.03}  # a day of data takes seconds here: messages must keep up
+PACE: Final = {"cover_rate": 16.0, "hop_delay": 0.02}  # a day of data takes seconds here: messages must keep up
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
 HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
