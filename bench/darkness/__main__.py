@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from quietfleet.mixnet import DELAY_SHARES
 from quietfleet.network import StemTuning
 
 _ERRORS: Final = Console(stderr=True)
@@ -53,6 +54,7 @@ def _bar(progress: Progress, what: str) -> Callable[[float], None]:
 
 def _about(scale: Scale, seed: int, seconds: float) -> list[str]:
     stem = StemTuning()
+    delays = ", ".join(f"{share * stem.hop_delay:.2g}" for share in DELAY_SHARES)
     rates = ", ".join(f"{load.rate:g}" for load in stem.loads if load.cover)
     return [
         (
@@ -64,7 +66,7 @@ def _about(scale: Scale, seed: int, seconds: float) -> list[str]:
         ),
         (
             f"Onion stems as the product sets them: cover at {rates} packets a second in the size classes that have "
-            f"it, {stem.hop_delay} s mean delay at a hop."
+            f"it; mean delays of {delays} s at guard, middle and exit."
         ),
         (
             f"{scale.sets} random sets of spies at each of {len(SHARES)} shares, relays and workers alike, against "

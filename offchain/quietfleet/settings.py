@@ -57,7 +57,7 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `peers` are enode URLs; without any, a worker dials relays that the chain's bootstrap list names. `advertise` is the
     host:port at which others reach a relay, where that is not what it listens on. With `stem = "onion"` a worker's
     envelopes leave through three relays, `cover_rate` small packets a second leave whether or not there is something to
-    say, and each relay holds them for `hop_delay` seconds on average; with "off" the worker floods them itself. `miner`
+    say, and are held for ten times `hop_delay` seconds on their way; with "off" the worker floods them itself. `miner`
     "vector" works faster where numba is installed, for 100 MB of memory; after `mining_budget` seconds of work an
     envelope is given up. `delegate` is the enode URL of a relay that does the work instead, and so learns what this
     worker sends. With `bloom_bits` below 512 a worker is light: it takes only the share of the flood that lies in a
@@ -70,12 +70,12 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advertise: str = ""
     ttl: Count = 20
     stem: Literal["onion", "off"] = "onion"
-    cover_rate: Seconds = 2.0
+    cover_rate: Seconds = 4.0
     hop_delay: Seconds = 0.1
     miner: Literal["plain", "vector"] = "plain"
     mining_budget: Seconds = 20.0
     delegate: str = ""
-    bloom_bits: Annotated[int, Meta(ge=16, le=512)] = 512
+    bloom_bits: Annotated[int, Meta(ge=32, le=512)] = 512  # a card with fewer is refused
     max_per_address: Count = 16
     archive_hours: Seconds = 24.0
     archive_mib: Count = 256

@@ -9,7 +9,9 @@ from quietfleet.mixnet.mix import Mix
 from quietfleet.mixnet.onion_keys import OnionKeys
 from quietfleet.mixnet.packet import (
     CAPACITIES,
+    DELAY_SHARES,
     HOPS,
+    LONGEST_LIFE,
     PACKET_SIZES,
     Drop,
     Fault,
@@ -29,7 +31,9 @@ from quietfleet.mixnet.replay import ReplayCache
 __all__ = [
     "CAPACITIES",
     "DEFAULT_LOADS",
+    "DELAY_SHARES",
     "HOPS",
+    "LONGEST_LIFE",
     "MAX_DESCRIPTOR",
     "PACKET_SIZES",
     "Drop",

@@ -92,6 +92,10 @@ class RelayBook:
         owned = ((held, self._owner_of(held.id)) for _, held in sorted(self._held.items()) if held.expires > until)
         return [Relay(held, owner) for held, owner in owned if owner is not None]
 
+    def vouched(self, relay_id: str) -> bool:
+        """Tell whether the chain lists the relay of this address (EIP-55) now, known to us or not."""
+        return self._owner_of(relay_id) is not None
+
     def descriptors(self, now: float) -> list[RelayDescriptor]:
         """Return all that is worth telling a peer who just connected."""
         return [relay.descriptor for relay in self.live(now)]

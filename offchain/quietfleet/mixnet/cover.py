@@ -44,10 +44,10 @@ def loads(rate: float) -> tuple[Load, ...]:
     Readings and answers fit the first class, handshakes the second. What is larger is rare, and without cover.
     """
     bare = Load(rate, cover=False)
-    return Load(rate), Load(rate / 4), bare, bare
+    return Load(rate), Load(rate / 8), bare, bare
 
 
-DEFAULT_LOADS: Final = loads(2.0)
+DEFAULT_LOADS: Final = loads(4.0)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,6 +72,7 @@ class Schedule(Generic[Item]):
         self._number = 0
         self._changed = now
         self._busy = now  # when something last waited
+        self._latest = now
         self._next = self._draw(now)
 
     @property
@@ -121,18 +122,20 @@ class Schedule(Generic[Item]):
         """Take what the emission due now carries, None for cover, and draw the time of the next."""
         self._adapt(now)
         self._next = self._draw(now)
-        return self.take(now)
-
-    def take(self, now: float) -> Item | None:
-        """Take the earliest deadline, for an emission of a larger class that has nothing of its own to carry."""
         if not self._waiting:
             return None
         self._busy = now
         return heappop(self._waiting).item
 
     def _adapt(self, now: float) -> None:
-        """Change the level if it is time to; the clock is memoryless, so the next emission may be drawn afresh."""
-        level = self._level
+        """Change the level if it is time to; the clock is memoryless, so the next emission may be drawn afresh.
+
+        So it is when the caller's clock was set back, or nothing would leave until it is again as late as it was.
+        """
+        if now < self._latest:
+            self._changed, self._busy = min(self._changed, now), min(self._busy, now)
+            self._next = self._draw(now)
+        level, self._latest = self._level, now
         if self._waiting and now - self._changed >= self._load.raise_after:
             overdue = now - min(waiting.since for waiting in self._waiting) >= self._load.raise_after
             level = min(self._load.levels, level + (overdue and len(self._waiting) > 1))

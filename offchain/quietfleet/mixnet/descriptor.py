@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from rlp.codec import consume_length_prefix, encode_raw
 from rlp.exceptions import DecodingError
 
@@ -28,6 +29,7 @@ _LABEL: Final = b"quietfleet/1/relay descriptor"
 _FIELDS: Final = 7
 _PORT_SIZE: Final = 2
 _TIME_SIZE: Final = 5
+_PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(32))  # any will do: it is clamped
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 
 
@@ -66,13 +68,17 @@ class RelayDescriptor:
         return bytes(encode_raw([*_unsigned(self), self.signature]))
 
     def verify(self, domain: bytes) -> None:
-        """Check the signature; DescriptorError if it is not this node's, for this fleet."""
+        """Check the signature and that packets can be sealed; DescriptorError if not this node's, for this fleet."""
         try:
             signer = recover(_digest(_unsigned(self), domain), self.signature)
         except CryptoError as error:
             raise DescriptorError("no signature") from error
         if signer.to_bytes() != self.node_id:
             raise DescriptorError("signed by another key")
+        try:
+            _PROBE.exchange(X25519PublicKey.from_public_bytes(self.onion))
+        except ValueError as error:  # or no packet whose path it is drawn for could be built
+            raise DescriptorError("an onion key of low order") from error
 
 
 def sign_descriptor(

@@ -37,6 +37,7 @@ EXPIRY_STEP: Final = 60  # seconds; everyone's packets of a minute carry the sam
 LONGEST_LIFE: Final = (
     3 * EXPIRY_STEP
 )  # of a packet as a relay takes it: a step's rounding, a step's life, a step's skew
+DELAY_SHARES: Final = (0.5, 2.5, 7.0)  # of guard, middle and exit; measured best for a given total
 MAX_DELAY: Final = 65.535  # seconds at one hop
 
 _ROUTING: Final = Struct(f">BHI{ADDRESS_SIZE}s")
@@ -118,9 +119,13 @@ def coarse_expiry(now: float) -> int:
     return (int(now) // EXPIRY_STEP + 2) * EXPIRY_STEP
 
 
-def draw_delays(mean: float, rng: Random) -> list[float]:
-    """Draw each hop's delay in seconds, exponential around `mean`: the law that tells least of what left when."""
-    return [min(rng.expovariate(1 / mean), MAX_DELAY) for _ in range(HOPS)]
+def draw_delays(scale: float, rng: Random) -> list[float]:
+    """Draw each hop's delay in seconds, exponential around its share of `scale`: the law that tells least.
+
+    A guard that spies knows its own delay, so little is spent there; most is spent where most packets meet, and where
+    a spy before it would otherwise recognise what it sent in what is flooded.
+    """
+    return [min(rng.expovariate(1 / (share * scale)), MAX_DELAY) for share in DELAY_SHARES]
 
 
 def tag_of(packet: bytes) -> bytes:

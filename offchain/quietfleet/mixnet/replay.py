@@ -19,6 +19,16 @@ class ReplayCache:
         self._due: dict[int, list[bytes]] = {}
         self._floor = 0.0
 
+    @property
+    def capacity(self) -> int:
+        """How many tags there is room for."""
+        return self._capacity
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more than half of the room is taken."""
+        return 2 * len(self._spent) > self._capacity
+
     def seen(self, tag: bytes) -> bool:
         """Tell whether this tag is spent: worth asking before any cryptography."""
         return tag in self._spent

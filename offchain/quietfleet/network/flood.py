@@ -247,6 +247,8 @@ class Flood:
         status, before = self.status(), self._announced
         self._announced = status
         for peer in self._peers if status != before else ():
+            if peer.quiet:  # was told that we want nothing by this link, and that stays
+                continue
             peer.post(Message(SHH.name, POW_REQUIREMENT, encode_pow(status.min_pow)))
             peer.post(Message(SHH.name, BLOOM_FILTER, encode_bloom(status.bloom)))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Never
 
 from quietfleet.clock import Clock
@@ -101,6 +102,11 @@ class EmbeddedNode:
         return Enode(self.node_id, self.address) if self.address else None
 
     @property
+    def max_inbound(self) -> int:
+        """How many peers may have dialled it at a time."""
+        return self._tuning.max_inbound
+
+    @property
     def flood(self) -> Flood:
         """The flood its services give envelopes to."""
         return self._flood
@@ -159,6 +165,8 @@ class EmbeddedNode:
 
     async def reach(self, enode: Enode) -> Peer:
         """Return the peer at `enode`, dialling it for onion packets alone if need be; raise LinkError."""
+        if not self._started:
+            raise LinkError("we have stopped")
         known = self._by_id.get(enode.node_id)
         if known:
             return known
@@ -169,8 +177,13 @@ class EmbeddedNode:
         peer = Peer(await self._links.dial(enode), self._tuning, registered=True, quiet=True)
         try:
             await self._join(peer)
+        except asyncio.CancelledError:
+            await peer.link.close(Reason.QUITTING)
+            raise
         except NetworkError:
             await peer.link.close()
+            if enode.node_id in self._by_id:  # it came to us meanwhile
+                return self._by_id[enode.node_id]
             raise
         self._spawn(self._converse(peer))
         return peer
@@ -193,17 +206,17 @@ class EmbeddedNode:
     async def _keep_sweeping(self) -> Never:
         while True:
             await asyncio.sleep(self._tuning.sweep_every)
-            self._flood.sweep()
+            self._sweep(self._flood, self._flood.sweep)
             for peer in self._flood.peers:
                 peer.registered = self._is_relay(peer.node_id)
             for service in self._services:
-                self._sweep(service)
+                self._sweep(service, partial(service.sweep, self._clock.now()))
 
-    def _sweep(self, service: Service) -> None:
+    def _sweep(self, part: object, chore: Callable[[], None]) -> None:
         try:
-            service.sweep(self._clock.now())
+            chore()
         except Exception as error:  # noqa: BLE001 -- of any kind
-            self._stumbled(service, error)
+            self._stumbled(part, error)
 
     async def _keep_running(self, service: Service) -> None:
         """Run a service to its end; a bug in one must not end it for good, nor the others."""
@@ -214,15 +227,18 @@ class EmbeddedNode:
                 self._stumbled(service, error)
             await asyncio.sleep(self._tuning.sweep_every)
 
-    def _stumbled(self, service: Service, error: Exception) -> None:
-        log.error("%s failed and goes on", type(service).__name__, exc_info=error)
-        self._metrics.count("network_service_failures", service=type(service).__name__)
+    def _stumbled(self, part: object, error: Exception) -> None:
+        log.error("%s failed and goes on", type(part).__name__, exc_info=error)
+        self._metrics.count("network_service_failures", service=type(part).__name__)
 
     async def _keep_dialling(self, enode: Enode) -> Never:
-        """Stay connected to one node; a dead one is tried for ever, ever more rarely."""
+        """Stay connected to one node, whoever dialled; a dead one is tried for ever, ever more rarely."""
         backoff = Backoff(self._rng, self._tuning.first_pause, self._tuning.longest_pause)
         while True:
             began = asyncio.get_running_loop().time()
+            if await self._connected_otherwise(enode.node_id):
+                await asyncio.sleep(backoff.pause_after(asyncio.get_running_loop().time() - began))
+                continue
             try:
                 link = await self._links.dial(enode)
             except LinkError:
@@ -235,6 +251,18 @@ class EmbeddedNode:
                     serving.cancel()
                     raise
             await asyncio.sleep(backoff.pause_after(asyncio.get_running_loop().time() - began))
+
+    async def _connected_otherwise(self, node_id: bytes) -> bool:
+        """Wait while there is a link for the flood to this node, by another address or dialled by it; tell if so.
+
+        Two diallers of one node would else end each other's links for ever.
+        """
+        known = self._by_id.get(node_id)
+        if known is None or known.for_packets:
+            return False
+        while self._by_id.get(node_id) is known:
+            await self._peers_changed.wait()
+        return True
 
     def _welcome(self, link: Link) -> None:
         """Take a peer that dialled us; when there is no room, a registered relay displaces the worst stranger."""
@@ -252,6 +280,7 @@ class EmbeddedNode:
         if victim is None:
             return False
         self._inbound.pop(victim).cancel()
+        self._spawn(victim.link.close(Reason.TOO_MANY_PEERS))  # its task may not have begun, and then never will
         self._note("shed")
         return True
 
@@ -285,11 +314,15 @@ class EmbeddedNode:
         self._count_peers()
 
     def _prefers(self, newer: Peer, older: Peer) -> bool:
-        """Of two links to one node keep both sides' same choice: the one that the greater id dialled; or the newer."""
+        """Of two links to one node keep both sides' same choice.
+
+        Of two that one side dialled the newer; else the one that carries envelopes; else what the greater id dialled.
+        """
         if newer.link.inbound == older.link.inbound:
             return True
-        dialled_by_greater = newer.link.inbound == (newer.node_id > self.node_id)
-        return dialled_by_greater or older.quiet
+        if newer.for_packets != older.for_packets:
+            return older.for_packets
+        return newer.link.inbound == (newer.node_id > self.node_id)
 
     async def _converse(self, peer: Peer) -> None:
         reason = Reason.REQUESTED
@@ -376,7 +409,12 @@ class EmbeddedNode:
             raise ExpelledError(str(peer.link.remote))
 
     def _is_relay(self, node_id: bytes) -> bool:
-        return self._directory.owner_of(key_address(node_id)) is not None
+        """Ask the chain; whom it cannot be asked about is a stranger."""
+        try:
+            return self._directory.owner_of(key_address(node_id)) is not None
+        except Exception as error:  # noqa: BLE001 -- of any kind: no loop that asks may end for it
+            self._stumbled(self._directory, error)
+            return False
 
     def _sent(self, count: int) -> None:
         self._metrics.count("network_sent", count)

@@ -14,7 +14,7 @@ from quietfleet.network.link import SHH, STEM, Link, Message
 from quietfleet.network.outbox import Outbox
 from quietfleet.network.quota import Bucket, Fading
 from quietfleet.network.tuning import Tuning
-from quietfleet.network.wire import MESSAGES, STATUS, Status, bundles
+from quietfleet.network.wire import MAX_CONTENT, MESSAGES, STATUS, Status, bundles
 from quietfleet.whisper import (
     CLOCK_SKEW,
     FULL_BLOOM,
@@ -24,6 +24,7 @@ from quietfleet.whisper import (
     geth_topic_bloom,
     matches,
     pow_at,
+    pow_of,
 )
 
 NOTHING: Final = bytes(len(FULL_BLOOM))  # the bloom of a peer that wants no envelopes
@@ -55,6 +56,11 @@ class Peer:
     def node_id(self) -> bytes:
         """Who it proved to be: 64 bytes."""
         return self.link.peer
+
+    @property
+    def for_packets(self) -> bool:
+        """Whether this link is for onion packets alone, by our choice or the peer's: both sides see the same."""
+        return self.quiet or self.wanted.bloom == NOTHING
 
     async def greet(self, ours: Status) -> None:
         """Exchange statuses; raise WireError if the peer speaks another protocol, LinkError if it says nothing."""
@@ -136,9 +142,11 @@ class Peer:
                     await self._changed.wait()
 
     def _due(self, look_up: Callable[[bytes], Envelope | None], now: float) -> Iterator[Envelope]:
-        for digest in self._outbox.take(asyncio.get_running_loop().time()):
+        for digest in self._outbox.take(loop_now := asyncio.get_running_loop().time()):
             envelope = None if digest in self._known else look_up(digest)
-            if envelope and self._wants(envelope, now):
+            if envelope and (wait := self._too_early(envelope, now)):
+                self._outbox.put(digest, loop_now + wait)
+            elif envelope and self._wants(envelope, now):
                 self._known.add(digest)
                 yield envelope
 
@@ -146,9 +154,17 @@ class Peer:
         """Hold an envelope against the peer's demands, as it will: a plain Whisper peer hangs up over a bad one."""
         if self.wanted.bloom != FULL_BLOOM and not self._listens_to(envelope.topic):
             return False
+        if not self.stems and len(envelope.encode()) > MAX_CONTENT:
+            return False
         if not self.stems and not int(now) <= envelope.expiry <= now + envelope.ttl + CLOCK_SKEW / 2:
             return False  # its clock may differ from ours by as much again
         return self.wanted.min_pow <= 0 or pow_at(envelope, now) >= self.wanted.min_pow
+
+    def _too_early(self, envelope: Envelope, now: float) -> float:
+        """Return for how many seconds a plain peer whose clock is behind ours may still miss some work in it."""
+        if self.stems or pow_at(envelope, now - CLOCK_SKEW / 2) >= self.wanted.min_pow:
+            return 0.0
+        return max(0.0, envelope.sent + CLOCK_SKEW / 2 - now) if pow_of(envelope) >= self.wanted.min_pow else 0.0
 
     def _listens_to(self, topic: bytes) -> bool:
         """Ask its bloom about a topic, in the way that the peer's own software does."""

@@ -9,9 +9,10 @@ import asyncio
 from typing import Final, Never
 
 from quietfleet.clock import Clock
-from quietfleet.errors import LinkError, PacketRefused, WireError
+from quietfleet.errors import DescriptorError, NetworkError, PacketRefused, WireError
 from quietfleet.metrics import Metrics
 from quietfleet.mixnet import (
+    LONGEST_LIFE,
     Drop,
     Flood,
     Forward,
@@ -27,6 +28,7 @@ from quietfleet.network.address import Address, Enode
 from quietfleet.network.holding import Holding
 from quietfleet.network.node import JUNK, EmbeddedNode
 from quietfleet.network.peer import Peer
+from quietfleet.network.quota import Bucket
 from quietfleet.network.stemwire import (
     ASK_DESCRIPTORS,
     DESCRIPTORS,
@@ -38,10 +40,11 @@ from quietfleet.network.stemwire import (
 )
 
 ASK_EVERY: Final = 60.0  # seconds between two looks at what peers know
-ASK_SOON: Final = 3.0  # while no relay is known, or one was refused that the chain may list any moment
-SOON_FOR: Final = 120.0  # seconds after such a refusal
+ASK_SOON: Final = 3.0  # while no relay is known, or when the chain came to list one that was refused before
+MAX_REFUSED: Final = 256  # relays refused as unlisted that are kept in mind
 ANSWER_EVERY: Final = 2.0  # seconds between two answers to one peer
 MAX_HELD: Final = 64 << 20  # bytes of packets waiting for their delay
+REST: Final = 3.0  # seconds for which a hop that could not be reached is not dialled again
 MAX_WAITING: Final = 64  # packets waiting for one next hop to be reached
 
 
@@ -51,16 +54,25 @@ class Relaying:
     codes = frozenset({ASK_DESCRIPTORS, DESCRIPTORS, PACKET})
 
     def __init__(
-        self, node: EmbeddedNode, book: RelayBook, metrics: Metrics, clock: Clock, keys: OnionKeys | None = None
+        self,
+        node: EmbeddedNode,
+        book: RelayBook,
+        metrics: Metrics,
+        clock: Clock,
+        keys: OnionKeys | None = None,
+        replays: ReplayCache | None = None,
     ) -> None:
         self._node, self._book, self._metrics, self._clock, self._keys = node, book, metrics, clock, keys
-        self._replays = ReplayCache()
+        self._replays = ReplayCache() if replays is None else replays
+        self._shares: dict[Peer, Bucket] = {}  # of what room for tags is left, while it is scarce
         self._mix = Mix(keys, self._replays) if keys else None
         self._answered: dict[Peer, float] = {}
-        self._ask_due, self._refused_at = 0.0, -SOON_FOR
+        self._ask_due = 0.0
+        self._refused: dict[str, None] = {}  # whom the chain did not list, oldest first
         self._held = Holding(MAX_HELD)
         self._waiting: dict[bytes, list[bytes]] = {}
         self._reaching: set[asyncio.Task[None]] = set()
+        self._unreachable: dict[bytes, float] = {}  # until when each is left alone, in the loop's seconds
         self.changed = asyncio.Event()  # set when a relay becomes known
 
     def joined(self, peer: Peer) -> None:
@@ -70,6 +82,7 @@ class Relaying:
 
     def left(self, peer: Peer) -> None:
         self._answered.pop(peer, None)
+        self._shares.pop(peer, None)
 
     async def handle(self, peer: Peer, code: int, payload: bytes) -> None:
         if code == ASK_DESCRIPTORS:
@@ -85,7 +98,7 @@ class Relaying:
             while True:
                 await asyncio.sleep(ASK_SOON)
                 now = asyncio.get_running_loop().time()
-                if now >= self._ask_due or not len(self._book) or now < self._refused_at + SOON_FOR:
+                if now >= self._ask_due or not len(self._book) or self._listed_since():
                     self._ask_due = now + ASK_EVERY
                     self.ask()
         finally:
@@ -96,6 +109,8 @@ class Relaying:
     def sweep(self, now: float) -> None:
         self._book.prune(now)
         self._replays.prune(now)
+        loop_now = asyncio.get_running_loop().time()
+        self._unreachable = {hop: until for hop, until in self._unreachable.items() if loop_now < until}
         renewed = self._keys.refresh(now) if self._keys else None
         if renewed:
             self._spread(renewed, None)
@@ -120,6 +135,7 @@ class Relaying:
         for descriptor in read_descriptors(payload):
             peer.charge(asyncio.get_running_loop().time(), 1.0)
             if descriptor.node_id == self._node.node_id:
+                self._outdo(descriptor)
                 continue
             verdict = self._book.accept(descriptor, self._clock.now())
             if verdict is Verdict.FRESH:
@@ -128,10 +144,34 @@ class Relaying:
             elif verdict.refused:
                 self._metrics.count("stem_descriptors_refused", reason=verdict)
                 if verdict is Verdict.UNREGISTERED:
-                    self._refused_at = asyncio.get_running_loop().time()
+                    self._keep_in_mind(descriptor.id)
                 if verdict is Verdict.FORGED:
                     raise WireError("a forged descriptor")
             await asyncio.sleep(0)
+
+    def _outdo(self, told: RelayDescriptor) -> None:
+        """Renew our descriptor if others hold one from before a restart that looks newer and whose key is gone."""
+        try:
+            renewed = self._keys.outdo(told, self._clock.now()) if self._keys else None
+        except DescriptorError as error:
+            raise WireError("a forged descriptor") from error
+        if renewed:
+            self._spread(renewed, None)
+
+    def _keep_in_mind(self, relay_id: str) -> None:
+        self._refused[relay_id] = None
+        if len(self._refused) > MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def _listed_since(self) -> bool:
+        """Tell whether the chain lists one by now that it did not when we were told of it.
+
+        Asking only then, nobody makes us ask all our peers again and again by telling of relays that are none.
+        """
+        listed = [relay_id for relay_id in self._refused if self._book.vouched(relay_id)]
+        for relay_id in listed:
+            del self._refused[relay_id]
+        return bool(listed)
 
     def _spread(self, descriptor: RelayDescriptor, source: Peer | None) -> None:
         for other in self._node.connected_peers if self._node.relays else ():
@@ -149,6 +189,8 @@ class Relaying:
         now = self._clock.now()
         if not peer.registered and not peer.packets.take(now):
             return self._lose("over_quota")
+        if self._replays.crowded and not peer.registered and not self._share(peer).take(now):
+            return self._lose("crowded")
         try:
             peeled = self._mix.open(content, now)
         except PacketRefused as error:
@@ -161,6 +203,13 @@ class Relaying:
         if dropped:
             self._metrics.count("stem_packets_lost", dropped, reason="too_many_held")
         return None
+
+    def _share(self, peer: Peer) -> Bucket:
+        """Return what a stranger may bring while replays could fill the cache: a quarter of it for all places."""
+        if peer not in self._shares:
+            rate = self._replays.capacity / 4 / LONGEST_LIFE / self._node.max_inbound
+            self._shares[peer] = Bucket(rate, max(1.0, rate))
+        return self._shares[peer]
 
     def _release(self, peeled: Peeled) -> None:
         if isinstance(peeled, Forward):
@@ -175,6 +224,8 @@ class Relaying:
         peer = self._node.peer(relay.descriptor.node_id)
         if peer:
             return None if peer.post(packet(content)) else self._lose("slow_hop")
+        if asyncio.get_running_loop().time() < self._unreachable.get(address, 0.0):
+            return self._lose("unreachable_hop")
         waiting = self._waiting.setdefault(address, [])
         if len(waiting) >= MAX_WAITING:
             return self._lose("slow_hop")
@@ -188,8 +239,9 @@ class Relaying:
     async def _reach(self, address: bytes, relay: RelayDescriptor) -> None:
         try:
             peer = await self._node.reach(Enode(relay.node_id, Address(relay.host, relay.port)))
-        except LinkError:
+        except NetworkError:
             self._metrics.count("stem_packets_lost", len(self._waiting[address]), reason="unreachable_hop")
+            self._unreachable[address] = asyncio.get_running_loop().time() + REST
         else:
             for content in self._waiting[address]:
                 peer.post(packet(content))

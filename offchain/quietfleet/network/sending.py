@@ -48,7 +48,9 @@ LINK_GRACE: Final = 5.0  # seconds a guard has to be connected before that count
 
 @dataclass(frozen=True, slots=True)
 class StemTuning:
-    """`loads` are the schedules of the packets' size classes, smallest first; `hop_delay` the mean seconds at a hop.
+    """`loads` are the schedules of the packets' size classes, smallest first; `hop_delay` (s) is the delays' scale.
+
+    On average half of it passes at the guard, two and a half times as much at the middle, seven times at the exit.
 
     The two small classes carry readings, recommendations and handshakes, and have cover. The larger ones carry chunks
     of what is public anyway or rare; cover for them would cost more than all else together.
@@ -175,9 +177,7 @@ class Sending:
         peer, guard = self._entry(now)
         if peer is None or guard is None:
             return False
-        letter = self._schedules[index].emit(now)
-        for smaller in reversed(self._schedules[:index]):
-            letter = letter or smaller.take(now)
+        letter = self._schedules[index].emit(now)  # none of a smaller class: few packets are as large as this one
         path = self._path(guard, letter, now)
         if path is None:
             if letter:
@@ -193,10 +193,13 @@ class Sending:
         except (GuardUnavailable, PathUnavailable):
             self._metrics.count("stem_no_guard")
             return None, None
-        if self._guard is None or guard.address != self._guard.address:
+        if self._guard is None or _enode(guard) != _enode(self._guard):
             self._guard, self._guard_since = guard, now
             self._node.hold(_enode(guard))
         peer = self._node.peer(guard.descriptor.node_id)
+        self._guard_since = min(self._guard_since, now)  # the clock may have been set back
+        if peer and not peer.stems:
+            peer = None
         if peer is None and now - self._guard_since > LINK_GRACE:
             self._guard_since = now
             if self._node.peers:  # else it is we who are offline

@@ -25,7 +25,7 @@ class Tuning:
     outbox: int = 65_536
     inbox: int = 4_096
     posts: int = 4 << 20
-    max_inbound: int = 64
+    max_inbound: int = 128
     max_dialled: int = 64
     first_pause: float = 0.5
     longest_pause: float = 60.0

@@ -21,7 +21,7 @@ from quietfleet.whisper import BLOOM_SIZE, FULL_BLOOM, Envelope
 STATUS, MESSAGES, POW_REQUIREMENT, BLOOM_FILTER = 0, 1, 2, 3
 VERSION = 6
 MAX_MESSAGE = 1024 * 1024  # bytes: other nodes disconnect a peer that sends a larger message
-_MAX_CONTENT = MAX_MESSAGE - 4  # the list's own prefix
+MAX_CONTENT = MAX_MESSAGE - 4  # the list's own prefix
 _FULL_NODE = 0  # the status' last item: we carry everyone's envelopes
 _DOUBLE = 8
 
@@ -68,12 +68,12 @@ def decode_bloom(payload: bytes) -> bytes:
 
 def bundles(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
     """Group envelopes, in order, into as few messages as the size limit allows; lazily, as the peer takes them."""
-    room, batch = _MAX_CONTENT, list[Envelope]()
+    room, batch = MAX_CONTENT, list[Envelope]()
     for envelope in envelopes:
         size = len(envelope.encode())
         if batch and size > room:
             yield batch
-            room, batch = _MAX_CONTENT, []
+            room, batch = MAX_CONTENT, []
         batch.append(envelope)
         room -= size
     if batch:

@@ -36,7 +36,7 @@ from quietfleet.session._vault import Random
 from quietfleet.session._waiting import Early, Waiting
 from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received
 from quietfleet.storage import Database
-from quietfleet.whisper import open_symmetric, room, seal_symmetric, topic_bloom
+from quietfleet.whisper import aggregate, open_symmetric, room, seal_symmetric, topic_bloom
 
 SpeaksFor = Callable[[str, str], bool]  # worker, address of a key
 
@@ -129,10 +129,14 @@ class Messenger:
         return secrets.card if secrets else None
 
     def blooms(self) -> set[bytes]:
-        """The blooms (64 bytes each) that what is for us lies in: our cards', our sessions', the announcements'."""
+        """The blooms (64 bytes each) that what is for us lies in: our cards' and those our sessions began with."""
         cards = {secrets.card.bloom for secrets in self.epochs.all_secrets()}
-        sessions = {session.own_bloom for session in self.table.sessions.values()}
-        return cards | sessions | {topic_bloom(topic) for topic in self._calls.announcement_topics()}
+        return cards | {session.own_bloom for session in self.table.sessions.values()}
+
+    def wanted(self) -> bytes:
+        """The bloom of all we must hear: what is for us, and the cards that are announced to everyone."""
+        announced = (topic_bloom(topic) for topic in self._calls.announcement_topics())
+        return aggregate([*self.blooms(), *announced])
 
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Take the epoch key the oracle granted and re-key every session; `HandshakeRefused` if it is a wrong one."""

@@ -158,7 +158,12 @@ def prove(settings: Settings, keyring: Keyring, state: WorkerState, deadline: in
 
 
 def prepare_key(settings: Settings, first: PrivateKey, passphrase: str, valid: int) -> KeyProof:
-    """Prepare the next key, also beside the running worker; `NotEnrolled` for a worker that is not on chain."""
+    """Prepare the next key, also beside the running worker; `NotEnrolled` for a worker that is not on chain.
+
+    KeystoreError for a relay: its key is the node that others dial, and lasts as long as it is enrolled.
+    """
+    if settings.network.listen:
+        raise KeystoreError("a relay keeps the key that its enode names: enrol a new relay and retire this one")
     path = settings.path(settings.worker.state) / "worker.db"
     with Database(path) as database, database.transaction():
         replica = Replica(database)

@@ -14,7 +14,7 @@ from quietfleet.crypto import PrivateKey
 from quietfleet.errors import KeystoreError, MixnetError, PowTargetMissed, UnsendableError
 from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
 from quietfleet.settings import Settings
-from quietfleet.whisper import BLOOM_BITS, Envelope, Rules, aggregate
+from quietfleet.whisper import BLOOM_BITS, Envelope, Rules
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._keys import Keyring, Schedule
 from quietfleet.workers._membership import Membership
@@ -91,7 +91,7 @@ class Runtime(Host):
 
     def shaped(self, rules: Rules) -> Rules:
         """A light worker wants only what lies in its own blooms, which its cards carry (EIP-627)."""
-        self._bloom = aggregate(self.messenger.blooms())
+        self._bloom = self.messenger.wanted()
         if self.settings.network.bloom_bits == BLOOM_BITS:
             return rules
         previous = replace(rules.previous, bloom=self._bloom) if rules.previous else None
@@ -175,7 +175,7 @@ class Runtime(Host):
             self._announce_due = now + ANNOUNCE_EVERY
             self.messenger.announce()
         self._react(lambda: self.feed(self.messenger.tick()))
-        if aggregate(self.messenger.blooms()) != self._bloom:
+        if self.messenger.wanted() != self._bloom:
             self._apply_rules()
         self._react(self.membership.tick)
         self._react(self.schedule.tick)

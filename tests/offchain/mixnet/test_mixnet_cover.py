@@ -73,15 +73,6 @@ def test_expired__deadline_passed__is_handed_back_and_does_not_leave(rng):
     assert schedule.emit(NOW + 2) == "in time"
 
 
-def test_take__for_a_larger_class__leaves_the_schedule_of_its_own_as_it_is(rng):
-    schedule = Schedule(Load(1.0), rng, NOW)
-    due = schedule.next_emission(NOW)
-    schedule.offer("late", FAR, NOW)
-    schedule.offer("soon", NOW + 5, NOW)
-    assert [schedule.take(NOW) for _ in range(3)] == ["soon", "late", None]
-    assert schedule.next_emission(NOW) == due
-
-
 def test_withdraw__appeared_meanwhile__does_not_leave(rng):
     schedule = Schedule(Load(1.0), rng, NOW)
     for item in "abc":
@@ -126,10 +117,16 @@ def test_schedule__without_cover__is_silent_until_something_waits(rng):
     assert schedule.next_emission(due) == inf
 
 
+def test_next_emission__clock_was_set_back__goes_on_at_its_rate(rng):
+    schedule = Schedule(Load(2.0), rng, NOW)
+    run(schedule, NOW, 10)
+    assert len(run(schedule, NOW - 3600, 60)) == pytest.approx(120, rel=0.3)
+
+
 def test_cost__default_loads__is_what_the_manual_says():
     rates = [load.rate if load.cover else 0 for load in DEFAULT_LOADS]
     assert len(DEFAULT_LOADS) == len(PACKET_SIZES)
-    assert cost(rates) == 2 * 896 + 0.5 * 4480
+    assert cost(rates) == 4 * 896 + 0.5 * 4480
     assert cost([2.0]) == 2 * PACKET_SIZES[0]
 
 

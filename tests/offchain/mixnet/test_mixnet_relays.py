@@ -273,3 +273,23 @@ def test_onion_keys__after_a_restart__do_not_open_what_was_recorded_before():
     again.refresh(NOW)
     assert again.current.onion != Chain().path[0].onion
     assert coarse_expiry(NOW) > NOW
+
+
+@pytest.mark.parametrize("onion", [bytes(32), (1).to_bytes(32, "little"), ((1 << 255) - 19).to_bytes(32, "little")])
+def test_attack__onion_key_of_low_order__is_refused(book, register, onion):
+    register.enrol(1)
+    descriptor = sign_descriptor(node_key(1), DOMAIN, "relay.example", 30303, onion, NOW, NOW + 3600)
+    assert book.accept(descriptor, NOW) is Verdict.FORGED
+
+
+def test_outdo__descriptor_told_of_ourselves__only_a_lost_newer_one_of_ours_is_renewed():
+    keys, before = (OnionKeys(node_key(1), DOMAIN, "relay.example", 30303) for _ in range(2))
+    lost, ours = before.refresh(NOW + 30), keys.refresh(NOW)
+    assert keys.outdo(ours, NOW) is None
+    assert keys.outdo(descriptor_of(1, issued=NOW - 1), NOW) is None
+    renewed = keys.outdo(lost, NOW)
+    assert (renewed, renewed.issued) == (keys.current, lost.issued + 1)
+    assert keys.outdo(lost, NOW) is None
+    forged = replace(lost, issued=lost.issued + HOUR)
+    with pytest.raises(DescriptorError):
+        keys.outdo(forged, NOW)

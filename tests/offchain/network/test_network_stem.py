@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from dos_world import RULES
 from stem_world import DOMAIN, Stems, among_stems
 
 from quietfleet.errors import LinkError
-from quietfleet.mixnet import OnionKeys, sign_descriptor
-from quietfleet.network import Tuning
+from quietfleet.mixnet import OnionKeys, ReplayCache, build, coarse_expiry, draw_delays, sign_descriptor
+from quietfleet.network import Relaying, Tuning
 from quietfleet.network.peer import NOTHING
-from quietfleet.network.stemwire import ASK_DESCRIPTORS, DESCRIPTORS, tell_descriptors
+from quietfleet.network.stemwire import ASK_DESCRIPTORS, DESCRIPTORS, PACKET, packet, tell_descriptors
+from quietfleet.testbed.memory_links import LoopClock
 
 
 class LowOrder(OnionKeys):
@@ -221,5 +223,131 @@ def test_attack__descriptors_of_nobody__do_not_make_a_relay_ask_all_its_peers_ag
         asked.clear()
         await asyncio.sleep(4)
         assert [message for message in asked if message.capability == "stem"]
+
+    among_stems(scene)
+
+
+def test_attack__stranger_fills_the_memory_of_packets__relays_still_get_theirs_through():
+    async def scene(world):
+        relaying = partial(Relaying, replays=ReplayCache(1000))
+        relay, *others = await mesh(world, 3, relaying=relaying, tuning=Tuning(max_inbound=4))
+        path = [node.relaying._keys.current for node in (relay, *others)]
+
+        def cover():
+            delays = draw_delays(0.1, world.random)
+            return packet(build(path, None, delays, coarse_expiry(world.clock.now()), 0, world.random.randbytes))
+
+        stranger, honest = await world.stranger(relay), await world.stranger(relay, registered=True)
+        await stranger.go_on(50, lambda: stranger.link.send(cover()))
+        lost = relay.metrics.value("stem_packets_lost", reason="full")
+        await honest.link.send(cover())
+        await asyncio.sleep(1)
+        assert relay.metrics.value("stem_packets_lost", reason="full") == lost == 0
+        assert relay.metrics.value("stem_packets_lost", reason="crowded") > 0
+
+    among_stems(scene)
+
+
+def test_restart__with_the_clock_set_back__what_others_hold_of_the_relay_is_outdone():
+    async def scene(world):
+        relay, *others = await mesh(world, 3)
+        right, world.clock = world.clock, LoopClock(1_900_000_060.0)
+        await relay.stop()
+        hasty = await world.stem_relay(*others, key=relay.key, port=1)
+        await asyncio.sleep(5)
+        await hasty.stop()
+        world.clock = right
+        again = await world.stem_relay(*others, key=relay.key, port=1)
+        await asyncio.sleep(70)
+        known = [node.book.find(again.key.public.address, right.now()).descriptor for node in others]
+        assert known == [again.relaying._keys.current] * 2
+
+    among_stems(scene)
+
+
+def test_attack__registered_relay_names_somebody_elses_address__it_is_dialled_now_and_then_only():
+    async def scene(world):
+        relay, *others = await mesh(world, 3)
+        gone = await world.stem_relay(*others)
+        await asyncio.sleep(5)
+        path = [node.relaying._keys.current for node in (relay, gone, others[0])]
+        await gone.stop()
+        dials, dial = [], relay._links.dial
+        relay._links.dial = lambda enode: dials.append(enode) or dial(enode)
+        sender = await world.stranger(relay)
+        for _ in range(100):
+            delays = draw_delays(0.1, world.random)
+            content = build(path, None, delays, coarse_expiry(world.clock.now()), 0, world.random.randbytes)
+            await sender.link.send(packet(content))
+            await asyncio.sleep(0.1)
+        assert 1 <= len(dials) <= 5
+
+    among_stems(scene)
+
+
+def test_guard__does_not_speak_of_stems__is_left_for_another():
+    async def scene(world):
+        relays = await mesh(world, 4)
+        worker = await world.stem_worker(*relays, guarded_by=relays[0])
+        await asyncio.sleep(10)
+        said = []
+        worker.peer(relays[0].node_id).stems = False
+        worker.peer(relays[0].node_id).post = said.append
+        await asyncio.sleep(60)
+        assert worker.sending.guard != relays[0].key.public.id
+        assert all(message.code != PACKET for message in said)
+
+    among_stems(scene)
+
+
+def test_restart__all_relays_at_once__envelopes_flood_again_by_the_same_guard():
+    async def scene(world):
+        relays = await mesh(world, 5)
+        worker = await world.stem_worker(*relays[:2], guarded_by=relays[2])
+        await asyncio.sleep(20)
+        await asyncio.gather(*(relay.stop() for relay in relays))
+        await asyncio.sleep(2)
+        again = []
+        for number, relay in enumerate(relays, 1):
+            again.append(await world.stem_relay(*again, key=relay.key, port=number))
+        await asyncio.sleep(10)
+        await worker.publish(envelope := world.envelope())
+        await heard(again[4], envelope)
+        assert len(worker.guards.entries) == 1
+
+    among_stems(scene)
+
+
+def test_attack__guard_takes_packets_and_drops_them__another_serves_in_its_place():
+    async def scene(world):
+        relays = await mesh(world, 5)
+        relays[0].relaying._release = lambda _: None
+        worker = await world.stem_worker(*relays[1:3], guarded_by=relays[0])
+        await asyncio.sleep(10)
+        assert worker.sending.guard == relays[0].key.public.id
+        async with asyncio.timeout(120):
+            while worker.sending.guard == relays[0].key.public.id:
+                await worker.publish(world.envelope())
+                await asyncio.sleep(5)
+        await asyncio.sleep(10)
+        await worker.publish(envelope := world.envelope())
+        await heard(relays[3], envelope)
+
+    among_stems(scene)
+
+
+def test_chain__takes_the_guard_back_and_lists_it_again__it_serves_again():
+    async def scene(world):
+        relays = await mesh(world, 5)
+        worker = await world.stem_worker(*relays[1:3], guarded_by=relays[0])
+        await asyncio.sleep(10)
+        owner = world.registered.pop(relays[0].key.public.id)
+        await asyncio.sleep(30)
+        assert worker.sending.guard != relays[0].key.public.id
+        world.registered[relays[0].key.public.id] = owner
+        await asyncio.sleep(60)
+        assert worker.sending.guard == relays[0].key.public.id
+        await worker.publish(envelope := world.envelope())
+        await heard(relays[3], envelope)
 
     among_stems(scene)

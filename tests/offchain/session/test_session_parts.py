@@ -10,9 +10,10 @@ from quietfleet.crypto import SEAL_OVERHEAD, keccak256
 from quietfleet.errors import BloomError, CardRefused, HandshakeRefused
 from quietfleet.session import SIZE_CLASSES, Opened, State, Timing, decode_card, encode_card
 from quietfleet.session import _handshake as handshake
+from quietfleet.session._calls import announcement
 from quietfleet.session._card import LEAST_BLOOM_BITS, draw_secrets
 from quietfleet.session._codec import MAX_BODY, Mode, Packet, encode_packet
-from quietfleet.whisper import FULL_BLOOM, TOPIC_ENTROPY, admits, room, seal_symmetric, topic_within
+from quietfleet.whisper import FULL_BLOOM, TOPIC_ENTROPY, admits, matches, room, seal_symmetric, topic_within
 
 JUNK_KEY = b"\xff" * 1216
 
@@ -202,3 +203,12 @@ def test_call__first_word_never_arrives__given_up_by_the_caller_too(world):
         world.clock.advance(10)
         world.run()
     assert a.messenger.state(b.id) is b.messenger.state(a.id) is State.APART
+
+
+def test_wanted__light_worker__holds_its_own_bloom_and_the_announcements(world):
+    world.bloom_bits = 64
+    a, b = world.pair()
+    for party in (a, b):
+        wanted = party.messenger.wanted()
+        assert all(matches(wanted, bloom) for bloom in party.messenger.blooms())
+        assert admits(wanted, announcement(DOMAIN, party.messenger.epochs.latest.epoch)[1])
