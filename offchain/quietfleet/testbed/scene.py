@@ -20,7 +20,7 @@ from quietfleet.testbed.screen import Screen
 from quietfleet.testbed.telling import told
 
 DAY: Final = 86_400.0
-SPEED: Final = DAY / 2  # a day of data in two seconds: a week, the oldest that is taken, outlasts any message
+SPEED: Final = DAY / 4  # a day of data in four seconds: a week, the oldest that is taken, outlasts any wait
 FIRST_DAY: Final = "2013-03-20"
 
 
