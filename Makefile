@@ -41,19 +41,19 @@ locks: setup ## renew the hash-pinned requirement files from pyproject.toml
 bench-gas: setup ## what every operation costs, its floor and the field (ARGS="--verbose", "--json", "--update")
 	@python -m bench.gas $(ARGS)
 
-bench-crypto: setup ## sealing, opening and proof of work beside the field (ARGS="--json", "--update")
+bench-crypto: setup ## sealing, opening and proof of work beside the field (ARGS="--json")
 	@tools/peers
-	@python -m bench.crypto $(ARGS)
+	@python -m bench.crypto --update $(ARGS)
 
-bench-messaging: setup ## throughput, latency and cost of nodes beside the field (ARGS="--line", "--json", "--update")
+bench-messaging: setup ## throughput, latency and cost of nodes beside the field (ARGS="--line", "--json")
 	@tools/peers
-	@python -m bench.messaging $(ARGS)
+	@python -m bench.messaging --update $(ARGS)
 
-bench-flood: setup ## honest messages through a network under attack, five minutes (ARGS="--quick", "--update")
-	@python -m bench.flood $(ARGS)
+bench-flood: setup ## honest messages through a network under attack, five minutes (ARGS="--quick")
+	@python -m bench.flood --update $(ARGS)
 
-bench-darkness: setup ## who can tell which worker sent an envelope, on 220 nodes (ARGS="--quick", "--update", "--seed 2")
-	@python -m bench.darkness $(ARGS)
+bench-darkness: setup ## who can tell which worker sent an envelope, on 220 nodes (ARGS="--quick", "--seed 2")
+	@python -m bench.darkness --update $(ARGS)
 
 verify: setup ## prove the contracts: fuzz, invariants, symbolic proofs, coverage, static analysis
 	@tools/verify-setup
