@@ -259,7 +259,7 @@ class Bench:
         ]
         return {
             "title": f"Cover rate and hop delay, {AT} spies",
-            "columns": ["packets/s", "delay s", *_TUNED],
+            "columns": ["packets/s", "a tenth of all delays, s", *_TUNED],
             "rows": rows,
         }
 
