@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 from quietfleet.crypto import PublicKey
@@ -29,6 +30,7 @@ class Nobody:
         return 0
 
 
+@lru_cache(4096)  # every peer's is asked for once a second
 def key_address(node_id: bytes) -> str:
     """Return the checksummed address of a node's 64-byte public key."""
     return PublicKey.from_bytes(node_id).id

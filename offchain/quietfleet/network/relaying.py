@@ -73,7 +73,6 @@ class Relaying:
         self._waiting: dict[bytes, list[bytes]] = {}
         self._reaching: set[asyncio.Task[None]] = set()
         self._unreachable: dict[bytes, float] = {}  # until when each is left alone, in the loop's seconds
-        self.changed = asyncio.Event()  # set when a relay becomes known
 
     def joined(self, peer: Peer) -> None:
         peer.post(ask_descriptors())
@@ -140,7 +139,6 @@ class Relaying:
             verdict = self._book.accept(descriptor, self._clock.now())
             if verdict is Verdict.FRESH:
                 self._spread(descriptor, peer)
-                self.changed.set()
             elif verdict.refused:
                 self._metrics.count("stem_descriptors_refused", reason=verdict)
                 if verdict is Verdict.UNREGISTERED:

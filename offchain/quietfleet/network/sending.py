@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -174,11 +174,12 @@ class Sending:
 
     def _emit(self, index: int, now: float) -> bool:
         """Let one packet of a size class leave; False if there is no way to send it just now."""
-        peer, guard = self._entry(now)
+        live = self._book.live(now)
+        peer, guard = self._entry(live, now)
         if peer is None or guard is None:
             return False
         letter = self._schedules[index].emit(now)  # none of a smaller class: few packets are as large as this one
-        path = self._path(guard, letter, now)
+        path = self._path(live, guard, letter)
         if path is None:
             if letter:
                 self._schedules[letter.index].offer(letter, letter.expiry, now)
@@ -186,10 +187,10 @@ class Sending:
         self._send(peer, path, index, letter, now)
         return True
 
-    def _entry(self, now: float) -> tuple[Peer | None, Relay | None]:
+    def _entry(self, live: Sequence[Relay], now: float) -> tuple[Peer | None, Relay | None]:
         """Return the link to our guard; a guard that cannot be reached is noted, and in time another serves."""
         try:
-            guard = self._guards.current(self._book.live(now), now, self._directory.relays())
+            guard = self._guards.current(live, now, self._directory.relays())
         except (GuardUnavailable, PathUnavailable):
             self._metrics.count("stem_no_guard")
             return None, None
@@ -206,9 +207,9 @@ class Sending:
                 self._guards.link_failed(guard.descriptor.id, now)
         return peer, guard
 
-    def _path(self, guard: Relay, letter: _Letter | None, now: float) -> Path | None:
+    def _path(self, live: Sequence[Relay], guard: Relay, letter: _Letter | None) -> Path | None:
         """Draw a path apart from those that failed; where there are too few relays for that, apart from the last."""
-        live, failed = self._book.live(now), letter.paths if letter else ()
+        failed = letter.paths if letter else ()
         for avoid in dict.fromkeys((failed, failed[-1:], ())):
             with contextlib.suppress(PathUnavailable):
                 return choose_path(

@@ -122,7 +122,7 @@ def make_presence(
         node.add(WorkService(node, mining, metrics, clock))
         return Presence(node, mining, book, None, mining)
     node.add(Relaying(node, book, metrics, clock))
-    state, sending, miner = State(database), None, mining
+    state, sending, miner = State(database), None, _miner(settings, node, mining, metrics)
     if settings.stem == "onion":
         guards = Guards(lambda: _saved(state), lambda raw: state.set(_GUARDS, raw.hex()), directory.owner_of, rng)
         tuning = StemTuning(loads(settings.cover_rate), settings.hop_delay)
@@ -140,12 +140,17 @@ def make_presence(
             lambda at: state.set(_HEARD, at),
         )
     )
-    if settings.delegate:
-        helper = Enode.parse(settings.delegate)
-        delegated = DelegatedMining(node, helper.node_id, mining, metrics, secrets.token_bytes)
-        node.add(delegated)
-        return Presence(node, delegated, book, sending, mining)
     return Presence(node, miner, book, sending, mining)
+
+
+def _miner(settings: NetworkSection, node: EmbeddedNode, mining: Mining, metrics: Metrics) -> Miner:
+    """Return what does a worker's proof of work: itself, or the relay that its settings name."""
+    if not settings.delegate:
+        return mining
+    relay = Enode.parse(settings.delegate).node_id
+    delegated = DelegatedMining(node, relay, mining, metrics, secrets.token_bytes)
+    node.add(delegated)
+    return delegated
 
 
 def entries(settings: NetworkSection, bootstrap: tuple[str, ...], identity: PrivateKey) -> list[Enode]:

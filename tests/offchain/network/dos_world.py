@@ -88,6 +88,10 @@ class World:
         key = self.key()
         if registered:
             self.register(key)
+        return await self._up(self._bare(key, listen, peers, rules, tuning), peers)
+
+    def _bare(self, key, listen, peers, rules, tuning):
+        """Make a node, not started yet."""
         metrics = Metrics()
         node = EmbeddedNode(
             listen=listen,
@@ -100,8 +104,11 @@ class World:
             tuning=tuning,
             directory=self,
         )
-        node.metrics, node.inbox = metrics, node.envelopes()
+        node.metrics, node.key, node.inbox = metrics, key, node.envelopes()
         self.nodes.append(node)
+        return node
+
+    async def _up(self, node, peers):
         await node.start()
         await node.connected(len(peers))
         return node

@@ -8,9 +8,8 @@ from itertools import count
 
 from dos_world import RULES, World
 
-from quietfleet.metrics import Metrics
 from quietfleet.mixnet import Guards, OnionKeys, RelayBook
-from quietfleet.network import EmbeddedNode, Relaying, Sending
+from quietfleet.network import Relaying, Sending
 from quietfleet.testbed.memory_links import VirtualLoop
 
 DOMAIN = bytes(32)
@@ -41,7 +40,7 @@ class Stems(World):
         """Start a relay that dials `peers`."""
         key, port = key or self.key(), port or next(self._ports)
         self.register(key)
-        node = self._bare(key, f"memory:{port}", peers, tuning)
+        node = self._stem_node(key, f"memory:{port}", peers, tuning)
         node.relaying = relaying(
             node, node.book, node.metrics, self.clock, onion_keys(key, DOMAIN, "memory", port, self.random.randbytes)
         )
@@ -50,7 +49,7 @@ class Stems(World):
 
     async def stem_worker(self, *peers, guarded_by=None):
         """Start a worker; `guarded_by` is the only relay that it may draw as its guard."""
-        node = self._bare(self.key(), None, peers, None)
+        node = self._stem_node(self.key(), None, peers, None)
         rng = _Choosing(guarded_by) if guarded_by else random.Random(1)
         node.guards = Guards(lambda: None, lambda _: None, self.owner_of, rng)
         tools = (self, node.metrics, self.clock, random.Random(2), self.random.randbytes)
@@ -59,27 +58,9 @@ class Stems(World):
         node.add(node.sending)
         return await self._up(node, peers)
 
-    def _bare(self, key, listen, peers, tuning):
-        metrics = Metrics()
-        node = EmbeddedNode(
-            listen=listen,
-            peers=[str(peer.enode) for peer in peers],
-            rules=RULES,
-            metrics=metrics,
-            clock=self.clock,
-            rng=random.Random(len(self.nodes)),
-            links=self.memory.links(key.public.to_bytes()),
-            tuning=tuning,
-            directory=self,
-        )
-        node.metrics, node.key, node.inbox = metrics, key, node.envelopes()
+    def _stem_node(self, key, listen, peers, tuning):
+        node = self._bare(key, listen, peers, RULES, tuning)
         node.book = RelayBook(DOMAIN, self.owner_of)
-        self.nodes.append(node)
-        return node
-
-    async def _up(self, node, peers):
-        await node.start()
-        await node.connected(len(peers))
         return node
 
 
