@@ -83,7 +83,7 @@ class Guards:
         save: Callable[[bytes], None],
         owner_of: OwnerOf,
         rng: Random,
-        own_owner: str | None = None,
+        own_owner: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._save = save
         self._owner_of = owner_of
@@ -141,7 +141,9 @@ class Guards:
         )
 
     def _usable(self, known: dict[str, Relay], now: float) -> list[Relay]:
-        return [known[guard.id] for guard in self._state.guards if guard.id in known and guard.retry_at <= now]
+        ours = self._own_owner()
+        ready = [known[guard.id] for guard in self._state.guards if guard.id in known and guard.retry_at <= now]
+        return [relay for relay in ready if relay.owner != ours]
 
     def _update(self, known: dict[str, Relay], now: float) -> None:
         """Keep the newest descriptors of our guards, and note since when one has none."""
@@ -194,7 +196,7 @@ class Guards:
 
     def _candidates(self, known: dict[str, Relay]) -> list[Relay]:
         """Return relays of owners other than our guards' and our own; a single owner must not fill the list."""
-        owners = {self._owner_of(guard.id) for guard in self._state.guards} | {self._own_owner}
+        owners = {self._owner_of(guard.id) for guard in self._state.guards} | {self._own_owner()}
         candidates = [relay for _, relay in sorted(known.items()) if relay.owner not in owners]
         if not candidates:
             raise GuardUnavailable("no relay of another owner is known")

@@ -89,7 +89,7 @@ class Sending:
         rng: Random,
         random: Callable[[int], bytes],
         tuning: StemTuning | None = None,
-        own_owner: str | None = None,
+        own_owner: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._node, self._book, self._guards, self._directory = node, book, guards, directory
         self._metrics, self._clock, self._rng, self._random = metrics, clock, rng, random
@@ -216,7 +216,7 @@ class Sending:
                     live,
                     guard,
                     self._rng,
-                    own_owner=self._own_owner,
+                    own_owner=self._own_owner(),
                     avoid=avoid,
                     registered=self._directory.relays(),
                 )

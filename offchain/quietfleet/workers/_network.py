@@ -123,10 +123,17 @@ def make_presence(
         return Presence(node, mining, book, None, mining)
     node.add(Relaying(node, book, metrics, clock))
     state, sending, miner = State(database), None, _miner(settings, node, mining, metrics)
+
+    def own_owner() -> str | None:
+        worker = replica.worker(identity.public.id)
+        return worker.owner if worker else None
+
     if settings.stem == "onion":
-        guards = Guards(lambda: _saved(state), lambda raw: state.set(_GUARDS, raw.hex()), directory.owner_of, rng)
+        guards = Guards(
+            lambda: _saved(state), lambda raw: state.set(_GUARDS, raw.hex()), directory.owner_of, rng, own_owner
+        )
         tuning = StemTuning(loads(settings.cover_rate), settings.hop_delay)
-        sending = Sending(node, book, guards, directory, metrics, clock, rng, secrets.token_bytes, tuning)
+        sending = Sending(node, book, guards, directory, metrics, clock, rng, secrets.token_bytes, tuning, own_owner)
         node.add(sending)
     node.add(
         Backfill(

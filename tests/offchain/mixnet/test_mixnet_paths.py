@@ -304,7 +304,7 @@ def test_current__too_few_relays_known__draws_none(guards):
 
 
 def test_current__only_relays_of_our_own_owner__draws_none(disk, enrolled, rng):
-    guards = Guards(disk.load, disk.save, enrolled.owner_of, rng, own_owner="owner 3")
+    guards = Guards(disk.load, disk.save, enrolled.owner_of, rng, own_owner=lambda: "owner 3")
     with pytest.raises(GuardUnavailable):
         guards.current([RELAYS[3]], NOW)
 
@@ -341,7 +341,7 @@ class GuardsMachine(RuleBasedStateMachine):
         self.load()
 
     def load(self):
-        self.guards = Guards(self.disk.load, self.disk.save, self.register.owner_of, self.rng, own_owner="owner 0")
+        self.guards = Guards(self.disk.load, self.disk.save, self.register.owner_of, self.rng, own_owner=lambda: "owner 0")
 
     def live(self):
         return [relay for number, relay in enumerate(RELAYS) if id_of(number) in self.register]
