@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness verify fuzz mutate coverage clean
+.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-severing verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -52,8 +52,14 @@ bench-messaging: setup ## throughput, latency and cost of nodes beside the field
 bench-flood: setup ## honest messages through a network under attack, five minutes (ARGS="--quick")
 	@python -m bench.flood --update $(ARGS)
 
+bench-dispatch: setup ## deals a second and how long one takes, ten minutes (ARGS="--quick", "--json")
+	@python -m bench.dispatch --update $(ARGS)
+
 bench-darkness: setup ## who can tell which worker sent an envelope, on 220 nodes (ARGS="--quick", "--seed 2")
 	@python -m bench.darkness --update $(ARGS)
+
+bench-severing: setup ## how long a device that was switched off is heard, five minutes (ARGS="--quick")
+	@python -m bench.severing --update $(ARGS)
 
 verify: setup ## prove the contracts: fuzz, invariants, symbolic proofs, coverage, static analysis
 	@tools/verify-setup

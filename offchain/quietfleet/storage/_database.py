@@ -13,20 +13,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from quietfleet.errors import ErasureDelayed, StorageError
+from quietfleet.errors import ErasureDelayed, StateDamaged, StorageError, TransactionLost
+from quietfleet.storage._rows import SqliteTable
 
 _BUSY_MILLISECONDS: Final = 5_000
 _WRITER_PRAGMAS: Final = (
+    f"busy_timeout={_BUSY_MILLISECONDS}",  # first: the next one waits for whoever else opens the file
     "journal_mode=WAL",  # observers read while the worker writes
     "synchronous=FULL",  # what was journalled survives a power cut, so it may be sent
     "secure_delete=ON",  # erased rows are overwritten, not only unlinked
     "foreign_keys=ON",
-    f"busy_timeout={_BUSY_MILLISECONDS}",
 )
 
 
 class Database:
-    """A worker's own database, used from one thread; open it once and hand it around."""
+    """A worker's own database, used from one thread; open it once and hand it around.
+
+    `undone` counts what was rolled back: whoever remembers what it read asks whether that still stands.
+    """
+
+    undone = 0
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -46,12 +52,14 @@ class Database:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement; outside of `transaction()` it is durable when this returns."""
+        self._require_transaction()
         return self._connection.execute(sql, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[Self]:
         """Make everything inside happen or not happen; a nested one undoes only itself."""
         name = f"level{self._depth}"
+        self._require_transaction()
         self._connection.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
         self._depth += 1
         try:
@@ -61,6 +69,10 @@ class Database:
             raise
         self._keep(name)
 
+    def table(self, name: str, *, contended: bool = False) -> SqliteTable:  # noqa: ARG002 - one writer at a time
+        """Open a table of rows by binary id; a writer has the whole file, so that none is contended."""
+        return SqliteTable(self, name)
+
     def migrate(self, component: str, steps: Sequence[str]) -> None:
         """Bring a component's tables to `len(steps)`, running only the steps not run before, each atomically."""
         done = self._version(component)
@@ -68,6 +80,12 @@ class Database:
             raise StorageError(f"{component} is at version {done}, newer than this program's {len(steps)}")
         for version, step in enumerate(steps[done:], start=done + 1):
             self._step(component, version, step)
+
+    def check(self) -> None:
+        """Raise `StateDamaged` if the file's pages are not what SQLite wrote."""
+        found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise StateDamaged(f"{self.path}: {' '.join(found.split())}")
 
     def truncate_log(self) -> None:
         """Empty the write-ahead log, so that no erased byte survives in it; `ErasureDelayed` while a reader blocks."""
@@ -87,18 +105,26 @@ class Database:
     ) -> None:
         self.close()
 
+    def _require_transaction(self) -> None:
+        """Inside of a transaction that SQLite gave up by itself nothing may happen: it would stand alone."""
+        if self._depth and not self._connection.in_transaction:
+            raise TransactionLost(str(self.path))
+
     def _version(self, component: str) -> int:
         row = self.execute("SELECT version FROM schema WHERE component = ?", (component,)).fetchone()
         return int(row[0]) if row else 0
 
     def _step(self, component: str, version: int, step: str) -> None:
         with self.transaction():
+            if self._version(component) >= version:
+                return  # another process of those that share this file was faster
             for statement in _statements(step):
                 self.execute(statement)
             self.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", (component, version))
 
     def _undo(self, name: str) -> None:
         self._depth -= 1
+        self.undone += 1
         if not self._connection.in_transaction:  # SQLite gave up by itself: disk full, I/O error
             return
         if self._depth:
@@ -109,13 +135,18 @@ class Database:
 
     def _keep(self, name: str) -> None:
         self._depth -= 1
+        if not self._connection.in_transaction:
+            self.undone += 1
+            raise TransactionLost(str(self.path))
         if self._depth:
             self._connection.execute(f"RELEASE {name}")
             return
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
+            self.undone += 1
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
 
 
