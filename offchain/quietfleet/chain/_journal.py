@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from quietfleet.chain._memory import Memory
 from quietfleet.chain.channel import Channel
 from quietfleet.chain.events import (
     BOOTSTRAP,
@@ -16,9 +17,11 @@ from quietfleet.chain.events import (
     channel_of,
     decode_event,
     encode_event,
+    operators_of,
+    operators_subject,
 )
 from quietfleet.chain.fold import State, fold
-from quietfleet.chain.types import Bootstrap, Configurations, Head, WorkerState
+from quietfleet.chain.types import Bootstrap, Configurations, Head, Operators, WorkerState
 from quietfleet.errors import ReplicaGap
 from quietfleet.storage import Database
 
@@ -46,6 +49,15 @@ STEPS: Final = (
         STRICT, WITHOUT ROWID;
     CREATE INDEX chain_keys_by_block ON chain_keys (block);
     """,
+    # Operators, and who switched a worker on, were not kept until now: the chain is read anew.
+    """
+    DELETE FROM chain_identity;
+    DELETE FROM chain_blocks;
+    DELETE FROM chain_events;
+    DELETE FROM chain_workers;
+    DELETE FROM chain_lines;
+    DELETE FROM chain_keys;
+    """,
 )
 
 _TABLES: Final = ("chain_identity", "chain_blocks", "chain_events", "chain_workers", "chain_lines", "chain_keys")
@@ -60,10 +72,13 @@ class Located(msgspec.Struct, frozen=True):
     event: ChainEvent
 
 
+_Line = TypeVar("_Line", Configurations, Bootstrap, Channel, Operators)
+
 _worker_decoder = msgspec.json.Decoder(WorkerState)
 _configurations_decoder = msgspec.json.Decoder(Configurations)
 _bootstrap_decoder = msgspec.json.Decoder(Bootstrap)
 _channel_decoder = msgspec.json.Decoder(Channel)
+_operators_decoder = msgspec.json.Decoder(Operators)
 
 
 class Journal:
@@ -72,6 +87,8 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
         database.migrate("chain", STEPS)
+        self._memory = Memory.of(database)
+        self._memory.clear()
 
     def claim(self, identity: str) -> None:
         """Belong to this deployment: what was replicated from any other is thrown away."""
@@ -79,7 +96,7 @@ class Journal:
             if self._database.execute("SELECT 1 FROM chain_identity WHERE identity = ?", (identity,)).fetchone():
                 return
             for table in _TABLES:
-                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - the names above
+                self._write(f"DELETE FROM {table}")  # noqa: S608 - the names above
             self._database.execute("INSERT INTO chain_identity VALUES (?)", (identity,))
 
     def ring(self) -> list[Head]:
@@ -87,16 +104,19 @@ class Journal:
         return [Head(*row) for row in self._database.execute("SELECT * FROM chain_blocks ORDER BY number")]
 
     def head(self) -> Head | None:
+        return self._memory.answer(self._database, "head", "", self._read_head)
+
+    def _read_head(self) -> Head | None:
         row = self._database.execute("SELECT * FROM chain_blocks ORDER BY number DESC LIMIT 1").fetchone()
         return Head(*row) if row else None
 
     def remember(self, blocks: tuple[Head, ...], depth: int) -> None:
         """Add blocks to the ring and forget all but the newest `depth`."""
         for block in blocks:
-            self._database.execute(
+            self._write(
                 "INSERT OR REPLACE INTO chain_blocks VALUES (?, ?, ?)", (block.number, block.hash, block.timestamp)
             )
-        self._database.execute(
+        self._write(
             "DELETE FROM chain_blocks WHERE number < "
             "(SELECT min(number) FROM (SELECT number FROM chain_blocks ORDER BY number DESC LIMIT ?))",
             (depth,),
@@ -109,14 +129,14 @@ class Journal:
 
     def forget_above(self, block: int) -> None:
         """Delete every event, key and remembered block above `block`."""
-        self._database.execute("DELETE FROM chain_events WHERE block > ?", (block,))
-        self._database.execute("DELETE FROM chain_keys WHERE block > ?", (block,))
-        self._database.execute("DELETE FROM chain_blocks WHERE number > ?", (block,))
+        self._write("DELETE FROM chain_events WHERE block > ?", (block,))
+        self._write("DELETE FROM chain_keys WHERE block > ?", (block,))
+        self._write("DELETE FROM chain_blocks WHERE number > ?", (block,))
 
     def add(self, located: Located) -> bytes:
         """Store an event and return its stored form."""
         stored = encode_event(located.event)
-        self._database.execute(
+        self._write(
             "INSERT INTO chain_events VALUES (?, ?, ?, ?, ?)",
             (located.block, located.index, located.timestamp, located.event.subject, stored),
         )
@@ -129,7 +149,7 @@ class Journal:
         if self.later_key(event.key) is not None or self.worker(event.key) is not None:
             raise ReplicaGap(f"{event.key} became {event.id}'s key and was somebody's before")
         row = (event.key, event.id, event.epoch, block)
-        self._database.execute("INSERT INTO chain_keys VALUES (?, ?, ?, ?)", row)
+        self._write("INSERT INTO chain_keys VALUES (?, ?, ?, ?)", row)
 
     def events(self, subject: str) -> Iterator[Located]:
         """Yield a subject's events in chain order."""
@@ -143,6 +163,8 @@ class Journal:
             return self.configurations()
         if subject == BOOTSTRAP:
             return self.bootstrap()
+        if owner := operators_of(subject):
+            return self.operators(owner)
         return self.worker(subject) if channel_of(subject) is None else self.channel(subject)
 
     def folded(self, subject: str) -> State:
@@ -153,6 +175,9 @@ class Journal:
         return state
 
     def worker(self, worker_id: str) -> WorkerState | None:
+        return self._memory.answer(self._database, "worker", worker_id, lambda: self._read_worker(worker_id))
+
+    def _read_worker(self, worker_id: str) -> WorkerState | None:
         row = self._database.execute("SELECT state FROM chain_workers WHERE id = ?", (worker_id,)).fetchone()
         return _worker_decoder.decode(row[0]) if row else None
 
@@ -163,36 +188,60 @@ class Journal:
 
     def later_key(self, key: str) -> tuple[str, int] | None:
         """Return whose key an address is, and of which epoch, if a worker was given it after its first."""
+        return self._memory.answer(self._database, "key", key, lambda: self._read_later_key(key))
+
+    def _read_later_key(self, key: str) -> tuple[str, int] | None:
         query = "SELECT worker, epoch FROM chain_keys WHERE key = ?"
         row: tuple[str, int] | None = self._database.execute(query, (key,)).fetchone()
         return row
 
+    def usable_since(self, worker_id: str) -> int | None:
+        """Return the block since which a worker may be worked with without a break; None if it may not be."""
+        return self._memory.answer(self._database, "since", worker_id, lambda: self._read_usable_since(worker_id))
+
+    def _read_usable_since(self, worker_id: str) -> int | None:
+        state: State = None
+        since: int | None = None
+        for located in self.events(worker_id):
+            state = fold(state, located.event, located.timestamp)
+            assert isinstance(state, WorkerState)
+            since = None if not state.usable else located.block if since is None else since
+        return since
+
     def configurations(self) -> Configurations | None:
-        stored = self._line(CONFIGURATION)
-        return _configurations_decoder.decode(stored) if stored else None
+        return self._line(CONFIGURATION, _configurations_decoder)
 
     def bootstrap(self) -> Bootstrap | None:
-        stored = self._line(BOOTSTRAP)
-        return _bootstrap_decoder.decode(stored) if stored else None
+        return self._line(BOOTSTRAP, _bootstrap_decoder)
+
+    def operators(self, owner: str) -> Operators | None:
+        return self._line(operators_subject(owner), _operators_decoder)
 
     def channel(self, subject: str) -> Channel | None:
-        stored = self._line(subject)
-        return _channel_decoder.decode(stored) if stored else None
+        return self._line(subject, _channel_decoder)
 
     def save(self, subject: str, state: State) -> None:
         """Keep a folded state, or forget the subject when there is none."""
         if isinstance(state, WorkerState):
-            self._database.execute(
+            self._write(
                 "INSERT OR REPLACE INTO chain_workers VALUES (?, ?, ?, ?)",
                 (state.id, state.owner, state.kind, msgspec.json.encode(state)),
             )
         elif state is not None:
             row = (subject, msgspec.json.encode(state))
-            self._database.execute("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", row)
+            self._write("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", row)
         else:
-            self._database.execute("DELETE FROM chain_workers WHERE id = ?", (subject,))
-            self._database.execute("DELETE FROM chain_lines WHERE subject = ?", (subject,))
+            self._write("DELETE FROM chain_workers WHERE id = ?", (subject,))
+            self._write("DELETE FROM chain_lines WHERE subject = ?", (subject,))
 
-    def _line(self, subject: str) -> bytes | None:
+    def _line(self, subject: str, decoder: msgspec.json.Decoder[_Line]) -> _Line | None:
+        return self._memory.answer(self._database, "line", subject, lambda: self._read_line(subject, decoder))
+
+    def _read_line(self, subject: str, decoder: msgspec.json.Decoder[_Line]) -> _Line | None:
         row = self._database.execute("SELECT state FROM chain_lines WHERE subject = ?", (subject,)).fetchone()
-        return bytes(row[0]) if row else None
+        return decoder.decode(row[0]) if row else None
+
+    def _write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement that changes what was looked up."""
+        self._memory.clear()
+        self._database.execute(sql, parameters)

@@ -34,6 +34,30 @@ def _decoder() -> ABIDecoder:
 
 
 decode: Final = _decoder().decode
+
+
+def _words(kinds: Sequence[str], data: bytes) -> list[Any]:
+    """Decode values by type as `decode` does, single words by hand: a block may bring a thousand events at once."""
+    if len(data) < _WORD * len(kinds) or not all(map(_by_hand, kinds)):
+        return list(decode(kinds, data))
+    words = (data[at : at + _WORD] for at in range(0, _WORD * len(kinds), _WORD))
+    return [_word(kind, word) for kind, word in zip(kinds, words, strict=True)]
+
+
+def _by_hand(kind: str) -> bool:
+    return kind in {"address", "bool", "bytes32"} or (kind.startswith("uint") and not kind.endswith("]"))
+
+
+def _word(kind: str, word: bytes) -> Any:
+    if kind == "bytes32":
+        return word
+    number = int.from_bytes(word, "big")
+    bits = 160 if kind == "address" else 1 if kind == "bool" else int(kind[4:])
+    if number >> bits:
+        raise DecodingError(f"{word.hex()} is no {kind}")
+    return "0x" + word[12:].hex() if kind == "address" else bool(number) if kind == "bool" else number
+
+
 _ERROR_STRING = {"name": "Error", "inputs": [{"name": "message", "type": "string"}]}
 _PANIC = {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]}
 
@@ -96,7 +120,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class EventDecoder:
-    """One event's layout, its types spelled out once so that decoding a log is two eth_abi calls."""
+    """One event's layout, its types spelled out once so that nothing of them is left to decoding a log."""
 
     name: str
     indexed: tuple[Entry, ...]
@@ -109,8 +133,8 @@ class EventDecoder:
         if len(topics) != len(self.indexed) + 1 or not self.size <= len(data) <= _LONGEST:
             raise AbiError(f"{self.name} has {len(topics)} topics and {len(data)} bytes")
         try:
-            keys = [decode([one["type"]], topic)[0] for one, topic in zip(self.indexed, topics[1:], strict=True)]
-            return named(self.indexed, keys) | named(self.plain, decode(self.types, data))
+            keys = [_words([one["type"]], topic)[0] for one, topic in zip(self.indexed, topics[1:], strict=True)]
+            return named(self.indexed, keys) | named(self.plain, _words(self.types, data))
         except _UNREADABLE as error:
             raise AbiError(f"{self.name}: {error}") from error
 

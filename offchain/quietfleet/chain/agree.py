@@ -21,8 +21,10 @@ class AgreeingSource:
     async def header(self, number: int | None = None) -> Header | None:
         """Return the header all endpoints give; ChainDisagreement if they give different ones."""
         found = await asyncio.gather(*(source.header(number) for source in self._sources))
-        if number is not None:
-            return _agreed(f"block {number}", found)
+        return _agreed(f"block {number}", found) if number is not None else await self.common(found)
+
+    async def common(self, found: Sequence[Header | None]) -> Header | None:
+        """Return the newest header that all have, of endpoints whose newest ones are `found`."""
         heights = [header.number for header in found if header is not None]
         if len(heights) < len(found):
             return None

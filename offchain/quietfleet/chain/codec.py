@@ -10,7 +10,7 @@ from quietfleet.chain.abi import Abi, EventDecoder
 from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.deployment import ContractRecord, Deployment
 from quietfleet.chain.source import RawLog
-from quietfleet.chain.types import Configuration, Kind
+from quietfleet.chain.types import Configuration, Kind, Right
 from quietfleet.crypto import checksum_address, keccak256
 from quietfleet.errors import AbiError
 
@@ -36,6 +36,12 @@ def _kind(number: int) -> Kind:
         return Kind(number)
     except ValueError as error:
         raise AbiError(f"unknown kind {number}") from error
+
+
+def _right(number: int) -> Right:
+    if number & ~sum(Right):
+        raise AbiError(f"unknown rights {number}")
+    return Right(number)
 
 
 def _enrolment(a: Arguments) -> tuple[str, str, Kind, bytes]:
@@ -100,6 +106,7 @@ _SERVICE: _Builders = {
     "TransferCancelled": lambda a: events.TransferCancelled(a["id"], a["sequence"]),
     "OwnerChanged": lambda a: events.OwnerChanged(a["id"], a["from"], a["to"], a["sequence"]),
     "Retired": lambda a: events.Retired(a["id"], a["owner"], a["sequence"]),
+    "OperatorChanged": lambda a: events.OperatorChanged(a["owner"], a["operator"], _right(a["rights"]), a["until"]),
     "ConfigurationRotated": lambda a: events.ConfigurationRotated(_configuration(a["configuration"])),
     "BootstrapNamed": lambda a: events.BootstrapNamed(a["version"], _enodes(a)),
 }

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from quietfleet.chain.channel import Report, Terms
-from quietfleet.chain.types import Configuration, Kind
+from quietfleet.chain.types import Configuration, Kind, Right
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event"):
@@ -100,6 +100,20 @@ class Retired(_WorkerEvent, frozen=True, tag=True):
 
     owner: str
     sequence: int
+
+
+class OperatorChanged(Event, frozen=True, tag=True):
+    """An owner gave an operator rights upon its workers until a time in Unix seconds, or took them back."""
+
+    owner: str
+    operator: str
+    rights: Right
+    until: int
+
+    @property
+    def subject(self) -> str:
+        """All operators of an owner are one entity."""
+        return operators_subject(self.owner)
 
 
 class ConfigurationRotated(Event, frozen=True, tag=True):
@@ -208,11 +222,12 @@ ReleaseEvent = (
     | RolledBack
     | ReleaseRevoked
 )
-ChainEvent = WorkerEvent | ConfigurationRotated | BootstrapNamed | ReleaseEvent
+ChainEvent = WorkerEvent | OperatorChanged | ConfigurationRotated | BootstrapNamed | ReleaseEvent
 
 CONFIGURATION = "configuration"
 BOOTSTRAP = "bootstrap"
 _CHANNEL = "channel:"
+_OPERATORS = "operators:"
 
 
 def channel_subject(channel: bytes) -> str:
@@ -223,6 +238,16 @@ def channel_subject(channel: bytes) -> str:
 def channel_of(subject: str) -> bytes | None:
     """Return the release channel of that name; None if it names something else."""
     return bytes.fromhex(subject.removeprefix(_CHANNEL)) if subject.startswith(_CHANNEL) else None
+
+
+def operators_subject(owner: str) -> str:
+    """Name the entity that an owner's operators are."""
+    return f"{_OPERATORS}{owner}"
+
+
+def operators_of(subject: str) -> str | None:
+    """Return the owner whose operators that entity is; None if it is another one."""
+    return subject.removeprefix(_OPERATORS) if subject.startswith(_OPERATORS) else None
 
 
 _decoder: msgspec.json.Decoder[ChainEvent] = msgspec.json.Decoder(ChainEvent)

@@ -9,10 +9,10 @@ import msgspec
 
 from quietfleet.chain import events
 from quietfleet.chain.channel import Channel, ChannelHead, Release, ReleaseState, Terms
-from quietfleet.chain.types import Bootstrap, Configuration, Configurations, WorkerState
+from quietfleet.chain.types import Bootstrap, Configuration, Configurations, Grant, Operators, WorkerState
 from quietfleet.errors import ReplicaGap
 
-State = WorkerState | Configurations | Bootstrap | Channel | None
+State = WorkerState | Operators | Configurations | Bootstrap | Channel | None
 
 _replace = msgspec.structs.replace
 
@@ -26,6 +26,9 @@ def fold(state: State, event: events.ChainEvent, timestamp: int) -> State:
         assert state is None or isinstance(state, Bootstrap)
         _expect("list of relays", event.version, state.version + 1 if state else 1)
         return Bootstrap(event.version, event.enodes)
+    if isinstance(event, events.OperatorChanged):
+        assert state is None or isinstance(state, Operators)
+        return _entrusted(state or Operators(event.owner), event)
     if isinstance(event, events.ReleaseEvent):
         assert state is None or isinstance(state, Channel)
         return _released(state or Channel(event.channel), event, timestamp)
@@ -65,8 +68,8 @@ def _moved(event: events.WorkerEvent) -> dict[str, Any]:  # noqa: PLR0911 - one 
     match event:
         case events.Accepted():
             return {"pending": False, "active": True}
-        case events.ActiveChanged(active=active):
-            return {"active": active}
+        case events.ActiveChanged(by=by, active=active):
+            return {"active": active} | ({"switched_on_by": by} if active else {})
         case events.SuspendedChanged(suspended=suspended):
             return {"suspended": suspended}
         case events.KeyRotated(key=key, public_key=public_key, epoch=epoch):
@@ -76,9 +79,15 @@ def _moved(event: events.WorkerEvent) -> dict[str, Any]:  # noqa: PLR0911 - one 
         case events.TransferCancelled():
             return {"offered_to": None}
         case events.OwnerChanged(current=owner):
-            return {"owner": owner, "offered_to": None}
+            return {"owner": owner, "offered_to": None, "switched_on_by": None}
         case _:
             return {"retired": True, "active": False, "pending": False, "offered_to": None}
+
+
+def _entrusted(state: Operators, event: events.OperatorChanged) -> Operators:
+    kept = {operator: grant for operator, grant in state.grants.items() if operator != event.operator}
+    given = {event.operator: Grant(event.rights, event.until)} if event.rights else {}
+    return _replace(state, grants=kept | given)
 
 
 def _rotated(state: Configurations | None, configuration: Configuration, timestamp: int) -> Configurations:

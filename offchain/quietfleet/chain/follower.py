@@ -6,6 +6,7 @@ explicit range and proves that all it read belongs to one chain before it commit
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -22,6 +23,9 @@ RING: Final = 256
 """Blocks remembered; a reorg that replaces all of them is answered by reading everything again."""
 CHUNK: Final = 2_000
 """Blocks asked for at once; public endpoints refuse much more."""
+
+NEAR: Final = 64
+"""Blocks below the newest of which each header is read: there a lagging node may have left logs out."""
 
 _PATIENCE: Final = 5
 """Readings in a row that a moving chain may spoil before the endpoint counts as unusable."""
@@ -140,25 +144,27 @@ class Follower:
         last = min(first + self._span - 1, head.number)
         target = head if last == head.number else await self._header(last)
         try:
-            logs = await self._source.logs(first, last)
+            logs = _distinct(await self._source.logs(first, last), first, last)
         except ChainRefused:
             if first == last:
                 raise
             self._span = max(1, (last - first + 1) // 2)
             return None
-        headers = await self._headers(logs, target)
+        headers = await self._headers(logs, target, range(max(first, head.number - NEAR + 1), last))
         logs += await self._overlooked(logs, headers.values())
         await self._confirm(ancestor, target)
         self._span = min(self._chunk, self._span * 2)
         return self._batch(logs, headers)
 
-    async def _headers(self, logs: Iterable[RawLog], target: Header) -> dict[int, Header]:
-        """Read the header of each block that has logs, and hold each log's block hash against it."""
-        headers = {target.number: target}
-        for log in logs:
-            if log.block not in headers:
-                headers[log.block] = await self._header(log.block)
-            if log.block_hash != headers[log.block].hash:
+    async def _headers(self, logs: Sequence[RawLog], target: Header, near: Iterable[int]) -> dict[int, Header]:
+        """Read the headers of blocks near the newest and of those with logs, and hold all of it against each other."""
+        numbers = sorted({*near, *(log.block for log in logs)} - {target.number})
+        headers = {number: await self._header(number) for number in numbers}
+        headers[target.number] = target
+        if any(log.block_hash != headers[log.block].hash for log in logs):
+            raise _ChainMoved
+        for below, above in itertools.pairwise(headers.values()):
+            if above.number == below.number + 1 and above.parent != below.hash:
                 raise _ChainMoved
         return headers
 
@@ -176,9 +182,10 @@ class Follower:
         answered = {log.block for log in logs}
         suspect = [one for one in headers if one.number not in answered and self._may_be_ours(one)]
         try:
-            return [log for header in suspect for log in await self._source.logs_in(header.hash)]
+            found = [(header, await self._source.logs_in(header.hash)) for header in suspect]
         except ChainRefused as refusal:
             raise _ChainMoved from refusal
+        return [log for header, logs in found for log in _distinct(logs, header.number, header.number, header.hash)]
 
     def _may_be_ours(self, header: Header) -> bool:
         return any(may_contain(header.bloom, address) for address in self._addresses)
@@ -220,3 +227,14 @@ class Follower:
                 events += batch.events
                 blocks += batch.blocks
         return Batch(tuple(events), tuple(blocks))
+
+
+def _distinct(logs: Iterable[RawLog], first: int, last: int, block_hash: bytes = b"") -> list[RawLog]:
+    """Take each log once, of the blocks that were asked for; ChainUnavailable for an answer to something else."""
+    known: dict[tuple[int, int], RawLog] = {}
+    for log in logs:
+        if not first <= log.block <= last or (block_hash and log.block_hash != block_hash):
+            raise ChainUnavailable(f"it answers with a log of block {log.block}, which was not asked for")
+        if known.setdefault((log.block, log.index), log) != log:
+            raise _ChainMoved  # of two branches, or made up: either way not one chain
+    return list(known.values())

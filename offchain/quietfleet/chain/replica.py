@@ -8,7 +8,14 @@ import msgspec
 
 from quietfleet.chain._journal import Journal, Located
 from quietfleet.chain.channel import Channel, Release
-from quietfleet.chain.events import BOOTSTRAP, CONFIGURATION, ConfigurationRotated, channel_of, channel_subject
+from quietfleet.chain.events import (
+    BOOTSTRAP,
+    CONFIGURATION,
+    ConfigurationRotated,
+    channel_of,
+    channel_subject,
+    operators_of,
+)
 from quietfleet.chain.fold import State, fold
 from quietfleet.chain.types import (
     Bootstrap,
@@ -20,7 +27,9 @@ from quietfleet.chain.types import (
     Head,
     KeyUse,
     Kind,
+    OperatorsChanged,
     ReleaseChanged,
+    Right,
     WorkerChanged,
     WorkerState,
     compatible,
@@ -85,6 +94,12 @@ class Replica:
             return False
         return self._granted(first, confirmations) and self._granted(second, confirmations)
 
+    def operator_rights(self, owner: str, operator: str) -> Right:
+        """Return the rights an operator has upon an owner's workers as of the newest block."""
+        known, head = self._journal.operators(owner), self.head
+        grant = known.grants.get(operator) if known else None
+        return grant.at(head.timestamp) if grant and head else Right(0)
+
     def configuration(self) -> tuple[Configuration | None, Configuration | None]:
         """Return the latest configuration, and the one that was in force when it was set."""
         known = self._journal.configurations()
@@ -132,17 +147,8 @@ class Replica:
     def _granted(self, state: WorkerState, confirmations: int) -> bool:
         if not state.usable or confirmations == 0:
             return state.usable
-        head = self.head
-        return head is not None and self._usable_since(state.id, head.number - confirmations)
-
-    def _usable_since(self, worker_id: str, block: int) -> bool:
-        state: State = None
-        held = False
-        for located in self._journal.events(worker_id):
-            state = fold(state, located.event, located.timestamp)
-            assert isinstance(state, WorkerState)
-            held = state.usable and (held or located.block <= block)
-        return held
+        head, since = self.head, self._journal.usable_since(state.id)
+        return head is not None and since is not None and since <= head.number - confirmations
 
 
 class _Advance:
@@ -194,6 +200,8 @@ def _change(subject: str, before: State, after: State, block: int) -> Change | N
     if subject == BOOTSTRAP:
         assert after is None or isinstance(after, Bootstrap)
         return BootstrapChanged(after.enodes if after else (), block)
+    if owner := operators_of(subject):
+        return OperatorsChanged(owner, block)
     channel = channel_of(subject)
     if channel is not None:
         assert before is None or isinstance(before, Channel)

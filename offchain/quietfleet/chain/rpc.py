@@ -8,11 +8,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
-from aiohttp import ClientError, ClientTimeout
-from web3 import AsyncHTTPProvider
+from aiohttp import ClientError
 from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint
 
+from quietfleet.chain._http import Provider
 from quietfleet.chain.abi import Abi
 from quietfleet.chain.deployment import ContractRecord, Deployment
 from quietfleet.chain.source import Header, RawLog
@@ -31,9 +31,7 @@ class ChainClient:
 
     def __init__(self, url: str, deployment: Deployment, timeout: float = TIMEOUT) -> None:
         self.deployment = deployment
-        self._provider = AsyncHTTPProvider(
-            url, request_kwargs={"timeout": ClientTimeout(total=timeout)}, exception_retry_configuration=None
-        )
+        self._provider = Provider(url, timeout)
         self._timeout = timeout
         self._checked = False
         self._abis: dict[str, Abi] = {}
@@ -81,6 +79,10 @@ class ChainClient:
         answer = await self.request("eth_call", target, "latest" if block is None else hex(block))
         return known.decode(self._read("eth_call", _bytes, answer))
 
+    async def balance(self, address: str) -> int:
+        """Return what an account holds, in wei."""
+        return int(self._read("eth_getBalance", _integer, await self.request("eth_getBalance", address, "latest")))
+
     def abi(self, contract: ContractRecord) -> Abi:
         """Return the contract's lookup tables, made once."""
         if contract.address not in self._abis:
@@ -108,7 +110,8 @@ class ChainClient:
 
     async def _logs(self, query: dict[str, Any]) -> list[RawLog]:
         answer = await self.request("eth_getLogs", {**query, "address": list(self.deployment.addresses)})
-        return [self._read("log", _log, each) for each in self._read("eth_getLogs", list, answer)]
+        found = [self._read("log", _log, each) for each in self._read("eth_getLogs", list, answer)]
+        return [log for log in found if log is not None]
 
     def _read(self, what: str, reader: Any, answer: Any) -> Any:
         try:
@@ -155,8 +158,8 @@ def _header(found: dict[str, Any]) -> Header:
     )
 
 
-def _log(found: dict[str, Any]) -> RawLog:
-    return RawLog(
+def _log(found: dict[str, Any]) -> RawLog | None:
+    log = RawLog(
         address=checksum_address(_bytes(found["address"])),
         topics=tuple(_bytes(topic) for topic in found["topics"]),
         data=_bytes(found["data"]),
@@ -164,3 +167,4 @@ def _log(found: dict[str, Any]) -> RawLog:
         block_hash=_bytes(found["blockHash"]),
         index=_count(found["logIndex"]),
     )
+    return None if found.get("removed") else log  # a reorg took it away, says the endpoint: it is on no chain

@@ -185,6 +185,10 @@ class ServiceContract(Face):
         found = KeyUse(*await self._call("workerOf", key))
         return None if found.worker == NOBODY else found
 
+    async def operator_rights(self, owner: str, operator: str) -> Right:
+        """Return what an account may do with an owner's devices now."""
+        return Right((await self._call("operatorRights", owner, operator))[0])
+
     async def can_cooperate(self, a: str, b: str) -> bool:
         """Ask the contract itself whether two workers may work together."""
         return bool((await self._call("canCooperate", a, b))[0])

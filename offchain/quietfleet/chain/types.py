@@ -79,12 +79,32 @@ class WorkerRecord(msgspec.Struct, frozen=True):
 class WorkerState(WorkerRecord, frozen=True):
     """One worker as its events tell it: also its current messaging key, and to whom it is offered.
 
-    `key` is the address of `public_key`, which is x and y, 64 bytes; in epoch 0 it is the worker's id.
+    `key` is the address of `public_key`, which is x and y, 64 bytes; in epoch 0 it is the worker's id. `switched_on_by`
+    is who switched it on last under its present owner: that owner or an operator; None if nobody has.
     """
 
     key: str
     public_key: bytes
     offered_to: str | None = None
+    switched_on_by: str | None = None
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """What an owner lets an operator do, until a time in Unix seconds, that second included."""
+
+    rights: Right
+    until: int
+
+    def at(self, timestamp: int) -> Right:
+        """Return the rights in a block of that time: the contract's rule."""
+        return self.rights if timestamp <= self.until else Right(0)
+
+
+class Operators(msgspec.Struct, frozen=True):
+    """The operators an owner has named, by address; one whose rights were taken back is not among them."""
+
+    owner: str
+    grants: dict[str, Grant] = {}
 
 
 class KeyUse(NamedTuple):
@@ -185,6 +205,18 @@ class WorkerChanged(msgspec.Struct, frozen=True):
         """Whether a worker that could be worked with no longer can: the order to sever."""
         return self.before is not None and self.before.usable and not (self.after is not None and self.after.usable)
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether it is another's now, or, after a reorg, of another kind: whom its partners agreed to is gone."""
+        if self.before is None or self.after is None:
+            return False
+        return (self.before.owner, self.before.kind) != (self.after.owner, self.after.kind)
+
+    @property
+    def parts(self) -> bool:
+        """Whether everything between it and its partners ends here, and only a fresh dispatch may begin anew."""
+        return self.lost or self.handed_over
+
 
 class ConfigurationChanged(msgspec.Struct, frozen=True):
     """The newest configuration changed; None when a reorg took the only one away."""
@@ -208,4 +240,11 @@ class ReleaseChanged(msgspec.Struct, frozen=True):
     block: int
 
 
-Change = WorkerChanged | ConfigurationChanged | BootstrapChanged | ReleaseChanged
+class OperatorsChanged(msgspec.Struct, frozen=True):
+    """An owner named an operator, or took rights back; a grant that ran out is no change of its own."""
+
+    owner: str
+    block: int
+
+
+Change = WorkerChanged | OperatorsChanged | ConfigurationChanged | BootstrapChanged | ReleaseChanged

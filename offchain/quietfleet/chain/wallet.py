@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,13 +14,14 @@ from eth_account.signers.local import LocalAccount
 from quietfleet.chain.deployment import ContractRecord
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.crypto import checksum_address, keccak256
-from quietfleet.errors import ChainRefused, ChainRejected, ChainUnavailable
+from quietfleet.errors import ChainRefused, ChainRejected, ChainUnavailable, NotEnoughEther, NotYetMined
 
 _RECEIPT_TIMEOUT: Final = 60.0
 _FIRST_LOOK: Final = 0.02
 _LONGEST_LOOK: Final = 1.0
 _GAS_MARGIN: Final = 1.2  # state may move between the estimate and the block
 _KNOWN: Final = ("already known", "already imported")
+_POOR: Final = "insufficient funds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,40 @@ class Receipt:
     gas_used: int
 
 
-class Wallet:
-    """One account; concurrent sends get consecutive nonces."""
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a call would take: `gas` as estimated, and the most it may cost in wei, whoever sends it."""
 
-    def __init__(self, private_key: bytes, client: ChainClient, receipt_timeout: float = _RECEIPT_TIMEOUT) -> None:
+    data: str
+    gas: int
+    most: int
+
+
+async def quote(
+    client: ChainClient, contract: ContractRecord, function: str, arguments: Sequence[Any], sender: str, value: int = 0
+) -> Quote:
+    """Rehearse a call by any account; ChainRejected with the contract's error if it would be refused."""
+    call = _call(client, contract, function, arguments, value)
+    with _rejections(client, contract):
+        priced = await _priced(client, call, sender)
+    most = priced["gas"] * priced["maxFeePerGas"] + value
+    return Quote(call["data"], int(priced["gas"] / _GAS_MARGIN), most)
+
+
+class Wallet:
+    """One account; concurrent sends get consecutive nonces. `sent` hears each transaction's hash as it leaves."""
+
+    def __init__(
+        self,
+        private_key: bytes,
+        client: ChainClient,
+        receipt_timeout: float = _RECEIPT_TIMEOUT,
+        sent: Callable[[str], object] | None = None,
+    ) -> None:
         self._account: LocalAccount = Account.from_key(private_key)
         self._client = client
         self._receipt_timeout = receipt_timeout
+        self._sent = sent
         self._order = asyncio.Lock()
 
     @property
@@ -50,11 +79,10 @@ class Wallet:
     ) -> Receipt:
         """Call a contract's function (whole signature if overloaded), paying `value` wei; return when it is in a block.
 
-        Raises ChainRejected with the contract's error, ChainUnavailable if the endpoint fails or no block takes it.
+        Raises ChainRejected with the contract's error, NotEnoughEther, ChainUnavailable if the endpoint fails, and its
+        kind NotYetMined if no block takes it in time.
         """
-        known = self._client.abi(contract).function(function)
-        call = {"to": contract.address, "data": "0x" + known.encode(arguments).hex(), "value": value}
-        return await self._send(contract, call)
+        return await self._send(contract, _call(self._client, contract, function, arguments, value))
 
     async def create(self, bytecode: bytes) -> str:
         """Deploy contract code, constructor arguments appended, and return the new contract's address."""
@@ -62,14 +90,10 @@ class Wallet:
         return checksum_address(bytes.fromhex(receipt["contractAddress"][2:]))
 
     async def _send(self, contract: ContractRecord, call: dict[str, Any]) -> Receipt:
-        try:
+        with _rejections(self._client, contract):
             found = await self._receipt(await self._submit(call))
             if int(found["status"], 16) == 0:
                 await self._replay(call, found["blockNumber"])
-        except ChainRefused as refusal:
-            if refusal.data or "revert" in refusal.message:
-                raise ChainRejected(*self._client.abi(contract).error(refusal.data)) from refusal
-            raise
         return Receipt(
             bytes.fromhex(found["transactionHash"][2:]), int(found["blockNumber"], 16), int(found["gasUsed"], 16)
         )
@@ -80,18 +104,9 @@ class Wallet:
             return await self._broadcast("0x" + raw.hex())
 
     async def _filled(self, call: dict[str, Any]) -> dict[str, Any]:
-        estimate = await self._client.request("eth_estimateGas", self._plain(call))
+        priced = await _priced(self._client, call, self.address)
         nonce = await self._client.request("eth_getTransactionCount", self.address, "pending")
-        block = await self._client.request("eth_getBlockByNumber", "latest", False)
-        tip = int(await self._client.request("eth_maxPriorityFeePerGas"), 16)
-        return call | {
-            "type": 2,
-            "chainId": self._client.deployment.chain_id,
-            "nonce": int(nonce, 16),
-            "gas": int(int(estimate, 16) * _GAS_MARGIN),
-            "maxPriorityFeePerGas": tip,
-            "maxFeePerGas": 2 * int(block["baseFeePerGas"], 16) + tip,
-        }
+        return priced | {"type": 2, "chainId": self._client.deployment.chain_id, "nonce": int(nonce, 16)}
 
     async def _broadcast(self, raw: str) -> str:
         """Send signed bytes, once more if the connection broke: the same bytes are the same transaction."""
@@ -100,6 +115,8 @@ class Wallet:
             await self._client.request("eth_sendRawTransaction", raw)
         except ChainUnavailable:
             await self._again(raw)
+        if self._sent:
+            self._sent(transaction)
         return transaction
 
     async def _again(self, raw: str) -> None:
@@ -117,13 +134,42 @@ class Wallet:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_LOOK)
         except TimeoutError as error:
-            raise ChainUnavailable(f"no block took {transaction} within {self._receipt_timeout} s") from error
+            raise NotYetMined(f"{transaction}, after {self._receipt_timeout:g} s") from error
         return dict(found)
 
     async def _replay(self, call: dict[str, Any], block: str) -> None:
         """Run a reverted transaction again as a call, for its reason."""
-        await self._client.request("eth_call", self._plain(call), block)
+        await self._client.request("eth_call", _plain(call, self.address), block)
         raise ChainRejected("NoReason", {"block": int(block, 16)})  # out of gas, or the state moved within the block
 
-    def _plain(self, call: dict[str, Any]) -> dict[str, Any]:
-        return call | {"from": self.address, "value": hex(call["value"])}
+
+def _call(
+    client: ChainClient, contract: ContractRecord, function: str, arguments: Sequence[Any], value: int
+) -> dict[str, Any]:
+    known = client.abi(contract).function(function)
+    return {"to": contract.address, "data": "0x" + known.encode(arguments).hex(), "value": value}
+
+
+async def _priced(client: ChainClient, call: dict[str, Any], sender: str) -> dict[str, Any]:
+    estimate = await client.request("eth_estimateGas", _plain(call, sender))
+    block = await client.request("eth_getBlockByNumber", "latest", False)
+    tip = int(await client.request("eth_maxPriorityFeePerGas"), 16)
+    fees = {"maxPriorityFeePerGas": tip, "maxFeePerGas": 2 * int(block["baseFeePerGas"], 16) + tip}
+    return call | {"gas": int(int(estimate, 16) * _GAS_MARGIN)} | fees
+
+
+def _plain(call: dict[str, Any], sender: str) -> dict[str, Any]:
+    return call | {"from": sender, "value": hex(call["value"])}
+
+
+@contextmanager
+def _rejections(client: ChainClient, contract: ContractRecord) -> Iterator[None]:
+    """Tell what the contract refuses, and what the account cannot pay for, from what the endpoint refuses."""
+    try:
+        yield
+    except ChainRefused as refusal:
+        if refusal.data or "revert" in refusal.message:
+            raise ChainRejected(*client.abi(contract).error(refusal.data)) from refusal
+        if _POOR in refusal.message.lower():
+            raise NotEnoughEther(refusal.message) from refusal
+        raise

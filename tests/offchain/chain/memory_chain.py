@@ -43,6 +43,7 @@ SERVICE_EVENTS = (
     "OwnerChanged(address indexed id,address indexed from,address indexed to,uint32 sequence)",
     "KeyRotated(address indexed id,address indexed key,bytes32 x,bytes32 y,uint16 epoch,uint32 sequence)",
     "Retired(address indexed id,address indexed owner,uint32 sequence)",
+    "OperatorChanged(address indexed owner,address indexed operator,uint8 rights,uint256 until)",
     "BootstrapNamed(uint32 indexed version,string[] enodes,uint48 previousBlock)",
 )
 RELEASE_EVENTS = (
@@ -202,6 +203,7 @@ class Fleet:
             "id": worker_id(number), "owner": owner(number), "kind": number % 5 + 1, "epoch": 0, "sequence": 1,
             "since": timestamp, "active": not pending, "suspended": False, "pending": pending, "retired": False,
             "key": worker_id(number), "public_key": public, "offered_to": None,
+            "switched_on_by": None,
         }  # fmt: skip
         self.workers[found["id"]] = found
         self.keys[found["id"]] = (found["id"], 0)
@@ -218,6 +220,8 @@ class Fleet:
         if found["pending"]:
             return None
         found.update(active=not found["active"], sequence=found["sequence"] + 1)
+        if found["active"]:
+            found["switched_on_by"] = owner(5)
         return emitted("ActiveChanged", by=owner(5), **_some(found, "id active sequence"))
 
     def _suspend(self, found: dict[str, Any]) -> Emitted:
@@ -248,6 +252,7 @@ class Fleet:
     def _sell(self, found: dict[str, Any]) -> Emitted:
         before = found["owner"]
         found.update(owner=owner(found["sequence"]), sequence=found["sequence"] + 1, offered_to=None)
+        found["switched_on_by"] = None
         return emitted("OwnerChanged", **_some(found, "id sequence"), **{"from": before, "to": found["owner"]})
 
     def _retire(self, found: dict[str, Any]) -> Emitted:

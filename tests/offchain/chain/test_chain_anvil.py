@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
+import re
 
 import msgspec
 import pytest
@@ -630,6 +632,59 @@ async def test_client__endpoint_hangs__is_unavailable_in_time(deployment):
         released.set()
 
 
+async def test_client__requests_cancelled_at_any_moment__the_next_one_is_answered(client):
+    assert await client.header()
+    for moments in range(40):
+        asking = asyncio.create_task(client.header())
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    async with asyncio.timeout(5):
+        assert await client.header()
+
+
+async def test_client__endpoint_closes_kept_connections__asked_again_but_nothing_is_sent_twice(deployment):
+    asked = []
+
+    async def answer_once(reader, writer):
+        for keep in (True, False):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(re.search(rb"content-length: (\d+)", head.lower())[1])
+            request = json.loads(await reader.readexactly(length))
+            asked.append(request["method"])
+            if not keep:
+                break
+            body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": hex(deployment.chain_id)}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+        await writer.wait_closed()
+
+    async with serving(answer_once) as url, ChainClient(url, deployment) as client:
+        assert await client.request("eth_chainId") == hex(deployment.chain_id)
+        assert asked == ["eth_chainId"] * 3, "the check; the question, unheard; the question again"
+        with pytest.raises(ChainUnavailable):
+            await client.request("eth_sendRawTransaction", "0x00")
+        assert asked.count("eth_sendRawTransaction") == 1
+
+
+async def test_client__answer_without_end__is_given_up(deployment, monkeypatch):
+    monkeypatch.setattr("quietfleet.chain._http.LONGEST", 10_000)
+
+    async def flood(reader, writer):
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" " * 1000)
+                await writer.drain()
+        writer.close()
+
+    async with serving(flood) as url, ChainClient(url, deployment) as client:
+        with pytest.raises(ChainUnavailable, match="more than 10000"):
+            await client.header()
+
+
 async def test_client__endpoint_talks_nonsense__is_unavailable(deployment):
     async def babble(reader, writer):
         await reader.read(100)
@@ -652,6 +707,37 @@ async def test_watch__bell_rings__change_comes_long_before_the_interval(anvil, f
         async with asyncio.timeout(5):
             assert [change.id for change in await coming] == [worker_id]
         await watch.aclose()
+
+
+async def test_bell__socket_drops_again_and_again__rings_again_each_time(anvil):
+    links = set()
+
+    async def carry(reader, writer):
+        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", anvil.port)
+        links.update({writer, onward_writer})
+
+        async def pump(source, sink):
+            with contextlib.suppress(OSError):
+                while data := await source.read(65_536):
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        await asyncio.gather(pump(reader, onward_writer), pump(onward_reader, writer))
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
+    async with Bell(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", reconnect=0.02) as bell:
+        await until(lambda: bell.rings > 0)
+        for drops in range(3):
+            rung = bell.rings
+            await asyncio.to_thread(anvil.mine)
+            await until(lambda rung=rung: bell.rings > rung)
+            rung = bell.rings
+            while links:
+                links.pop().transport.abort()
+            await until(lambda rung=rung: bell.rings > rung)
+            assert bell.outages == drops + 1
+    server.close()
 
 
 async def test_watch__node_dies_and_returns__goes_on(tmp_path, artifacts, replica):

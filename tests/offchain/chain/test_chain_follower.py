@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import tempfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from memory_chain import DEPLOYMENT, FIRST_BLOCK, RELEASE_VERBS, Line, MemoryCha
 
 from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.deployment import ContractRecord, Deployment
-from quietfleet.chain.follower import Follower
+from quietfleet.chain.follower import NEAR, Follower
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.types import BootstrapChanged, ConfigurationChanged, ReleaseChanged, WorkerChanged
 from quietfleet.errors import AbiError, ChainDisagreement, ChainRefused, ChainUnavailable, ReplicaGap
@@ -348,7 +349,7 @@ def test_step__long_ring__finds_the_ancestor_by_halves(chain, follower):
         chain.extend()
     chain.requests.clear()
     run(follower.step())
-    assert chain.requests.count("header") < 15
+    assert chain.requests.count("header") < NEAR + 15
 
 
 def test_step__range_too_large__asks_for_less_and_grows_again(chain, replica):
@@ -411,6 +412,63 @@ def test_step__endpoint_omits_the_head_blocks_logs__bloom_tells(chain, follower,
     run(follower.catch_up())
     assert not replica.usable(worker_id(1))
     assert "logs_in" in chain.requests
+
+
+def test_step__lagging_node_omits_blocks_in_the_middle__bloom_tells(chain, follower, replica):
+    chain.extend(("enrol", 1))
+    run(follower.catch_up())
+    chain.extend(("toggle", 1))
+    chain.hidden_logs.add(chain.height)
+    for _ in range(NEAR - 1):
+        chain.extend()
+    run(follower.catch_up())
+    assert not replica.usable(worker_id(1))
+
+
+def test_step__endpoint_repeats_logs__each_counts_once(chain, follower, replica, monkeypatch):
+    honest = chain.logs
+
+    async def twice(first, last):
+        found = await honest(first, last)
+        return found + found[::-1]
+
+    monkeypatch.setattr(chain, "logs", twice)
+    chain.extend(("enrol", 1), ("toggle", 1))
+    assert len(run(follower.catch_up())) == 2
+    assert_equal(replica, chain.fleet)
+
+
+def test_step__endpoint_gives_two_logs_for_one_place__commits_nothing(chain, follower, replica, monkeypatch):
+    honest = chain.logs
+
+    async def twofold(first, last):
+        return [log for one in await honest(first, last) for log in (one, dataclasses.replace(one, data=b""))]
+
+    monkeypatch.setattr(chain, "logs", twofold)
+    chain.extend(("enrol", 1))
+    with pytest.raises(ChainUnavailable):
+        run(follower.catch_up())
+    assert replica.head is None
+
+
+@pytest.mark.parametrize("request_name", ["logs", "logs_in"])
+def test_step__endpoint_answers_with_blocks_not_asked_for__commits_nothing(
+    chain, follower, replica, monkeypatch, request_name
+):
+    chain.extend(("enrol", 1))
+    run(follower.catch_up())
+    known = replica.head
+    chain.extend(("toggle", 1))
+    stray = run(MemoryChain.logs(chain, known.number, known.number))
+
+    async def strays(*_):
+        return stray
+
+    chain.hidden_logs.add(chain.height)
+    monkeypatch.setattr(chain, request_name, strays)
+    with pytest.raises(ChainUnavailable):
+        run(follower.catch_up())
+    assert replica.head == known
 
 
 def test_step__omitted_event_shows_later__rebuilds(chain, follower, replica):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from memory_chain import DEPLOYMENT, GENESIS_TIME, MemoryChain, configuration_tu
 
 from quietfleet.chain import events
 from quietfleet.chain._journal import STEPS
+from quietfleet.chain._memory import MOST, Memory
 from quietfleet.chain.channel import Report, Terms
 from quietfleet.chain.events import Retired
 from quietfleet.chain.fold import fold
@@ -360,3 +363,63 @@ def test_fold__key_of_another_epoch_than_the_next__is_a_gap():
     assert fold(enrolled, events.KeyRotated(worker_id(1), worker_id(3), key(3), 1, 2), GENESIS_TIME).epoch == 1
     with pytest.raises(ReplicaGap):
         fold(enrolled, events.KeyRotated(worker_id(1), worker_id(3), key(3), 2, 2), GENESIS_TIME)
+
+
+def test_memory__a_step_is_rolled_back__what_was_read_meanwhile_is_forgotten(chain, replica, follow):
+    chain.extend(("enrol", SENSOR))
+    follow()
+    chain.extend(("toggle", SENSOR))
+    seen = []
+
+    def effects(_changes):
+        seen.append(replica.usable(worker_id(SENSOR)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Follower(chain, replica, DEPLOYMENT, effects=effects).catch_up())
+    assert seen == [False]
+    assert replica.usable(worker_id(SENSOR))
+    assert replica.head.number == chain.height - 1
+
+
+def test_memory__a_transaction_around_the_step_fails__forgotten_too(chain, replica, follow):
+    chain.extend(("enrol", SENSOR))
+    follow()
+    known = replica.head
+    chain.extend(("toggle", SENSOR))
+
+    def around():
+        with replica._database.transaction():
+            follow()
+            assert not replica.usable(worker_id(SENSOR))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        around()
+    assert replica.usable(worker_id(SENSOR), confirmations=0)
+    assert replica.head == known
+
+
+def test_memory__another_replica_on_the_same_database_moves_on__both_see_it(chain, replica, follow):
+    chain.extend(("enrol", SENSOR))
+    follow()
+    assert replica.usable(worker_id(SENSOR))
+    chain.extend(("toggle", SENSOR))
+    run(Follower(chain, Replica(replica._database), DEPLOYMENT).catch_up())
+    assert not replica.usable(worker_id(SENSOR))
+    assert replica.head.number == chain.height
+
+
+def test_memory__asked_about_a_million_made_up_workers__stays_small(replica):
+    for number in range(MOST + 10):
+        assert replica.worker(f"0x{number:040x}") is None
+    assert len(Memory.of(replica._database)._answers) <= MOST
+
+
+def test_memory__database_is_gone__so_is_its_memory(tmp_path):
+    with Database(tmp_path / "other.db") as database:
+        Replica(database).worker(worker_id(1))
+        kept = weakref.ref(Memory.of(database))
+    del database
+    gc.collect()
+    assert kept() is None
