@@ -24,10 +24,13 @@ def group(part: str, about: str, **commands: tuple[Any, ...]) -> click.Group:
 
 
 def _command(name: str, part: str, verb: Callable[..., View], parameters: list[Any]) -> click.Command:
-    several = [one.name for one in inspect.signature(verb).parameters.values() if one.kind is one.VAR_POSITIONAL]
+    taken = list(inspect.signature(verb).parameters.values())[1:]  # the first is the part of the desk itself
+    several = [one.name for one in taken if one.kind is one.VAR_POSITIONAL]
+    before = [one.name for one in taken if several and one.kind is one.POSITIONAL_OR_KEYWORD]
 
     def action(desk: Desk, **given: Any) -> View:
-        return verb(getattr(desk, part), *(item for rest in several for item in given.pop(rest)), **given)
+        first = [given.pop(name) for name in before]
+        return verb(getattr(desk, part), *first, *(item for rest in several for item in given.pop(rest)), **given)
 
     action.__doc__ = verb.__doc__
     for parameter in reversed(parameters):

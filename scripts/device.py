@@ -11,9 +11,11 @@ WORKER, WORKERS = click.argument("worker"), click.argument("workers", nargs=-1, 
 
 cli = group(
     "fleet",
-    "Accept, name, pass on and retire devices; replace their keys.",
+    "Accept, name, tag, pass on and retire devices; replace their keys.",
     accept=(Fleet.accept, WORKERS),
     name=(Fleet.name, WORKER, click.argument("name")),
+    tag=(Fleet.tag, WORKER, click.argument("tags", nargs=-1, required=True)),
+    untag=(Fleet.untag, WORKER, click.argument("tags", nargs=-1)),
     offer=(Fleet.offer, WORKER, click.argument("to")),
     withdraw_offer=(Fleet.withdraw_offer, WORKER),
     take=(Fleet.take, WORKERS),

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +26,9 @@ from quietfleet.clock import SystemClock
 from quietfleet.crypto import PrivateKey, checksum_address
 from quietfleet.crypto.keystore import create_keystore, load_keystore
 from quietfleet.errors import QuietfleetError, StatusUnreadable
+from quietfleet.owners.commands import fleet
 from quietfleet.settings import Settings, load_settings, passphrase
+from quietfleet.storage import fault_of
 
 SETTINGS = click.option(
     "--settings",
@@ -41,7 +44,11 @@ _UNSAID = {"name": "?", "id": "?", "running": False, "peers": "", "block": "", "
 
 
 class _Sentence(click.ClickException):
-    """One sentence for the operator, exit code 1."""
+    """One sentence for the operator."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
         click.echo(f"quietfleet: {self.message}", err=True, file=file)
@@ -52,7 +59,12 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except QuietfleetError as error:
-            raise _Sentence(str(error)) from error
+            raise _Sentence(str(error), error.exit_code) from error
+        except (sqlite3.Error, OSError) as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            raise _Sentence(str(fault), fault.exit_code) from error
 
 
 def _address(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -194,6 +206,22 @@ def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
         up = "yes" if state["running"] else "no"
         table.add_row(state["name"], state["id"][:8] + "…", up, *shown, str(state.get("release", "")))
     Console().print(table)
+    for state in states:
+        if state["running"] and state.get("stale"):
+            click.echo(f"{state['name']} works with nobody: {state.get('chain', 'the chain is out of sight')}")
+    if any("replicas" in state for state in states):
+        Console().print(_replicas([state for state in states if "replicas" in state]))
+
+
+@main.command()
+@SETTINGS
+@click.option("--ready", is_flag=True, help="Also: whether it can do its work now.")
+def healthy(settings: Path, *, ready: bool) -> None:
+    """Tell by the exit code whether this worker is up and not stuck: for probes and supervisors."""
+    from quietfleet.workers.health import require_alive, require_ready  # noqa: PLC0415
+
+    chosen = load_settings(settings, os.environ)
+    (require_ready if ready else require_alive)(chosen.path(chosen.worker.state), time.time())
 
 
 @main.command()
@@ -230,6 +258,19 @@ _agent_command("oracle", "Run the Dispatch Oracle: brokers anonymous deals, hand
 _agent_command("gateway", "Run a gateway (T3): trains models and anchors releases on chain.")
 _agent_command("processor", "Run a processor (T2): answers sensors, watches for drift.")
 _agent_command("sensor", "Run a sensor (T1): sends readings, takes recommendations.")
+
+
+main.add_command(fleet)
+
+
+def _replicas(states: list[dict[str, Any]]) -> Table:
+    """Show, of workers that are several processes, who is there, who leads, and how many peers are whose."""
+    table = Table(*(Column(name, no_wrap=True) for name in ("worker", "replica", "leads", "members", "peers", "store")))
+    for state in states:
+        one = state["replicas"]
+        leads, members = "yes" if one["leads"] else "no", " ".join(one["members"])
+        table.add_row(state["name"], one["id"], leads, members, str(one["peers"]), one["store"].partition(":")[0])
+    return table
 
 
 def _read_status(path: Path) -> dict[str, Any]:

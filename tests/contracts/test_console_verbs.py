@@ -37,8 +37,10 @@ from quietfleet.errors import (
     DeploymentError,
     EpochError,
     NoSigner,
+    NothingNamed,
     ProofInvalid,
     TermsError,
+    UnknownTag,
     UnknownVerb,
     UnknownWorkerName,
 )
@@ -188,6 +190,49 @@ def test_disable__one_is_not_ours__switches_none(fleet_of, service, enrol_worker
     with pytest.raises(NoSigner, match=other_owner.address):
         fleet_of(device_owner).disable(*ids)
     assert flags(service, *ids) == [Flag.ACTIVE] * 2
+
+
+def test_disable__by_tag_and_name__switches_each_once(fleet_of, service, enrol_worker, device_owner, other_owner):
+    porch, hall, theirs, other = enrol_worker(), enrol_worker(), enrol_worker(owner=other_owner), enrol_worker()
+    fleet = fleet_of(device_owner, other_owner)
+    fleet.name(porch, "porch")
+    fleet.tag("porch", "garden", "north")
+    for id_ in (hall, theirs):
+        fleet.tag(id_, "garden")
+    fleet.disable("porch", tag="garden")
+    assert flags(service, porch, hall, theirs, other) == [Flag(0)] * 3 + [Flag.ACTIVE]
+    assert functions(fleet) == ["setActiveBatch", "setActive"]
+    fleet.untag(hall, "garden")
+    fleet.enable(tag="garden")
+    assert flags(service, porch, hall, theirs) == [Flag.ACTIVE, Flag(0), Flag.ACTIVE]
+
+
+def test_disable__unknown_tag_or_nothing_named__says_so_and_switches_none(
+    fleet_of, service, enrol_worker, device_owner
+):
+    worker, fleet = enrol_worker(), fleet_of(device_owner)
+    fleet.tag(worker, "garden")
+    with pytest.raises(UnknownTag, match="did you mean garden"):
+        fleet.disable(tag="gardn")
+    for nothing in (fleet.disable, fleet.enable):
+        with pytest.raises(NothingNamed):
+            nothing()
+    assert flags(service, worker) == [Flag.ACTIVE]
+
+
+def test_tag__a_worker__shows_in_status_and_stays_in_the_book(fleet_of, service, enrol_worker, device_owner, tmp_path):
+    worker, fleet, before = enrol_worker(), fleet_of(device_owner), device_owner.nonce
+    assert "garden, north" in str(fleet.tag(worker, "north", "garden"))
+    assert [row.tags for row in fleet.rows() if row.id == worker] == [("garden", "north")]
+    with pytest.raises(UnknownTag, match="carries garden, north, and not roof"):
+        fleet.untag(worker, "roof")
+    assert "garden" not in str(fleet.untag(worker))
+    with pytest.raises(NothingNamed):
+        fleet.tag(worker)
+    with pytest.raises(UnknownWorkerName):
+        fleet.tag("0x" + "77" * 20, "garden")
+    assert device_owner.nonce == before
+    assert "garden" not in (tmp_path / "book.json").read_text()
 
 
 def test_disable__already_off__sends_nothing(fleet_of, enrol_worker, device_owner):

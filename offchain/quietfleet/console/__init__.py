@@ -3,18 +3,18 @@
 Contracts and accounts are Ape's, passed in; nothing here imports Ape.
 """
 
-from quietfleet.console._book import AddressBook
+from quietfleet.console._absent import Absent
 from quietfleet.console._bootstrap import checked as checked_enodes
 from quietfleet.console._configuration import Epoch
 from quietfleet.console._fleet import Fleet
 from quietfleet.console._open import DEVELOPMENT_CHAINS, Desk, accounts_at_hand, open_desk
-from quietfleet.console._outbox import Call, Outbox
-from quietfleet.console._refusals import SENTENCES, sentence, spoken
+from quietfleet.console._outbox import Outbox
 from quietfleet.console._releases import ReleaseVerbs, channel_hash
-from quietfleet.console._roster import Roster, Row
+from quietfleet.console._roster import Roster
 from quietfleet.console._service import ServiceVerbs
 from quietfleet.console._signers import Signers, unattended
-from quietfleet.console._view import Absent, View, listing
+from quietfleet.console._spoken import spoken
+from quietfleet.owners import SENTENCES, AddressBook, Call, Row, View, listing, sentence
 
 __all__ = [
     "DEVELOPMENT_CHAINS",

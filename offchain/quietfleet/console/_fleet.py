@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.new_key import KeyProof
 from quietfleet.chain.types import Right
 from quietfleet.console import _signed as signed
-from quietfleet.console._book import AddressBook
 from quietfleet.console._outbox import Outbox
 from quietfleet.console._ownership import Ownership
-from quietfleet.console._roster import Roster, Row, table
+from quietfleet.console._roster import Roster
 from quietfleet.console._time import newest_time
-from quietfleet.console._view import View
-from quietfleet.errors import ConsentInvalid
-
-_Item = TypeVar("_Item")
-
-MAX_BATCH: Final = 400
-"""The most items the contract takes in one call."""
+from quietfleet.errors import ConsentInvalid, NothingNamed
+from quietfleet.owners import MAX_BATCH, AddressBook, Row, View, batches, by_owner, table
 
 
 class Fleet(Ownership):
@@ -41,13 +35,13 @@ class Fleet(Ownership):
         """Show every worker of the registry; names are local."""
         return table(self._roster)
 
-    def disable(self, *workers: str) -> View:
-        """Switch workers off, by name or id: every counterpart severs its sessions with them."""
-        return self._switch(workers, active=False)
+    def disable(self, *workers: str, tag: str = "") -> View:
+        """Switch workers off, by name or id, and all that carry a tag: every counterpart severs its sessions."""
+        return self._switch(workers, tag, active=False)
 
-    def enable(self, *workers: str) -> View:
-        """Switch workers on again, by name or id."""
-        return self._switch(workers, active=True)
+    def enable(self, *workers: str, tag: str = "") -> View:
+        """Switch workers on again, by name or id, and all that carry a tag."""
+        return self._switch(workers, tag, active=True)
 
     def enrol(self, *consents: Consent | str | Path, name: str = "") -> View:
         """Enrol devices with the consents they signed, given as such, as files or as folders of files.
@@ -61,7 +55,7 @@ class Fleet(Ownership):
         for consent in read:
             consent.check(self._service.provider.chain_id, self._service.address, now)
         fee = self._service.fee()
-        for owner, own in _by(read, lambda consent: consent.owner).items():
+        for owner, own in by_owner(read, lambda consent: consent.owner).items():
             self._send_all("enrolling", "enrol", [one.arguments for one in own], by=[owner], fee=fee)
         if name:
             self._book.add(name, read[0].id)
@@ -73,6 +67,20 @@ class Fleet(Ownership):
         self._book.add(name, id_)
         return table([self._roster.row(id_)])
 
+    def tag(self, worker: str, *tags: str) -> View:
+        """Put tags on a worker, in the local address book alone: `disable(tag="garden")` is for all that carry it."""
+        if not tags:
+            raise NothingNamed(f"which tags for {worker}?")
+        id_ = self._roster.enrolled(worker)
+        self._book.tag(id_, tags)
+        return table([self._roster.row(id_)])
+
+    def untag(self, worker: str, *tags: str) -> View:
+        """Take tags off a worker, all of its tags if none is named; in the local address book alone."""
+        id_ = self._roster.enrolled(worker)
+        self._book.untag(id_, tags or self._book.tags_of(id_))
+        return table([self._roster.row(id_)])
+
     def rotate_key(self, *proofs: KeyProof | str | Path) -> View:
         """Replace workers' messaging keys with those they prepared, given as proofs or as files."""
         read = signed.proofs(proofs)
@@ -81,36 +89,28 @@ class Fleet(Ownership):
             row = self._roster.row(self._roster.enrolled(proof.worker))
             domain = (self._service.provider.chain_id, self._service.address)
             proof.check(*domain, now, owner=row.owner, epoch=row.epoch + 1)
-        for owner, own in _by(read, lambda proof: proof.owner).items():
+        for owner, own in by_owner(read, lambda proof: proof.owner).items():
             by = self._entitled(owner, Right.REPLACE_KEYS)
             self._send_all("replacing keys", "rotateKey", [proof.arguments for proof in own], by=by)
         return table(self._roster.rows(proof.worker for proof in read))
 
-    def _switch(self, workers: Sequence[str], *, active: bool) -> View:
-        rows = [row for row in self._roster.rows(workers) if row.active != active]
+    def _switch(self, workers: Sequence[str], tag: str, *, active: bool) -> View:
+        chosen = self._book.chosen(workers, tag)
+        rows = [row for row in self._roster.rows(chosen) if row.active != active]
         right = Right.SWITCH_ON if active else Right.SWITCH_OFF
-        groups = [(self._entitled(owner, right), own) for owner, own in _by(rows, lambda row: row.owner).items()]
-        self._outbox.require(f"switching {', '.join(workers)}", *(by for by, _ in groups))
+        groups = [(self._entitled(owner, right), own) for owner, own in by_owner(rows, lambda row: row.owner).items()]
+        self._outbox.require(f"switching {', '.join([*workers, tag])}".rstrip(", "), *(by for by, _ in groups))
         for by, own in groups:
             self._send_all("switching", "setActive", [row.id for row in own], active, by=by)
-        return table(self._roster.rows(workers))
+        return table(self._roster.rows(chosen))
 
     def _send_all(
         self, purpose: str, function: str, items: Sequence[Any], *rest: Any, by: Sequence[str], fee: int = 0
     ) -> None:
         """Send one item alone, several in batches, each paid for with its fees."""
-        for start in range(0, len(items), MAX_BATCH):
-            batch = items[start : start + MAX_BATCH]
+        for batch in batches(items, MAX_BATCH):
             name, what = (function, batch[0]) if len(batch) == 1 else (f"{function}Batch", list(batch))
             self._outbox.send(purpose, self._service, name, what, *rest, by=by, value=fee * len(batch))
 
     def _is_enrolled(self, id_: str) -> bool:
         return bool(self._service.worker(id_).kind)
-
-
-def _by(items: Iterable[_Item], owner_of: Callable[[_Item], str]) -> dict[str, list[_Item]]:
-    """Group by owner, in the order of first sight."""
-    groups: dict[str, list[_Item]] = {}
-    for item in items:
-        groups.setdefault(owner_of(item), []).append(item)
-    return groups

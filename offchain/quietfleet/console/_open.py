@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quietfleet.chain.deployment import ContractRecord, load_deployment
-from quietfleet.console._book import AddressBook
 from quietfleet.console._fleet import Fleet
 from quietfleet.console._outbox import Outbox
 from quietfleet.console._releases import ReleaseVerbs
 from quietfleet.console._roster import Roster
 from quietfleet.console._service import ServiceVerbs
+from quietfleet.owners import AddressBook
 
 DEVELOPMENT_CHAINS = {1337, 31337}
 
@@ -31,7 +31,7 @@ def open_desk(record: Path, chain: Any, outbox: Outbox) -> Desk:
     """Read a deployment file and name what stands there; DeploymentError if it cannot be used."""
     deployment = load_deployment(record)
     service, releases = _contract(chain, deployment.service), _contract(chain, deployment.releases)
-    names = AddressBook(_book_path(record.parent, chain.chain_id))
+    names = AddressBook.beside(record, chain.chain_id, os.environ)
     roster = Roster(service, names, deployment.service.block)
     return Desk(
         Fleet(service, outbox, names, roster),
@@ -54,7 +54,3 @@ def _contract(chain: Any, record: ContractRecord) -> Any:
     return chain.contracts.instance_at(
         record.address, abi=abi, fetch_from_explorer=False, fetch_from_disk=False, detect_proxy=False
     )
-
-
-def _book_path(folder: Path, chain_id: int) -> Path:
-    return Path(os.environ.get("QUIETFLEET_BOOK") or folder / f"{chain_id}.book.json")

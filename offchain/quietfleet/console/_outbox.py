@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from eth_utils.address import to_checksum_address
 
-from quietfleet.console._refusals import spoken
 from quietfleet.console._signers import Signers, unattended
+from quietfleet.console._spoken import spoken
 from quietfleet.errors import NoSigner
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call that was made or rehearsed: `gas` used or estimated, `transaction` only if it was made; value in wei."""
-
-    contract: str
-    function: str
-    arguments: dict[str, Any]
-    sender: str
-    at_hand: bool
-    value: int
-    gas: int | None
-    data: str
-    transaction: str = ""
-    block: int = 0
-
-    def __str__(self) -> str:
-        sender = self.sender if self.at_hand else f"{self.sender}, whose account is not at hand"
-        lines = [f"{self.function} of {self.contract} by {sender}"]
-        lines += [f"    {name} = {value}" for name, value in self.arguments.items()]
-        lines += [f"    value {self.value} wei"] * (self.value > 0)
-        gas = "gas cannot be estimated yet" if self.gas is None else f"about {self.gas} gas"
-        how = f"{self.gas} gas, block {self.block}, {self.transaction}" if self.transaction else gas
-        return "\n".join([*lines, f"    {how}"])
+from quietfleet.owners import Call
 
 
 class Outbox:

@@ -6,11 +6,11 @@ from typing import Any
 
 from quietfleet.chain.types import Right
 from quietfleet.console._outbox import Outbox
-from quietfleet.console._roster import Roster, table
+from quietfleet.console._roster import Roster
 from quietfleet.console._time import newest_time
 from quietfleet.console._verbs import Verbs
-from quietfleet.console._view import View, listing
 from quietfleet.errors import NoSigner
+from quietfleet.owners import View, listing, table
 
 _DAY = 86_400
 

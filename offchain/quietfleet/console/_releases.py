@@ -10,12 +10,11 @@ import msgspec
 
 from quietfleet.chain.channel import ReleaseState, Report, Terms
 from quietfleet.console._outbox import Outbox, named, plain
-from quietfleet.console._refusals import date
 from quietfleet.console._time import EVER
 from quietfleet.console._verbs import Verbs
-from quietfleet.console._view import View, listing, sheet
 from quietfleet.crypto import keccak256
 from quietfleet.errors import NoSigner, TermsError
+from quietfleet.owners import View, date, listing, sheet
 
 _File = TypeVar("_File", Terms, Report)
 

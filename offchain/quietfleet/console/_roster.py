@@ -1,35 +1,14 @@
-"""The workers of a registry, as people see them."""
+"""The workers of a registry, read through Ape."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from quietfleet.chain.types import Flag, Kind
-from quietfleet.console._book import AddressBook
 from quietfleet.console._time import EVER
-from quietfleet.console._view import View, sheet
 from quietfleet.errors import UnknownWorkerName
-
-_COLUMNS = ("name", "kind", "id", "owner", "active", "suspended", "key", "since")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One worker as its owner sees it; `since` in Unix seconds, `epoch` counts its later keys."""
-
-    id: str
-    name: str
-    kind: str
-    owner: str
-    active: bool
-    suspended: bool
-    pending: bool
-    retired: bool
-    since: int
-    epoch: int
+from quietfleet.owners import AddressBook, Row
 
 
 class Roster:
@@ -71,16 +50,5 @@ class Roster:
             retired=Flag.RETIRED in flags,
             since=worker.since,
             epoch=worker.epoch,
+            tags=self._book.tags_of(id_),
         )
-
-
-def table(rows: Iterable[Row]) -> View:
-    listed = list(rows)
-    return sheet(_COLUMNS, map(_cells, listed), [asdict(row) for row in listed])
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    activity = "retired" if row.retired else "pending" if row.pending else "yes" if row.active else "no"
-    suspended = "yes" if row.suspended else "no"
-    since = datetime.fromtimestamp(row.since, UTC).strftime("%Y-%m-%d %H:%M")
-    return row.name, row.kind, row.id, row.owner, activity, suspended, str(row.epoch), since

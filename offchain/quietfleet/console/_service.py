@@ -10,12 +10,11 @@ from quietfleet.chain.types import Flag
 from quietfleet.console._bootstrap import checked, named_relays, shown
 from quietfleet.console._configuration import POW_SCALE, Epoch, Limits, newest
 from quietfleet.console._outbox import Outbox
-from quietfleet.console._refusals import date
-from quietfleet.console._roster import Roster, table
+from quietfleet.console._roster import Roster
 from quietfleet.console._time import newest_time
 from quietfleet.console._verbs import Verbs
-from quietfleet.console._view import View, listing
 from quietfleet.errors import EpochError
+from quietfleet.owners import View, date, listing, table
 
 _NOBODY = "0x" + 40 * "0"
 

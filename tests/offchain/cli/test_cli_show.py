@@ -136,3 +136,71 @@ def test_log_level__unknown__names_the_known_ones(run):
     result = run("--log-level", "loud", "status")
     assert result.exit_code == 2
     assert "'warning'" in result.stderr
+
+
+REPLICAS = {
+    "id": "aaaa1111",
+    "members": ["aaaa1111", "bbbb2222"],
+    "leads": True,
+    "generation": 4,
+    "peers": 7,
+    "store": "in reach",
+}
+
+
+def test_status__replicas_of_an_oracle__who_leads_and_how_many_peers_each_has(run, write_status):
+    write_status("one", name="oracle", replicas=REPLICAS)
+    write_status("porch")
+    (line,) = [line for line in run("status").stdout.splitlines() if "bbbb2222" in line]
+    cells = [cell.strip() for cell in line.split("│")[1:-1]]
+    assert cells == ["oracle", "aaaa1111", "yes", "aaaa1111 bbbb2222", "7", "in reach"]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "worker.toml").write_text('[worker]\nname = "porch"\n[chain]\ndeployment = "chain.json"\n')
+
+
+def test_healthy__wrote_its_status_just_now__zero(run, settings, write_status):
+    write_status("")
+    assert run("healthy").exit_code == 0
+    assert run("healthy", "--ready").exit_code == 0
+
+
+def test_healthy__never_wrote_any__one_and_a_sentence(run, settings):
+    done = run("healthy")
+    assert done.exit_code == 1
+    assert "no status yet" in done.stderr
+
+
+def test_healthy__was_stopped__one_and_says_so(run, settings, write_status):
+    write_status("", running=False)
+    done = run("healthy")
+    assert done.exit_code == 1
+    assert "stopped" in done.stderr
+
+
+def test_healthy__stuck__one_and_for_how_long(run, settings, write_status, tmp_path):
+    write_status("")
+    os.utime(tmp_path / "state" / "status.json", (1, 1))
+    done = run("healthy")
+    assert done.exit_code == 1
+    assert "no status for" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"stale": True}, "newest block"),
+        ({"block": None}, "newest block"),
+        ({"peers": 0}, "no link"),
+        ({"replicas": {**REPLICAS, "store": "The store cannot be reached"}}, "store"),
+        ({"replicas": {**REPLICAS, "members": ["bbbb2222"]}}, "store"),
+    ],
+)
+def test_ready__alive_but_cannot_work__one_and_the_reason(run, settings, write_status, values, reason):
+    write_status("", **values)
+    assert run("healthy").exit_code == 0
+    done = run("healthy", "--ready")
+    assert done.exit_code == 1
+    assert reason in done.stderr

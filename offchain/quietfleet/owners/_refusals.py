@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
-
-from quietfleet.errors import CallRefused
 
 _MALFORMED: Final = "The signature is malformed: have it signed again."
 _MISBUILT: Final = "The contract's name does not fit into its build: compile it again."
@@ -121,15 +118,3 @@ def date(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):  # a contract's number may lie beyond the calendar
         return f"second {seconds}"
-
-
-@contextmanager
-def spoken() -> Iterator[None]:
-    """Turn a revert that Ape has decoded into CallRefused; everything else passes."""
-    try:
-        yield
-    except Exception as error:
-        abi, inputs = getattr(error, "abi", None), getattr(error, "inputs", None)
-        if abi is None or inputs is None:
-            raise
-        raise CallRefused(sentence(abi.name, inputs)) from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 170  # wide enough for two addresses in one row, whatever the terminal
+_WIDTH = 190  # wide enough for two addresses in one row beside names and tags, whatever the terminal
 
 
 class View:
@@ -45,18 +45,3 @@ def sheet(columns: Iterable[str], rows: Iterable[Iterable[object]], data: Any) -
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     return View(table, data)
-
-
-class Absent:
-    """Stands where a fleet would: says one sentence, whatever verb is called."""
-
-    def __init__(self, sentence: str) -> None:
-        self._sentence = sentence
-
-    def __repr__(self) -> str:
-        return self._sentence
-
-    def __getattr__(self, verb: str) -> Callable[..., Absent]:
-        if verb.startswith("_"):  # what Python and the console look for in any object
-            raise AttributeError(verb)
-        return lambda *_arguments, **_options: self
