@@ -154,5 +154,5 @@ def recover(digest: bytes, signature: bytes) -> PublicKey:
 def checksum_address(address: bytes) -> str:
     """Write a 20-byte address as EIP-55 mixed-case hex with 0x."""
     plain = address.hex()
-    digits = zip(plain, keccak256(plain.encode()).hex(), strict=False)
-    return "0x" + "".join(digit.upper() if nibble > "7" else digit for digit, nibble in digits)
+    digits = zip(plain, plain.upper(), keccak256(plain.encode()).hex(), strict=False)
+    return "0x" + "".join([upper if nibble > "7" else lower for lower, upper, nibble in digits])

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 
-from quietfleet.crypto._keys import PrivateKey
+from quietfleet.crypto._keys import PrivateKey, checksum_address
 from quietfleet.errors import CryptoError, KeystoreError
 
 _SCRYPT_N: Final = 1 << 18  # geth's standard: a second and 256 MB
@@ -47,6 +47,15 @@ def is_light(path: Path) -> bool:
     try:
         return int(json.loads(_read_private(path))["crypto"]["kdfparams"]["n"]) < _SCRYPT_N
     except (KeyError, TypeError, ValueError) as error:
+        raise KeystoreError(f"{path}: this is not an Ethereum key file") from error
+
+
+def keystore_address(path: Path) -> str | None:
+    """Return the account a key file says it holds, unproven; None if it does not say. KeystoreError if unreadable."""
+    try:
+        address = json.loads(_read_private(path)).get("address")
+        return None if address is None else checksum_address(bytes.fromhex(str(address).removeprefix("0x")))
+    except (AttributeError, ValueError) as error:
         raise KeystoreError(f"{path}: this is not an Ethereum key file") from error
 
 

@@ -1,11 +1,25 @@
 """Deals as state machines: the oracle that brokers them, and the two sides that it introduces to each other."""
 
 from quietfleet.dispatch._deal import ANSWER_WITHIN
-from quietfleet.dispatch._dispatcher import MAX_OFFERS, MAX_SEEKS, REMEMBER, Dispatcher
+from quietfleet.dispatch._dispatcher import (
+    BEHIND,
+    LONGEST_OFFER,
+    LONGEST_SEEK,
+    MAX_BURIED,
+    MAX_DEALS,
+    MAX_OFFERS,
+    MAX_SEEKS,
+    REMEMBER,
+    TRY_FOR,
+    Dispatcher,
+)
+from quietfleet.dispatch._match import Registry
 from quietfleet.dispatch._provider import OPEN_WITHIN, ProviderMachine, ProviderState, Served, ServedState, Service
 from quietfleet.dispatch._seeker import REPEAT_EVERY, RETRY_AFTER, SeekerMachine, SeekerState, Wish
-from quietfleet.dispatch._store import DispatchStore
+from quietfleet.dispatch._store import DispatchStore, drop_old_tables
+from quietfleet.dispatch._tie import Tie, deal_of
 from quietfleet.dispatch.messages import (
+    MAX_REPLY_KEYS,
     Accept,
     Between,
     Capability,
@@ -15,6 +29,7 @@ from quietfleet.dispatch.messages import (
     Equals,
     FromOracle,
     FromWorker,
+    Includes,
     Introduction,
     Message,
     Offer,
@@ -34,12 +49,19 @@ from quietfleet.dispatch.messages import (
 
 __all__ = [
     "ANSWER_WITHIN",
+    "BEHIND",
+    "LONGEST_OFFER",
+    "LONGEST_SEEK",
+    "MAX_BURIED",
+    "MAX_DEALS",
     "MAX_OFFERS",
+    "MAX_REPLY_KEYS",
     "MAX_SEEKS",
     "OPEN_WITHIN",
     "REMEMBER",
     "REPEAT_EVERY",
     "RETRY_AFTER",
+    "TRY_FOR",
     "Accept",
     "Between",
     "Capability",
@@ -51,6 +73,7 @@ __all__ = [
     "Equals",
     "FromOracle",
     "FromWorker",
+    "Includes",
     "Introduction",
     "Message",
     "Offer",
@@ -62,6 +85,7 @@ __all__ = [
     "ProviderState",
     "Reason",
     "Refusal",
+    "Registry",
     "Release",
     "Released",
     "Seek",
@@ -71,7 +95,10 @@ __all__ = [
     "ServedState",
     "Service",
     "Terms",
+    "Tie",
     "Value",
     "Wish",
     "Withdraw",
+    "deal_of",
+    "drop_old_tables",
 ]

@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from hashlib import sha256
-
-import msgspec
+from collections.abc import Iterable
+from typing import Protocol
 
 from quietfleet.dispatch._deal import ListedOffer, QueuedSeek
 from quietfleet.dispatch.messages import Offer, Reason, Seek, Terms
 
-MayCooperate = Callable[[str, str], bool]
 
+class Registry(Protocol):
+    """What the oracle asks the chain."""
 
-class Candidate(msgspec.Struct, frozen=True):
-    """A listed offer and how many of its places are taken."""
+    def usable(self, worker: str) -> bool:
+        """Tell whether a worker may work at all now."""
+        ...
 
-    listed: ListedOffer
-    used: int
-
-    @property
-    def spare(self) -> bool:
-        return self.used < self.listed.offer.capacity
-
-    def taken(self, now: float) -> Candidate:
-        """Return this candidate after one more proposal, which sends it to the end of the turns."""
-        return Candidate(msgspec.structs.replace(self.listed, since=now), self.used + 1)
+    def can_cooperate(self, a: str, b: str) -> bool:
+        """Tell whether these two may work together now."""
+        ...
 
 
 def fits(seek: Seek, offer: Offer) -> bool:
-    """Tell whether an offer of the sought capability meets the version and every constraint."""
-    return offer.capability.version >= seek.min_version and all(c.holds(offer.attributes) for c in seek.constraints)
+    """Tell whether an offer of the sought capability meets the version, the price and every constraint."""
+    return (
+        offer.capability.version >= seek.min_version
+        and offer.price <= seek.max_price
+        and all(c.holds(offer.attributes) for c in seek.constraints)
+    )
 
 
-def choose(queued: QueuedSeek, candidates: Iterable[Candidate], may_cooperate: MayCooperate) -> Candidate | None:
-    """Pick the provider whose turn it is, among those with a place that fit and may work with the seeker."""
-    eligible = (c for c in candidates if _eligible(queued, c.listed, may_cooperate))
-    return min(eligible, key=lambda c: _turn(queued, c), default=None)
+def choose(queued: QueuedSeek, in_turn: Iterable[ListedOffer], registry: Registry) -> ListedOffer | None:
+    """Pick the first of the fitting offers that may serve this seek; those that let it down before come last."""
+    last_resort = None
+    for listed in in_turn:
+        if listed.worker in (queued.worker, *queued.declined):
+            continue
+        if not registry.can_cooperate(queued.worker, listed.worker):
+            continue
+        if listed.worker not in queued.late:
+            return listed
+        last_resort = last_resort or listed
+    return last_resort
 
 
-def explain(queued: QueuedSeek, listed: list[ListedOffer], may_cooperate: MayCooperate) -> Reason:
-    """Say which hurdle kept a seek from being paired, in terms that name nobody."""
-    if not listed:
+def explain(queued: QueuedSeek, listed: Iterable[ListedOffer], registry: Registry) -> str:
+    """Name the first hurdle at which no offer was left, in terms that name nobody."""
+    seek, left = queued.seek, [entry for entry in listed if entry.worker != queued.worker]
+    if not left:
         return Reason.NO_OFFER
-    fresh = msgspec.structs.replace(queued, declined=())
-    return Reason.BUSY if any(_eligible(fresh, entry, may_cooperate) for entry in listed) else Reason.NO_FIT
+    left = [entry for entry in left if entry.offer.capability.version >= seek.min_version]
+    if not left:
+        return Reason.NO_VERSION
+    for constraint in seek.constraints:
+        left = [entry for entry in left if constraint.holds(entry.offer.attributes)]
+        if not left:
+            return Reason.NO_FIT + constraint.attribute
+    left = [entry for entry in left if entry.offer.price <= seek.max_price]
+    if not left:
+        return Reason.TOO_DEAR
+    allowed = any(registry.can_cooperate(queued.worker, entry.worker) for entry in left)
+    return Reason.BUSY if allowed else Reason.NOT_ALLOWED
 
 
 def terms_of(seek: Seek, offer: Offer) -> Terms:
     """Return the terms of a deal: of the attributes only those asked about, since each one more tells who offers."""
     asked = {constraint.attribute for constraint in seek.constraints}
     shown = {name: value for name, value in offer.attributes.items() if name in asked}
-    return Terms(offer.capability, shown, offer.expires)
-
-
-def _eligible(queued: QueuedSeek, listed: ListedOffer, may_cooperate: MayCooperate) -> bool:
-    return (
-        listed.worker not in (queued.worker, *queued.declined)
-        and fits(queued.seek, listed.offer)
-        and may_cooperate(queued.worker, listed.worker)
-    )
-
-
-def _turn(queued: QueuedSeek, candidate: Candidate) -> tuple[bool, float, float, bytes]:
-    """Order equals: reliable for this seek, least loaded, longest waiting, then a hash no provider can aim for."""
-    listed = candidate.listed
-    lot = sha256(f"{queued.seek.seek_id}{listed.offer.offer_id}{listed.worker}".encode()).digest()
-    return (listed.worker in queued.late, candidate.used / listed.offer.capacity, listed.since, lot)
+    return Terms(offer.capability, shown, offer.expires, offer.price)

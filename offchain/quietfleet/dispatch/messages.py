@@ -16,23 +16,32 @@ from quietfleet.session import Finite
 
 Id = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Value = Annotated[str, Meta(max_length=256)] | Finite
+Tags = Annotated[tuple[Name, ...], Meta(max_length=32)]
+Value = Annotated[str, Meta(max_length=256)] | Finite | Tags
 Attributes = Annotated[dict[Name, Value], Meta(max_length=32)]
-Card = Annotated[bytes, Meta(max_length=16_384)]
+Price = Annotated[float, Meta(ge=0, le=1e15)]
+MAX_REPLY_KEYS = 64
+ReplyKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
+SealedCard = Annotated[bytes, Meta(max_length=16_384)]
 Sentence = Annotated[str, Meta(max_length=256)]
 
 
 class Reason(StrEnum):
-    """Why a seek was refused or a deal failed.
+    """Why a seek was refused or a deal failed; none names anybody.
 
     A failed deal has one reason for every cause: a more exact one could be matched with a public event on chain and so
     name a counterpart that has not agreed to be known.
     """
 
     NO_OFFER = "no worker offers this capability"
-    NO_FIT = "no offer of this capability meets the version and constraints and may serve this worker"
+    NO_VERSION = "every offer of this capability is of an older version"
+    NO_FIT = "no offer of this capability and version meets the constraint on "  # and all before it
+    TOO_DEAR = "every offer that fits costs more than the seek would pay"
+    NOT_ALLOWED = "the chain lets no worker whose offer fits work with this one"
     BUSY = "every worker that could serve is busy, or declined or was declined"
     EXPIRED = "the seek had expired when it arrived"
+    TOO_LONG = "the seek would wait for longer than a day"
+    OVER = "a seek of this id has been answered before"
     QUOTA = "too many seeks of this worker are open"
     NO_ANSWER = "the proposal was not answered in time"
     FELL_THROUGH = "the other side is not available"
@@ -57,6 +66,10 @@ class Equals(msgspec.Struct, frozen=True, tag="equals"):
     def holds(self, attributes: dict[str, Value]) -> bool:
         return attributes.get(self.attribute) == self.value
 
+    def words(self) -> tuple[Value, ...] | None:
+        """The values one of which the attribute must be, or have among its tags; None if that does not say it all."""
+        return (self.value,) if isinstance(self.value, str) else None
+
 
 class Between(msgspec.Struct, frozen=True, tag="between"):
     """The attribute is a number within these inclusive bounds."""
@@ -69,6 +82,9 @@ class Between(msgspec.Struct, frozen=True, tag="between"):
         value = attributes.get(self.attribute)
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    def words(self) -> None:
+        """A range has no words."""
+
 
 class OneOf(msgspec.Struct, frozen=True, tag="one-of"):
     """The attribute is one of these words: an allowed set of regions, for instance."""
@@ -79,18 +95,43 @@ class OneOf(msgspec.Struct, frozen=True, tag="one-of"):
     def holds(self, attributes: dict[str, Value]) -> bool:
         return attributes.get(self.attribute) in self.values
 
+    def words(self) -> tuple[Value, ...]:
+        """As of `Equals`."""
+        return self.values
 
-Constraint = Equals | Between | OneOf
+
+class Includes(msgspec.Struct, frozen=True, tag="includes"):
+    """The attribute is a set of tags, this one among them."""
+
+    attribute: Name
+    value: Name
+
+    def holds(self, attributes: dict[str, Value]) -> bool:
+        tags = attributes.get(self.attribute)
+        return isinstance(tags, tuple) and self.value in tags
+
+    def words(self) -> tuple[Value, ...]:
+        """As of `Equals`."""
+        return (self.value,)
+
+
+Constraint = Equals | Between | OneOf | Includes
 
 
 class Offer(msgspec.Struct, frozen=True, tag="dispatch.offer/1"):
-    """A provider lists a service; the same id with a later expiry renews it and opens it again."""
+    """A provider lists a service; the same id with a later expiry renews it and opens it again.
+
+    Each deal takes one of the one-time keys. A renewal's keys replace those that are left. Without any, the
+    offer rests.
+    """
 
     offer_id: Id
     capability: Capability
     attributes: Attributes
     capacity: Annotated[int, Meta(ge=1, le=10_000)]
     expires: Finite
+    reply_keys: Annotated[tuple[ReplyKey, ...], Meta(max_length=MAX_REPLY_KEYS)] = ()
+    price: Price = 0.0
 
 
 class Withdraw(msgspec.Struct, frozen=True, tag="dispatch.withdraw/1"):
@@ -107,13 +148,18 @@ class OfferState(msgspec.Struct, frozen=True, tag="dispatch.offer-state/1"):
 
 
 class Seek(msgspec.Struct, frozen=True, tag="dispatch.seek/1"):
-    """A worker asks to be paired; `expires` is how long it will wait in the queue."""
+    """A worker asks to be paired; `expires` is how long it will wait in the queue.
+
+    The one-time key serves one deal. After a failed one, the same id with another key takes part again.
+    """
 
     seek_id: Id
     capability: Name
     min_version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     constraints: Annotated[tuple[Constraint, ...], Meta(max_length=16)]
     expires: Finite
+    reply_key: ReplyKey
+    max_price: Price = 0.0
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="dispatch.refusal/1"):
@@ -129,21 +175,27 @@ class Terms(msgspec.Struct, frozen=True):
     capability: Capability
     attributes: Attributes
     expires: Finite
+    price: Price = 0.0
 
 
 class Proposal(msgspec.Struct, frozen=True, tag="dispatch.proposal/1"):
-    """The oracle proposes the same terms to both sides under an id drawn for this deal alone."""
+    """The oracle proposes the same terms to both sides under an id drawn for this deal alone.
+
+    `own_key` is the receiver's one-time key that this deal takes, `other_key` the other side's.
+    """
 
     deal_id: Id
     terms: Terms
     initiator: bool
+    own_key: ReplyKey
+    other_key: ReplyKey
 
 
 class Accept(msgspec.Struct, frozen=True, tag="dispatch.accept/1"):
-    """A side agrees and leaves its identity card, opaque here, for the other side."""
+    """A side agrees and leaves its identity card, sealed to the other side's one-time key."""
 
     deal_id: Id
-    card: Card
+    card: SealedCard
 
 
 class Decline(msgspec.Struct, frozen=True, tag="dispatch.decline/1"):
@@ -155,24 +207,25 @@ class Decline(msgspec.Struct, frozen=True, tag="dispatch.decline/1"):
 
 
 class Introduction(msgspec.Struct, frozen=True, tag="dispatch.introduction/1"):
-    """Both accepted: the other side's card; the initiator, who sought, opens the session."""
+    """Both accepted: the other side's sealed card; the initiator, who sought, opens the session."""
 
     deal_id: Id
-    card: Card
+    card: SealedCard
     initiator: bool
 
 
 class DealFailed(msgspec.Struct, frozen=True, tag="dispatch.deal-failed/1"):
-    """The deal will not be concluded; a seek behind it is back in the queue."""
+    """The deal will not be concluded; a seek behind it is back in the queue, and waits there for a fresh key."""
 
     deal_id: Id
     reason: Sentence
 
 
 class Release(msgspec.Struct, frozen=True, tag="dispatch.release/1"):
-    """The session of a deal has ended, or never came about; its place at the provider is free."""
+    """The session of a deal has ended, or never was `opened`; its place at the provider is free."""
 
     deal_id: Id
+    opened: bool = True
 
 
 class Released(msgspec.Struct, frozen=True, tag="dispatch.released/1"):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dispatch_kit import Oracle, counting
+from dispatch_kit import Chain, Oracle, counting
 
 from quietfleet.dispatch import Dispatcher, DispatchStore
 from quietfleet.storage import Database
@@ -17,13 +17,18 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def strangers() -> set[tuple[str, str]]:
-    """Seeker and provider pairs that the registry keeps apart."""
-    return set()
+def chain() -> Chain:
+    return Chain()
 
 
 @pytest.fixture
-def oracle(database: Database, strangers: set[tuple[str, str]]) -> Oracle:
+def strangers(chain: Chain) -> set[tuple[str, str]]:
+    """Seeker and provider pairs that the registry keeps apart."""
+    return chain.apart
+
+
+@pytest.fixture
+def oracle(database: Database, chain: Chain) -> Oracle:
     random = counting()
     store = DispatchStore(database, b"k" * 32, random)
-    return Oracle(Dispatcher(store, random, lambda seeker, provider: (seeker, provider) not in strangers))
+    return Oracle(Dispatcher(store, random, chain))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from hashlib import sha256, shake_256
 from typing import Any
 
 from quietfleet.dispatch import Capability, Dispatcher, Offer, Outgoing, Proposal, Seek
@@ -15,11 +16,30 @@ START = 1_000.0
 def counting() -> Callable[[int], bytes]:
     """Unrepeating bytes in place of randomness, so that a failing test fails again."""
     numbers = itertools.count(1)
-    return lambda size: next(numbers).to_bytes(size, "big")
+    return lambda size: shake_256(next(numbers).to_bytes(8, "big")).digest(size)
 
 
 def id_of(name: str) -> str:
     return name.encode().hex().ljust(32, "0")
+
+
+def key_of(name: str) -> bytes:
+    """A one-time key as far as the oracle can tell."""
+    return sha256(name.encode()).digest()
+
+
+class Chain:
+    """A registry that lets everybody work with everybody but the pairs in `apart` and the workers in `off`."""
+
+    def __init__(self) -> None:
+        self.apart: set[tuple[str, str]] = set()
+        self.off: set[str] = set()
+
+    def usable(self, worker: str) -> bool:
+        return worker not in self.off
+
+    def can_cooperate(self, a: str, b: str) -> bool:
+        return self.usable(a) and self.usable(b) and (a, b) not in self.apart
 
 
 class Oracle:
@@ -45,6 +65,10 @@ class Oracle:
     def seek(self, worker: str, **changes: Any) -> list[tuple[str, Any]]:
         return self.hear(worker, make_seek(worker, **changes))
 
+    def renew(self, worker: str, key: str = "fresh", **changes: Any) -> list[tuple[str, Any]]:
+        """Seek under the same id with another key."""
+        return self.seek(worker, reply_key=key_of(f"{worker} {key}"), **changes)
+
     def deal(self, seeker: str = "sensor", provider: str = "processor", **offer: Any) -> Proposal:
         """Bring two workers to a proposal."""
         self.offer(provider, **offer)
@@ -59,10 +83,12 @@ def make_offer(worker: str, **changes: Any) -> Offer:
     fields: dict[str, Any] = {
         "offer_id": id_of(worker),
         "capability": READINGS,
-        "attributes": {"region": "north", "price": 3.0, "site": "mill"},
+        "attributes": {"region": "north", "weight": 3.0, "site": "mill", "tags": ("indoor", "steel")},
         "capacity": 1,
         "expires": START + 10_000,
     }
+    capacity, expires = changes.get("capacity", 1), changes.get("expires", fields["expires"])
+    fields["reply_keys"] = tuple(key_of(f"{worker} {expires} {number}") for number in range(min(64, capacity + 8)))
     return Offer(**{**fields, **changes})
 
 
@@ -73,6 +99,7 @@ def make_seek(worker: str, **changes: Any) -> Seek:
         "min_version": 1,
         "constraints": (),
         "expires": START + 600,
+        "reply_key": key_of(f"{worker} seeks"),
     }
     return Seek(**{**fields, **changes})
 

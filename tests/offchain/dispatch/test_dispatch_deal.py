@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from dispatch_kit import READINGS, id_of
+from dispatch_kit import READINGS, id_of, key_of
 
 from quietfleet.dispatch import Terms
 from quietfleet.dispatch._deal import Deal, DealState, Side
@@ -14,6 +14,8 @@ PROPOSED = Deal(
     offer_id=id_of("offer"),
     seek_id=id_of("seek"),
     terms=Terms(READINGS, {}, 100.0),
+    keys={Side.SEEKER: key_of("seeker"), Side.PROVIDER: key_of("provider")},
+    ends=100.0,
     deadline=30.0,
 )
 INTRODUCED = PROPOSED.accept(Side.SEEKER, b"a").accept(Side.PROVIDER, b"b")
@@ -46,10 +48,10 @@ def test_close__concluded__ends(concluded: Deal) -> None:
     assert ended.close() == ended
 
 
-def test_settle__introduced__keeps_neither_card_nor_seek_until_the_terms_end() -> None:
+def test_settle__introduced__keeps_neither_card_key_terms_nor_seek_until_they_end() -> None:
     settled = INTRODUCED.settle()
-    assert (settled.state, settled.cards, settled.seek_id) == (DealState.SETTLED, {}, "")
-    assert settled.deadline == settled.terms.expires
+    assert (settled.state, settled.cards, settled.keys) == (DealState.SETTLED, {}, {})
+    assert (settled.terms, settled.seek_id, settled.deadline) == (None, "", 100.0)
     assert settled.accept(Side.SEEKER, b"a") == settled
 
 

@@ -1,14 +1,19 @@
-"""Random workers against the oracle, watched by a plain model that sees every message."""
+"""Random workers against the oracle, watched by a plain model that sees every message.
+
+The workers say what they like, honest or not, and the oracle crashes and undoes turns. How its own machines fare on a
+road that loses and doubles words is in `test_dispatch_losses.py`.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from dispatch_kit import READINGS, START, counting, id_of
+from dispatch_kit import READINGS, START, Chain, counting, id_of, key_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -31,6 +36,7 @@ from quietfleet.dispatch import (
     Seek,
     Withdraw,
 )
+from quietfleet.dispatch._book import Book
 from quietfleet.dispatch._match import choose
 from quietfleet.storage import Database
 
@@ -59,10 +65,12 @@ class Fleet(RuleBasedStateMachine):
         self.database.execute("PRAGMA synchronous=OFF")
         random = counting()
         self.store = DispatchStore(self.database, b"k" * 32, random)
-        self.dispatcher = Dispatcher(self.store, random, lambda *_: True)
+        self.dispatcher = Dispatcher(self.store, random, Chain())
         self.now = START
         self.deals: dict[str, Seen] = {}
         self.offers: dict[str, Offer] = {}
+        self.withdrawn: dict[str, float] = {}
+        self.served: dict[bytes, str] = {}  # one-time keys and the deals that took them
         self.live: set[tuple[str, str]] = set()
         self.owed: list[tuple[str, str]] = []  # workers still to be told that a deal is over
         self.sent: list[tuple[str, Any]] = []
@@ -72,7 +80,8 @@ class Fleet(RuleBasedStateMachine):
         for _ in range(3):  # deals lapse, then the seeks behind them
             self.pass_time(1_000)
         assert self.live == set()
-        assert self.database.execute("SELECT COUNT(*) FROM dispatch_deals").fetchone() == (0,)
+        assert self.database.execute("SELECT COUNT(*) FROM dispatch_book").fetchone() == (0,)
+        assert self.dispatcher.workers() == set()
         self.database.close()
         self.folder.cleanup()
 
@@ -81,7 +90,7 @@ class Fleet(RuleBasedStateMachine):
     @initialize(capacities=st.lists(st.integers(1, 3), min_size=2, max_size=2), order=st.permutations(WORKERS))
     def open_market(self, capacities: list[int], order: list[str]) -> None:
         for worker, capacity in zip(order, capacities, strict=False):
-            self.say(worker, Offer(id_of(worker), READINGS, {"region": "north"}, capacity, self.now + 200))
+            self.offer(worker, "north", capacity, 200)
         for worker in order:
             self.seek(worker, None, 300)
 
@@ -100,14 +109,47 @@ class Fleet(RuleBasedStateMachine):
         if side == "withdraw":
             self.say(provider, Withdraw(id_of(provider)))
         if side in ("offer", "both"):
-            self.say(provider, Offer(id_of(provider), READINGS, {"region": region}, capacity, self.now + lasts))
+            self.offer(provider, region, capacity, lasts)
         if side in ("seek", "both"):
             self.seek(seeker, wanted, lasts)
 
+    def offer(self, worker: str, region: str, capacity: int, lasts: int) -> None:
+        keys = tuple(self.fresh_key() for _ in range(3))
+        self.say(worker, Offer(id_of(worker), READINGS, {"region": region}, capacity, self.now + lasts, keys))
+
     def seek(self, worker: str, wanted: str | None, lasts: int) -> None:
-        self.serial += 1
         constraints = (Equals("region", wanted),) if wanted else ()
-        self.say(worker, Seek(f"{self.serial:032x}", "readings", 0, constraints, self.now + lasts))
+        key = self.fresh_key()
+        self.say(worker, Seek(f"{self.serial:032x}", "readings", 0, constraints, self.now + lasts, key))
+
+    def fresh_key(self) -> bytes:
+        self.serial += 1
+        return key_of(str(self.serial))
+
+    @precondition(lambda self: self.live)
+    @rule(pick=picks)
+    def seek_again(self, pick: int) -> None:
+        """Bring a fresh key for a seek that waits, or is in a deal."""
+        worker, seek_id = sorted(self.live)[pick % len(self.live)]
+        said = next(
+            word for name, word in self.sent if isinstance(word, Seek) and (name, word.seek_id) == (worker, seek_id)
+        )
+        self.say(worker, msgspec.structs.replace(said, reply_key=self.fresh_key()))
+
+    @rule()
+    def crash(self) -> None:
+        """Read everything anew from the store."""
+        self.dispatcher.recover()
+
+    @precondition(lambda self: self.sent)
+    @rule(pick=picks)
+    def undo(self, pick: int) -> None:
+        """Roll a turn back after it has said something, as a worker does whose reaction fails."""
+        worker, message = self.sent[pick % len(self.sent)]
+        with suppress(ZeroDivisionError), self.database.transaction():
+            self.dispatcher.handle(worker, message, self.now)
+            raise ZeroDivisionError
+        self.dispatcher.recover()
 
     @precondition(lambda self: self.deals)
     @rule(
@@ -156,6 +198,8 @@ class Fleet(RuleBasedStateMachine):
         self.end(lambda deal: worker in deal.sides.values(), left=worker)
         self.live = {(name, seek) for name, seek in self.live if name != worker}
         self.offers.pop(worker, None)
+        self.withdrawn.pop(worker, None)
+        self.sent = [said for said in self.sent if said[0] != worker]  # its session has ended: nothing of it comes back
         self.observe(self.dispatcher.forget(worker, self.now))
 
     # the model
@@ -179,10 +223,11 @@ class Fleet(RuleBasedStateMachine):
         match message:
             case Offer():
                 known = self.offers.get(worker)
-                if message.expires > max(self.now, known.expires if known else 0):
+                if message.expires > max(self.now, known.expires if known else self.withdrawn.get(worker, 0)):
                     self.offers[worker] = message
             case Withdraw():
-                self.offers.pop(worker, None)
+                known = self.offers.pop(worker, None)
+                self.withdrawn[worker] = known.expires if known else self.withdrawn.get(worker, 0)
                 self.end(lambda deal: deal.state == "open" and deal.sides[False] == worker)
             case Seek() if not self.remembered(worker, message.seek_id):
                 self.live.add((worker, message.seek_id))
@@ -195,7 +240,7 @@ class Fleet(RuleBasedStateMachine):
                 self.end(lambda deal: deal is self.deals[deal_id] and deal.state == "introduced", left=worker)
 
     def remembered(self, worker: str, seek_id: str) -> bool:
-        deal = self.store.deal_of_seek(worker, seek_id)
+        deal = self.dispatcher._book.deal_of_seek((worker, seek_id))
         return deal is not None and self.deals[deal.deal_id].state == "introduced"
 
     def end(self, condition: Any, left: str | None = None) -> None:
@@ -231,6 +276,8 @@ class Fleet(RuleBasedStateMachine):
         assert deal.sides.setdefault(message.initiator, worker) == worker
         assert deal.state == "open"
         assert worker not in deal.cards
+        for key in (message.own_key, message.other_key):
+            assert self.served.setdefault(key, message.deal_id) == message.deal_id, "a key served two deals"
 
     def introduced(self, worker: str, message: Introduction) -> None:
         deal = self.deals[message.deal_id]
@@ -242,8 +289,7 @@ class Fleet(RuleBasedStateMachine):
         if deal.state == "open":
             deal.state = "introduced"
         if message.initiator:
-            stored = self.store.deal(message.deal_id)
-            assert stored is not None
+            stored = self.dispatcher._book.deals[message.deal_id]
             self.live.discard((worker, stored.seek_id))
 
     def check_silence(self, worker: str, message: Any) -> None:
@@ -262,13 +308,23 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def every_live_seek__is_in_the_book(self) -> None:
         for worker, seek_id in self.live:
-            assert self.store.seek(worker, seek_id) is not None
+            assert (worker, seek_id) in self.dispatcher._book.seeks
 
     @invariant()
     def no_seek_waits__while_a_place_for_it_is_free(self) -> None:
-        candidates = self.store.spare_offers("readings", self.now + ANSWER_WITHIN)
-        for queued in self.store.queue("readings"):
-            assert choose(queued, candidates, lambda *_: True) is None
+        book = self.dispatcher._book
+        for queued in book.seeks.values():
+            if queued.eligible:
+                assert choose(queued, book.spare(queued, self.now), Chain()) is None
+
+    @invariant()
+    def memory__is_what_the_store_has(self) -> None:
+        read = Book(self.store)
+        assert (read.offers, read.seeks, read.deals) == (
+            self.dispatcher._book.offers,
+            self.dispatcher._book.seeks,
+            self.dispatcher._book.deals,
+        )
 
 
 Fleet.TestCase.settings = settings(

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
+from types import FunctionType, ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from dispatch_kit import READINGS, START, Oracle, counting, id_of
+from msgspec.structs import replace
 
+from quietfleet.crypto.onetime import OneTimeKey
 from quietfleet.dispatch import (
     ANSWER_WITHIN,
     OPEN_WITHIN,
@@ -35,11 +40,14 @@ from quietfleet.dispatch import (
     Terms,
     Wish,
     Withdraw,
+    deal_of,
 )
+from quietfleet.dispatch._tie import open_card, seal_card
+from quietfleet.errors import CryptoError
 
 TERMS = Terms(READINGS, {"region": "north"}, START + 5_000)
 DEAL, OTHER = id_of("deal"), id_of("other")
-INTRODUCTION = Introduction(DEAL, b"card", initiator=True)
+THEIRS = OneTimeKey(b"\x07" * 32)  # the other side's key of a deal
 
 
 @pytest.fixture
@@ -52,21 +60,44 @@ def provider() -> ProviderMachine:
     return ProviderMachine(Service(READINGS, {"region": "north"}, capacity=1, lifetime=1_000), counting())
 
 
-def propose(machine: SeekerMachine | ProviderMachine, deal: str = DEAL, terms: Terms = TERMS) -> list[Any]:
-    return machine.receive(Proposal(deal, terms, initiator=isinstance(machine, SeekerMachine)), START)
+Machine = SeekerMachine | ProviderMachine
+
+
+def propose(machine: Machine, deal: str = DEAL, terms: Terms = TERMS, key: bytes | None = None) -> list[Any]:
+    """Propose a deal that takes the newest key of the machine, or another one."""
+    initiator = isinstance(machine, SeekerMachine)
+    return machine.receive(Proposal(deal, terms, initiator, key or newest_key(machine), THEIRS.public_bytes), START)
+
+
+def newest_key(machine: Machine) -> bytes:
+    if isinstance(machine, ProviderMachine):
+        return next(iter(machine._stocks[0] if machine._stocks else ()), THEIRS.public_bytes)
+    return machine._seek.reply_key if machine._seek else THEIRS.public_bytes
+
+
+def introduction(machine: Machine, deal: str = DEAL, card: bytes = b"card") -> Introduction:
+    """Introduce the other side of a deal as it would do it, having been told the same."""
+    initiator = isinstance(machine, SeekerMachine)
+    tie = machine.tie if isinstance(machine, SeekerMachine) else machine.deals[deal].tie
+    assert tie is not None
+    return Introduction(deal, seal_card(tie, card, from_seeker=not initiator), initiator)
+
+
+def introduce(machine: Machine) -> list[Any]:
+    return machine.receive(introduction(machine), START)
 
 
 def pair(seeker: SeekerMachine) -> None:
     seeker.start(START)
     propose(seeker)
     seeker.accept(b"mine", START)
-    seeker.receive(INTRODUCTION, START)
+    introduce(seeker)
 
 
 def serve(provider: ProviderMachine) -> None:
     propose(provider)
     provider.accept(DEAL, b"mine", START)
-    provider.receive(Introduction(DEAL, b"card", initiator=False), START)
+    introduce(provider)
 
 
 # the seeker
@@ -78,15 +109,120 @@ def test_seeker__every_answer_comes__is_introduced(seeker: SeekerMachine) -> Non
     assert seek.expires == START + seeker.wish.patience
     assert propose(seeker) == []
     assert (seeker.state, seeker.terms) == (SeekerState.PROPOSED, TERMS)
-    assert seeker.accept(b"mine", START) == [Accept(DEAL, b"mine")]
-    assert seeker.receive(INTRODUCTION, START) == []
-    assert (seeker.state, seeker.introduction) == (SeekerState.INTRODUCED, INTRODUCTION)
+    assert kinds(seeker.accept(b"mine", START)) == [Accept]
+    assert introduce(seeker) == []
+    assert (seeker.state, seeker.card) == (SeekerState.INTRODUCED, b"card")
+
+
+def test_seeker__accepts__its_card_opens_for_the_other_side_alone(seeker: SeekerMachine) -> None:
+    seeker.start(START)
+    propose(seeker)
+    (said,) = seeker.accept(b"mine", START)
+    assert isinstance(said, Accept)
+    assert seeker.tie is not None
+    assert b"mine" not in said.card
+    assert open_card(seeker.tie, THEIRS, said.card, from_seeker=True) == b"mine"
+    with pytest.raises(CryptoError):
+        open_card(seeker.tie, THEIRS, said.card, from_seeker=False)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"deal_id": OTHER},
+        {"terms": Terms(READINGS, {"region": "south"}, START + 5_000)},
+        {"terms": Terms(READINGS, {"region": "north"}, START + 5_000, price=1.0)},
+        {"seeker_key": b"\x01" * 32},
+        {"provider_key": b"\x01" * 32},
+    ],
+)
+def test_seeker__other_side_was_told_otherwise__releases_and_seeks_afresh(
+    seeker: SeekerMachine, lie: dict[str, Any]
+) -> None:
+    seeker.start(START)
+    propose(seeker)
+    seeker.accept(b"mine", START)
+    told, own = seeker.tie, seeker._key
+    assert told is not None
+    assert own is not None
+    sealed = seal_card(replace(told, **lie), b"card", from_seeker=False)
+    if "seeker_key" in lie:  # the oracle would have it sealed to a key of its own, and pass it on as it came
+        with pytest.raises(CryptoError):
+            open_card(told, own, sealed, from_seeker=False)
+    assert kinds(seeker.receive(Introduction(DEAL, sealed, initiator=True), START)) == [Release, Seek]
+    assert (seeker.state, seeker.card, seeker.unreadable) == (SeekerState.SEEKING, None, 1)
+
+
+def test_tie__oracle_puts_its_own_keys_in_between__names_differ(seeker: SeekerMachine) -> None:
+    seeker.start(START)
+    propose(seeker)
+    own = seeker.tie
+    assert own is not None
+    for lie in ({"provider_key": b"\x01" * 32}, {"seeker_key": b"\x01" * 32}, {"terms": replace(TERMS, price=1.0)}):
+        other = replace(own, **lie)
+        assert other.name != own.name
+        assert deal_of(other.name) == deal_of(own.name) == DEAL
+    assert len(own.name) == 58
+
+
+def test_seeker__two_deals_with_one_key__takes_the_first_alone(seeker: SeekerMachine) -> None:
+    seeker.start(START)
+    key = newest_key(seeker)
+    propose(seeker, key=key)
+    assert kinds(propose(seeker, OTHER, key=key)) == [Decline]
+    assert seeker.deal_id == DEAL
+
+
+def test_seeker__key_of_nobody_it_knows__declines_and_brings_a_fresh_one(seeker: SeekerMachine) -> None:
+    seeker.start(START)
+    before = newest_key(seeker)
+    declined, again = propose(seeker, key=b"\x05" * 32)
+    assert isinstance(declined, Decline)
+    assert isinstance(again, Seek)
+    assert again.reply_key != before
+
+
+def test_seeker__other_sides_key_is_none__declines(seeker: SeekerMachine) -> None:
+    seeker.start(START)
+    seeker.receive(Proposal(DEAL, TERMS, True, newest_key(seeker), bytes(32)), START)
+    assert kinds(seeker.accept(b"mine", START)) == [Decline, Seek]
+    assert seeker.state is SeekerState.SEEKING
+
+
+def test_seeker__too_dear__declines() -> None:
+    seeker = SeekerMachine(Wish("readings", max_price=1.0), counting())
+    seeker.start(START)
+    assert kinds(propose(seeker, terms=replace(TERMS, price=1.5))) == [Decline, Seek]
+    assert propose(seeker, OTHER, terms=replace(TERMS, price=1.0)) == []
+
+
+def test_seeker__introduced__keeps_no_private_key(seeker: SeekerMachine) -> None:
+    pair(seeker)
+    assert not [found for found in reachable(seeker) if isinstance(found, OneTimeKey)]
+
+
+def test_seeker__undecided_in_time__asks_again_with_a_fresh_key(seeker: SeekerMachine) -> None:
+    seeker.start(START)
+    propose(seeker)
+    spent = newest_key(seeker)
+    (again,) = seeker.tick(START + ANSWER_WITHIN)
+    assert isinstance(again, Seek)
+    assert again.reply_key != spent
+    assert seeker.state is SeekerState.SEEKING
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_seeker__severed__says_whether_the_session_ever_opened(seeker: SeekerMachine, opened: bool) -> None:
+    pair(seeker)
+    if opened:
+        seeker.opened()
+    assert seeker.severed(START)[0] == Release(DEAL, opened)
 
 
 def test_seeker__introduced_without_accepting__ignores_it(seeker: SeekerMachine) -> None:
     seeker.start(START)
     propose(seeker)
-    seeker.receive(INTRODUCTION, START)
+    introduce(seeker)
     assert (seeker.state, seeker.introduction) == (SeekerState.PROPOSED, None)
 
 
@@ -108,13 +244,13 @@ def test_seeker__introduced_to_another_deal__ignores_it(seeker: SeekerMachine) -
 )
 def test_seeker__proposal_outside_the_wish__declines(seeker: SeekerMachine, terms: Terms) -> None:
     seeker.start(START)
-    assert kinds(propose(seeker, terms=terms)) == [Decline]
+    assert kinds(propose(seeker, terms=terms)) == [Decline, Seek]
     assert seeker.state is SeekerState.SEEKING
 
 
 def test_seeker__proposal_for_its_other_side__is_left_to_the_provider(seeker: SeekerMachine) -> None:
     seeker.start(START)
-    assert seeker.receive(Proposal(DEAL, TERMS, initiator=False), START) == []
+    assert seeker.receive(Proposal(DEAL, TERMS, False, newest_key(seeker), THEIRS.public_bytes), START) == []
     assert seeker.state is SeekerState.SEEKING
 
 
@@ -129,14 +265,17 @@ def test_seeker__deal_fails__waits_on_with_the_same_seek(seeker: SeekerMachine) 
     (seek,) = seeker.start(START)
     propose(seeker)
     seeker.accept(b"mine", START)
-    assert seeker.receive(DealFailed(DEAL, "x"), START) == []
+    again = [*seeker.receive(DealFailed(DEAL, "x"), START), *seeker.tick(START + REPEAT_EVERY)]
     assert seeker.state is SeekerState.SEEKING
-    assert seeker.tick(START + REPEAT_EVERY) == [seek]
+    assert [replace(said, reply_key=seek.reply_key) for said in again] == [seek, seek]
+    assert len({seek.reply_key, *(said.reply_key for said in again)}) == 3
 
 
 def test_seeker__failure_lost__takes_the_next_proposal(seeker: SeekerMachine) -> None:
     seeker.start(START)
-    propose(seeker)
+    earlier = newest_key(seeker)
+    seeker.tick(START + REPEAT_EVERY)
+    propose(seeker, key=earlier)
     seeker.accept(b"mine", START)
     propose(seeker, OTHER)
     assert (seeker.state, seeker.deal_id) == (SeekerState.PROPOSED, OTHER)
@@ -151,7 +290,9 @@ def test_seeker__failure_after_introduction__is_ignored(seeker: SeekerMachine) -
 def test_seeker__worker_declines__goes_on_seeking(seeker: SeekerMachine) -> None:
     seeker.start(START)
     propose(seeker)
-    assert seeker.decline("too dear", START) == [Decline(DEAL, "too dear")]
+    declined, again = seeker.decline("too dear", START)
+    assert declined == Decline(DEAL, "too dear")
+    assert isinstance(again, Seek)
     assert seeker.state is SeekerState.SEEKING
     assert seeker.accept(b"mine", START) == []
 
@@ -200,7 +341,7 @@ def test_seeker__released__seeks_afresh_without_a_word_more(seeker: SeekerMachin
     propose(seeker)
     seeker.accept(b"mine", START)
     if introduced:
-        seeker.receive(INTRODUCTION, START)
+        introduce(seeker)
     assert seek_id(seeker.receive(Released(DEAL), START)) != first
     assert (seeker.state, seeker.deal_id, seeker.introduction) == (SeekerState.SEEKING, None, None)
 
@@ -251,15 +392,77 @@ def test_provider__unconfirmed__repeats_the_offer(provider: ProviderMachine) -> 
 def test_provider__proposal_within_capacity__accepts_and_is_introduced(provider: ProviderMachine) -> None:
     provider.start(START)
     assert propose(provider) == []
-    assert provider.accept(DEAL, b"mine", START) == [Accept(DEAL, b"mine")]
+    (said,) = provider.accept(DEAL, b"mine", START)
+    assert isinstance(said, Accept)
     assert provider.accept(DEAL, b"mine", START) == []
-    provider.receive(Introduction(DEAL, b"card", initiator=False), START)
+    tie = provider.deals[DEAL].tie
+    assert open_card(tie, THEIRS, said.card, from_seeker=False) == b"mine"
+    introduce(provider)
     served = provider.deals[DEAL]
     assert isinstance(served, Served)
-    assert (served.state, served.introduction) == (
-        ServedState.INTRODUCED,
-        Introduction(DEAL, b"card", initiator=False),
-    )
+    assert (served.state, served.card, served.key) == (ServedState.INTRODUCED, b"card", None)
+
+
+def test_provider__other_side_was_told_otherwise__releases(provider: ProviderMachine) -> None:
+    provider.start(START)
+    propose(provider)
+    provider.accept(DEAL, b"mine", START)
+    tie = replace(provider.deals[DEAL].tie, terms=replace(TERMS, price=1.0))
+    word = Introduction(DEAL, seal_card(tie, b"card", from_seeker=True), initiator=False)
+    assert provider.receive(word, START) == [Release(DEAL, opened=False)]
+    assert (provider.deals, provider.unreadable) == ({}, 1)
+
+
+def test_provider__two_deals_with_one_key__takes_the_first_alone() -> None:
+    provider = ProviderMachine(Service(READINGS, {}, capacity=2), counting())
+    provider.start(START)
+    key = newest_key(provider)
+    propose(provider, key=key)
+    assert kinds(propose(provider, OTHER, key=key)) == [Decline, Offer]
+    assert list(provider.deals) == [DEAL]
+
+
+def test_provider__half_its_keys_used__tops_up_at_once() -> None:
+    provider = ProviderMachine(Service(READINGS, {}, capacity=8), counting())
+    (offer,) = provider.start(START)
+    assert isinstance(offer, Offer)
+    provider.receive(OfferState(offer.offer_id, open=True), START)
+    keys = len(offer.reply_keys)
+    said = [propose(provider, id_of(str(number))) for number in range(keys // 2)]
+    assert said[:-1] == [[]] * (keys // 2 - 1)
+    (top_up,) = said[-1]
+    assert isinstance(top_up, Offer)
+    assert not {*top_up.reply_keys} & {*offer.reply_keys}
+    assert len(top_up.reply_keys) == keys
+
+
+def test_provider__restarted_and_proposed_to_under_an_old_key__declines_and_offers_again(
+    provider: ProviderMachine,
+) -> None:
+    (offer,) = provider.start(START)
+    assert isinstance(offer, Offer)
+    restarted = ProviderMachine(provider.service, lambda size: bytes([9]) * size, offer.offer_id)
+    restarted.start(START)
+    declined, again = propose(restarted, key=offer.reply_keys[0])
+    assert isinstance(declined, Decline)
+    assert declined.full
+    assert isinstance(again, Offer)
+    assert again.offer_id == offer.offer_id
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 40, 10_000])
+def test_provider__any_capacity__offers_no_more_keys_than_an_offer_holds(capacity: int) -> None:
+    (offer,) = ProviderMachine(Service(READINGS, {}, capacity), counting()).start(START)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(offer), type=Offer) == offer
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_provider__ended__says_whether_the_session_ever_opened(provider: ProviderMachine, opened: bool) -> None:
+    provider.start(START)
+    serve(provider)
+    if opened:
+        provider.opened(DEAL)
+    assert provider.ended(DEAL) == [Release(DEAL, opened)]
 
 
 def test_provider__proposal_beyond_capacity__declines(provider: ProviderMachine) -> None:
@@ -276,7 +479,7 @@ def test_provider__not_offering__declines(provider: ProviderMachine) -> None:
 def test_provider__introduced_without_accepting__ignores_it(provider: ProviderMachine) -> None:
     provider.start(START)
     propose(provider)
-    provider.receive(Introduction(DEAL, b"card", initiator=False), START)
+    introduce(provider)
     assert provider.deals[DEAL].state is ServedState.PROPOSED
 
 
@@ -336,8 +539,8 @@ def test_provider__released__frees_the_place_without_a_word(provider: ProviderMa
 def test_provider__no_session_in_time__releases_its_place(provider: ProviderMachine) -> None:
     provider.start(START)
     serve(provider)
-    assert Release(DEAL) not in provider.tick(START + OPEN_WITHIN - 1)
-    assert Release(DEAL) in provider.tick(START + OPEN_WITHIN)
+    assert Release not in kinds(provider.tick(START + OPEN_WITHIN - 1))
+    assert Release(DEAL, opened=False) in provider.tick(START + OPEN_WITHIN)
     assert provider.deals == {}
 
 
@@ -352,7 +555,7 @@ def test_provider__opened_before_the_introduction__changes_nothing(provider: Pro
 def test_provider__introduced_to_a_deal_it_lost__gives_the_place_back(provider: ProviderMachine) -> None:
     provider.start(START)
     assert provider.receive(Introduction(DEAL, b"card", initiator=False), START) == [Release(DEAL)]
-    assert provider.receive(INTRODUCTION, START) == []  # of a deal this worker sought
+    assert provider.receive(Introduction(DEAL, b"card", initiator=True), START) == []  # of a deal this worker sought
 
 
 def test_provider__terms_over__releases_its_place(provider: ProviderMachine) -> None:
@@ -394,10 +597,11 @@ def test_pairing__one_message_lost_anywhere__comes_about_all_the_same(oracle: Or
         road.deliver(oracle.wait(0))
         for worker, machine in machines.items():
             road.send(worker, machine.tick(oracle.now))
-    assert seeker.introduction is not None
-    assert seeker.introduction.card == b"card of provider"
+    assert seeker.card == b"card of provider"
     (served,) = provider.deals.values()
-    assert served.state is ServedState.INTRODUCED
+    assert (served.state, served.card) == (ServedState.INTRODUCED, b"card of seeker")
+    assert seeker.tie is not None
+    assert seeker.tie.name == served.tie.name
 
 
 @pytest.mark.parametrize("opens", [False, True])
@@ -482,6 +686,18 @@ class Road:
             self.send(worker, machine.accept(b"card of seeker", now))
         elif isinstance(word, Proposal):
             self.send(worker, machine.accept(word.deal_id, b"card of provider", now))
+
+
+def reachable(root: object) -> list[object]:
+    """Everything that an object holds, and what that holds in turn; no code, and no classes."""
+    found: dict[int, object] = {}
+    waiting = [root]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in found and not isinstance(each, type | ModuleType | FunctionType):
+            found[id(each)] = each
+            waiting += gc.get_referents(each)
+    return list(found.values())
 
 
 def kinds(said: list[Any]) -> list[type]:
