@@ -5,6 +5,7 @@ What is standard elsewhere comes from libraries: AES, X25519, ML-KEM, secp256k1,
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 
@@ -45,14 +46,8 @@ def unseal(key, data, associated=b""):
     return AESGCM(key).decrypt(data[-12:], data[:-12], associated)
 
 
-def unhpke(secret, data, info):
-    """Open with ML-KEM's seed (64) ‖ X25519's secret (32)."""
-    mlkem, x25519 = MLKEM768PrivateKey.from_seed_bytes(secret[:64]), X25519PrivateKey.from_private_bytes(secret[64:])
-    first, second, sealed = data[:1088], data[1088:1120], data[1120:]
-    own = x25519.public_key().public_bytes_raw()
-    both = mlkem.decapsulate(first) + x25519.exchange(X25519PublicKey.from_public_bytes(second))
-    shared = hashlib.sha3_256(both + second + own + bytes.fromhex("5c2e2f2f5e5c")).digest()
-    suite = b"HPKE" + bytes.fromhex("647a00010002")
+def schedule(suite, shared, info):
+    """RFC 9180's key and nonce in base mode."""
 
     def extract(label, text, salt=bytes(32)):
         return hmac.digest(salt, b"HPKE-v1" + suite + label + text, "sha256")
@@ -63,7 +58,30 @@ def unhpke(secret, data, info):
     def part(label, length):
         return expand(secret, length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context, length)
 
-    return AESGCM(part(b"key", 32)).decrypt(part(b"base_nonce", 12), sealed, b"")
+    return AESGCM(part(b"key", 32)), part(b"base_nonce", 12)
+
+
+def unonce(secret, data, info):
+    """Open what was sealed to a one-time key; `secret` is its private half."""
+    private = X25519PrivateKey.from_private_bytes(secret)
+    ephemeral, own = data[:32], private.public_key().public_bytes_raw()
+    dh = private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    kem = b"KEM" + bytes.fromhex("0020")
+    prk = hmac.digest(bytes(32), b"HPKE-v1" + kem + b"eae_prk" + dh, "sha256")
+    info_of_kem = (32).to_bytes(2, "big") + b"HPKE-v1" + kem + b"shared_secret" + ephemeral + own
+    cipher, nonce = schedule(b"HPKE" + bytes.fromhex("002000010002"), expand(prk, info_of_kem, 32), info)
+    return cipher.decrypt(nonce, data[32:], b"")
+
+
+def unhpke(secret, data, info):
+    """Open with ML-KEM's seed (64) ‖ X25519's secret (32)."""
+    mlkem, x25519 = MLKEM768PrivateKey.from_seed_bytes(secret[:64]), X25519PrivateKey.from_private_bytes(secret[64:])
+    first, second, sealed = data[:1088], data[1088:1120], data[1120:]
+    own = x25519.public_key().public_bytes_raw()
+    both = mlkem.decapsulate(first) + x25519.exchange(X25519PublicKey.from_public_bytes(second))
+    shared = hashlib.sha3_256(both + second + own + bytes.fromhex("5c2e2f2f5e5c")).digest()
+    cipher, nonce = schedule(b"HPKE" + bytes.fromhex("647a00010002"), shared, info)
+    return cipher.decrypt(nonce, sealed, b"")
 
 
 def signer(digest, signature):
@@ -344,6 +362,14 @@ EIP_712 = b"EIP712Domain(string name,string version,uint256 chainId,address veri
 
 def word(value):
     return value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
+
+
+def tie(deal_id, terms, seeker_key, provider_key):
+    return keccak(pack([deal_id, terms, seeker_key, provider_key]))
+
+
+def purpose(deal_id, digest):
+    return "deal:" + deal_id + base64.urlsafe_b64encode(digest[:19]).decode().rstrip("=")
 
 
 def configuration_digest(domain, *fields):

@@ -22,8 +22,9 @@ from quietfleet.chain.configuration import configuration_digest
 from quietfleet.chain.types import Configuration
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey, checksum_address, keccak256
+from quietfleet.crypto.onetime import OneTimeKey
 from quietfleet.devp2p import HelloReceived, MessageReceived, Profile, Session
-from quietfleet.dispatch import Capability, Offer
+from quietfleet.dispatch import Capability, Offer, Proposal, SeekerMachine, Terms, Wish
 from quietfleet.metrics import Metrics
 from quietfleet.mixnet import sign_descriptor
 from quietfleet.network.link import SHH, STEM
@@ -57,6 +58,12 @@ class Everyone:
 
     def speaks_for(self, worker, key):
         return worker == key
+
+    def usable(self, worker):
+        return bool(worker)
+
+    def stopped(self, worker):
+        return not worker
 
 
 @dataclass
@@ -115,7 +122,7 @@ class Meeting:
 
 
 def hpke_of(party, version=1):
-    return party.messenger.epochs.secrets(version).hpke.to_bytes()
+    return party.messenger.epochs.meeting(version).hpke.to_bytes()
 
 
 def card_of(party):
@@ -262,10 +269,26 @@ def test_body__of_readings_and_their_answer__is_as_the_table_says():
 def test_body__of_an_offer__is_as_the_table_says():
     capability = {"name": "forecast", "version": 1, "request_schema": "readings/1", "reply_schema": "recommendation/1"}
     offer = {"type": "dispatch.offer/1", "offer_id": "a" * 32, "capability": capability, "attributes": {"site": "x"}}
-    offer |= {"capacity": 8, "expires": 1.5e9}
-    read = Offer("a" * 32, Capability(**capability), {"site": "x"}, 8, 1.5e9)
+    offer["attributes"]["floors"] = ["first", "second"]
+    offer |= {"capacity": 8, "expires": 1.5e9, "reply_keys": [b"k" * 32], "price": 2.5}
+    attributes = {"site": "x", "floors": ("first", "second")}
+    read = Offer("a" * 32, Capability(**capability), attributes, 8, 1.5e9, (b"k" * 32,), 2.5)
     assert make_codec().body(reader.pack(offer)) == read
     assert reader.unpack(msgspec.msgpack.encode(read)) == offer
+
+
+def test_introduction__between_two_machines__card_and_purpose_read():
+    terms = Terms(Capability("forecast", 1, "readings/1", "recommendation/1"), {"site": "x"}, 1.5e9, 2.5)
+    keys = {side: OneTimeKey(bytes([number]) * 32) for number, side in enumerate(("seeker", "provider"), start=1)}
+    publics = keys["seeker"].public_bytes, keys["provider"].public_bytes
+    seeker = SeekerMachine(Wish("forecast", max_price=3.0), lambda size: b"\x01" * size)
+    seeker.start(NOW)
+    seeker.receive(Proposal("a" * 32, terms, initiator=True, own_key=publics[0], other_key=publics[1]), NOW)
+    (accept,) = seeker.accept(b"the card", NOW)
+    tie = reader.tie("a" * 32, msgspec.to_builtins(terms), *publics)
+    sealed = reader.unpack(msgspec.msgpack.encode(accept))["card"]
+    assert reader.unonce(b"\x02" * 32, sealed, b"quietfleet deal" + tie + b"\x01") == b"the card"
+    assert seeker.tie.name == reader.purpose("a" * 32, tie).removeprefix("deal:")
 
 
 def test_descriptor__in_a_message__read_and_its_signature_checked():

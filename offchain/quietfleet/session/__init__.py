@@ -3,14 +3,18 @@
 from quietfleet.session._calls import GATEWAY, ORACLE
 from quietfleet.session._card import Card, EpochSecrets, decode_card, encode_card
 from quietfleet.session._codec import Codec, Mode, Packet
+from quietfleet.session._decisions import Decision, Rule
+from quietfleet.session._departures import SIZE_CLASSES, Transmission
 from quietfleet.session._epochs import Epochs, epoch_commitment
 from quietfleet.session._foreign import Finite
 from quietfleet.session._identity import Identity
 from quietfleet.session._large_wire import MAX_LARGE
 from quietfleet.session._states import State
+from quietfleet.session._static import STATIC
 from quietfleet.session._timing import Timing
 from quietfleet.session._vault import Vault
 from quietfleet.session.events import (
+    CardMet,
     CardSeen,
     Closed,
     Event,
@@ -22,17 +26,20 @@ from quietfleet.session.events import (
     Received,
     VersionRetired,
 )
-from quietfleet.session.messenger import SIZE_CLASSES, Messenger, Registry, Transmission
+from quietfleet.session.messenger import Messenger, Registry
 
 __all__ = [
     "GATEWAY",
     "MAX_LARGE",
     "ORACLE",
     "SIZE_CLASSES",
+    "STATIC",
     "Card",
+    "CardMet",
     "CardSeen",
     "Closed",
     "Codec",
+    "Decision",
     "EpochSecrets",
     "Epochs",
     "Event",
@@ -48,6 +55,7 @@ __all__ = [
     "Packet",
     "Received",
     "Registry",
+    "Rule",
     "State",
     "Timing",
     "Transmission",

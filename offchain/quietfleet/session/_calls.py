@@ -29,6 +29,7 @@ ORACLE = "oracle"
 GATEWAY = "gateway"
 
 Send = Callable[[str, bytes, bytes, bytes], None]  # peer ("" for everyone), topic, key, payload
+Takes = Callable[[Card], bool]  # whether to take the announced card of an oracle that no configuration names
 
 
 @dataclass(slots=True)
@@ -62,7 +63,16 @@ class Caller:
 class Calls:
     """Everything before a session is open."""
 
-    def __init__(self, epochs: Epochs, random: Random, domain: bytes, send: Send, timing: Timing) -> None:
+    def __init__(
+        self,
+        epochs: Epochs,
+        random: Random,
+        domain: bytes,
+        send: Send,
+        timing: Timing,
+        takes: Takes = lambda _card: False,
+    ) -> None:
+        self._takes = takes
         self._epochs = epochs
         self._random = random
         self._domain = domain
@@ -72,7 +82,8 @@ class Calls:
 
     def dial(self, card: Card, purpose: str, now: float) -> None:
         """Start calling the holder of `card`; raises `HandshakeRefused` if its version or its key is no good."""
-        own = self._epochs.secrets(card.version)
+        shown = self._epochs.secrets if purpose == ORACLE else self._epochs.meeting
+        own = shown(card.version)
         if own is None:
             raise HandshakeRefused("that card belongs to another configuration version")
         if any(a.peer.worker == card.worker and a.peer.version == card.version for a in self._attempts.values()):
@@ -124,7 +135,7 @@ class Calls:
 
     def called(self, topic: bytes, data: bytes, now: float) -> Caller | None:
         """Recognise a Hello to us; raises `HandshakeRefused` when it is addressed to us but not in order."""
-        for secrets in self._epochs.all_secrets():
+        for secrets in self._epochs.faces():
             if not admits(secrets.card.bloom, topic):
                 continue
             try:
@@ -148,11 +159,11 @@ class Calls:
         topic, key = welcome_topic(caller.hello, caller.peer), handshake.welcome_key(caller.hello)
         self._send(caller.peer.worker, topic, key, sealed)
 
-    def announce(self) -> None:
-        """Send our card to everyone, under every configuration that names us as oracle or gateway."""
+    def announce(self, *, unnamed: bool = False) -> None:
+        """Send our card to everyone, under every configuration that names us as oracle or gateway, or `unnamed`."""
         for configuration in self._configurations():
             secrets = self._epochs.secrets(configuration.epoch)
-            if secrets and secrets.card.digest in service_digests(configuration):
+            if secrets and (unnamed or secrets.card.digest in service_digests(configuration)):
                 key, topic = announcement(self._domain, configuration.epoch)
                 self._send("", topic, key, encode_card(secrets.card))
 
@@ -161,7 +172,7 @@ class Calls:
         return [announcement(self._domain, one.epoch)[1] for one in self._configurations()]
 
     def announced(self, topic: bytes, data: bytes) -> Card | None:
-        """Recognise the announced card of an oracle or gateway; only one the chain vouches for."""
+        """Recognise the announced card of an oracle or gateway: one the chain names, or one that is listed here."""
         for configuration in self._configurations():
             key, expected = announcement(self._domain, configuration.epoch)
             if expected != topic:
@@ -170,9 +181,12 @@ class Calls:
                 card = decode_card(open_symmetric(key, data).payload)
             except (CryptoError, PayloadError, CardRefused):
                 continue
-            if card.digest in service_digests(configuration):
+            if card.digest in service_digests(configuration) or self._listed(card, configuration):
                 return card
         return None
+
+    def _listed(self, card: Card, configuration: Configuration) -> bool:
+        return card.version == configuration.epoch and self._takes(card)
 
     def _configurations(self) -> list[Configuration]:
         return [one for one in (self._epochs.latest, self._epochs.previous) if one is not None]

@@ -83,11 +83,16 @@ class EpochSecrets:
 
 
 def draw_secrets(
-    worker: str, signer: PrivateKey, version: int, random: Callable[[int], bytes], bits: int = BLOOM_BITS
+    worker: str,
+    signer: PrivateKey,
+    version: int,
+    random: Callable[[int], bytes],
+    bits: int = BLOOM_BITS,
+    bloom: bytes | None = None,
 ) -> EpochSecrets:
-    """Draw fresh keys and a fresh bloom of so many bits for `version`, on a card by the messaging key `signer`."""
+    """Draw fresh keys for `version`, and a fresh bloom of so many bits if none is given, on a card by `signer`."""
     hpke = HpkePrivateKey(random(HPKE_PRIVATE_SIZE))
-    bloom = draw_bloom(random(32), bits)
+    bloom = bloom or draw_bloom(random(32), bits)
     address = bytes.fromhex(worker.removeprefix("0x"))
     unsigned = Card(version, address, signer.public.to_bytes(), hpke.public_bytes, bloom, b"")
     signature = signer.sign(_digest_to_sign(unsigned))

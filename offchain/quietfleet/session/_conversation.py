@@ -17,12 +17,15 @@ from enum import StrEnum
 import msgspec
 
 from quietfleet.session._codec import PASSED, Mode, Packet
+from quietfleet.session._tags import TAG, Tags
 from quietfleet.session._timing import Timing
-from quietfleet.session._vault import Random, Vault
-from quietfleet.storage import Database
+from quietfleet.session._vault import Mine, Random, Vault, everyone
+from quietfleet.storage import Rows
 
 MEMORY = 600.0  # seconds a handled message is remembered; no request may live longer
+SET_BACK = 60.0  # seconds by which a clock may be corrected without a word
 ANSWERS = 16  # of a peer, kept to be sent again; acknowledgements are small, and all kept
+ANSWER_BYTES = 32 << 10  # more of them are kept while they come to less: a rotation may cost many short ones at once
 SMALL = 16  # bytes of a body; an acknowledgement's has 12
 HANDLED = 8192  # messages of a peer that are remembered
 
@@ -72,25 +75,46 @@ class Handled(msgspec.Struct, array_like=True):
     order: int = -1
 
 
+_NOBODYS = Handled("", 0.0)
+
+
+class Past(msgspec.Struct, array_like=True):
+    """Ids of messages that were handled, of a peer that was severed: not whose, nor what; the last was at `at`."""
+
+    at: float
+    ids: list[bytes]
+
+
 class Conversations:
     """Our outbox and our memory of theirs."""
 
-    def __init__(self, database: Database, secret: bytes, random: Random, timing: Timing) -> None:
+    def __init__(self, rows: Rows, secret: bytes, random: Random, timing: Timing, mine: Mine = everyone) -> None:
         self._timing = timing
-        self._outbox = Vault(database, "session_outbox", secret, random)
-        self._abandoned = Vault(database, "session_given_up", secret, random)
-        self._inbox = Vault(database, "session_handled", secret, random)
+        self._mine = mine
+        self._random = random
+        self.tags = Tags(secret)
+        self._outbox = Vault(rows, "session_outbox", secret, random)
+        self._abandoned = Vault(rows, "session_given_up", secret, random)
+        self._inbox = Vault(rows, "session_handled", secret, random)
+        self._pasts = Vault(rows, "session_past", secret, random)
         self.load()
 
     def load(self) -> None:
         """Read both from disk."""
-        self.pending: dict[bytes, Pending] = dict(self._outbox.all(Pending))
-        self._given_up: dict[bytes, Pending] = dict(self._abandoned.all(Pending))
+        self.pending: dict[bytes, Pending] = {i: one for i, one in self._outbox.all(Pending) if self._mine(one.peer)}
+        self._to: dict[str, dict[bytes, None]] = {}
+        for pending in self.pending.values():
+            self._to.setdefault(pending.peer, {})[pending.id] = None
+        given_up = self._abandoned.all(Pending)
+        self._given_up: dict[bytes, Pending] = {i: one for i, one in given_up if self._mine(one.peer)}
         self._handled: dict[bytes, Handled] = {}
         self._of_peer: dict[str, dict[bytes, None]] = {}
-        self._answered: dict[str, dict[bytes, None]] = {}
-        for message_id, record in sorted(self._inbox.all(Handled), key=lambda row: row[1].at):
-            self._index(message_id, record)
+        self._answered: dict[str, dict[bytes, int]] = {}  # with the size of each
+        handled = [row for row in self._inbox.all(Handled) if self._mine(row[1].peer)]
+        for row_id, record in sorted(handled, key=lambda row: row[1].at):
+            self._index(row_id[TAG:], record)
+        self._past: dict[bytes, Past] = dict(self._pasts.all(Past))
+        self._bare = {message_id for past in self._past.values() for message_id in past.ids}
         said = [pending.order for pending in (*self.pending.values(), *self._given_up.values())]
         self._next = 1 + max([*said, *(record.order for record in self._handled.values())], default=-1)
 
@@ -99,6 +123,7 @@ class Conversations:
         if pending.order < 0:
             pending.order, self._next = self._next, self._next + 1
         self.pending[pending.id] = pending
+        self._to.setdefault(pending.peer, {})[pending.id] = None
         self._outbox.put(pending.id, pending)
 
     def remove(self, message_id: bytes) -> Pending | None:
@@ -106,7 +131,14 @@ class Conversations:
         pending = self.pending.pop(message_id, None)
         if pending is not None:
             self._outbox.delete(message_id)
+            self._to[pending.peer].pop(message_id)
+            if not self._to[pending.peer]:
+                del self._to[pending.peer]
         return pending
+
+    def asks(self, peer: str, about: str) -> bool:
+        """Whether a message to `peer` whose context begins so is on its way."""
+        return any(self.pending[message_id].context.startswith(about) for message_id in self._to.get(peer, ()))
 
     def due(self, now: float) -> list[Pending]:
         """Messages to send now, oldest deadline first."""
@@ -133,8 +165,11 @@ class Conversations:
         self.put(pending)
 
     def expired(self, now: float) -> list[Pending]:
-        """Take out every message whose time is over; what comes after one of them says so for a while."""
-        late = [p for p in self.pending.values() if p.reply_by < now]
+        """Take out every message whose time is over; what comes after one of them says so for a while.
+
+        One that has longer than any may have was written under a clock that has been set back: nobody would take it.
+        """
+        late = [p for p in self.pending.values() if not now <= p.reply_by <= now + MEMORY + SET_BACK]
         for pending in late:
             self.remove(pending.id)
             if pending.mode is not Mode.REPLY:
@@ -142,12 +177,36 @@ class Conversations:
                 self._abandoned.put(pending.id, pending)
         return late
 
+    def knows(self, peer: str) -> bool:
+        """Whether anything is said to a peer, was given up, or was handled of it."""
+        given_up = any(pending.peer == peer for pending in self._given_up.values())
+        return peer in self._to or peer in self._of_peer or given_up
+
     def drop_peer(self, peer: str) -> list[Pending]:
-        """Take out everything addressed to a peer."""
-        mine = [p for p in self.pending.values() if p.peer == peer]
+        """Take out everything addressed to a peer, and erase what we know of theirs.
+
+        The bare ids of what was handled stay, so that it is not handled again should the two meet again.
+        """
+        mine = [self.pending[message_id] for message_id in self._to.get(peer, ())]
         for pending in mine:
             self.remove(pending.id)
+        for message_id in [m for m, pending in self._given_up.items() if pending.peer == peer]:
+            del self._given_up[message_id]
+            self._abandoned.delete(message_id)
+        self._bury(peer)
         return mine
+
+    def _bury(self, peer: str) -> None:
+        ids = list(self._of_peer.pop(peer, ()))
+        self._answered.pop(peer, None)
+        if not ids:
+            return
+        past = Past(max(self._handled.pop(message_id).at for message_id in ids), ids)
+        self._inbox.delete_all(self.tags.of(peer))
+        row_id = self._random(16)
+        self._past[row_id] = past
+        self._bare.update(ids)
+        self._pasts.put(row_id, past)
 
     def judge(self, packet: Packet, author: str, tag: str, now: float) -> Pending | Unexpected:
         """Hold an answer against what was expected of it."""
@@ -164,12 +223,13 @@ class Conversations:
 
     def handled(self, message_id: bytes) -> Handled | None:
         """Return our record of a message handled before."""
-        return self._handled.get(message_id)
+        return self._handled.get(message_id) or (_NOBODYS if message_id in self._bare else None)
 
     def in_turn(self, packet: Packet, peer: str) -> bool:
         """Whether what a message comes after has been heard, or was given up."""
         before = self._handled.get(packet.after) if packet.after else None
-        return packet.after is None or (before is not None and before.peer == peer)
+        heard = before is not None and before.peer == peer
+        return packet.after is None or heard or packet.after in self._bare
 
     def pass_over(self, packet: Packet, peer: str, now: float) -> list[bytes]:
         """Note which earlier messages a peer has given up, as if they had been heard; return those not known yet."""
@@ -188,7 +248,7 @@ class Conversations:
             order, self._next = self._next, self._next + 1
         self._note(message_id, Handled(peer, now, answer, order))
         answered, of_peer = self._answered.get(peer, {}), self._of_peer[peer]
-        if len(answered) > ANSWERS:
+        while len(answered) > ANSWERS and sum(answered.values()) > ANSWER_BYTES:
             old = next(iter(answered))
             self._note(old, Handled(peer, self._handled[old].at))
         if len(of_peer) > HANDLED:
@@ -196,8 +256,14 @@ class Conversations:
         return order
 
     def _note(self, message_id: bytes, record: Handled) -> None:
+        known = self._handled.get(message_id)
+        if known is not None and known.peer != record.peer:
+            self._inbox.delete(self._row(message_id, known))
         self._index(message_id, record)
-        self._inbox.put(message_id, record)
+        self._inbox.put(self._row(message_id, record), record)
+
+    def _row(self, message_id: bytes, record: Handled) -> bytes:
+        return self.tags.of(record.peer) + message_id
 
     def _index(self, message_id: bytes, record: Handled) -> None:
         if message_id in self._handled and self._handled[message_id].peer != record.peer:
@@ -207,11 +273,11 @@ class Conversations:
         answered = self._answered.setdefault(record.peer, {})
         answered.pop(message_id, None)
         if record.answer is not None and len(record.answer.body) > SMALL:
-            answered[message_id] = None
+            answered[message_id] = len(record.answer.body)
 
     def _drop(self, message_id: bytes) -> None:
+        self._inbox.delete(self._row(message_id, self._handled[message_id]))
         self._unindex(message_id)
-        self._inbox.delete(message_id)
 
     def _unindex(self, message_id: bytes) -> None:
         peer = self._handled.pop(message_id).peer
@@ -227,3 +293,6 @@ class Conversations:
         for message_id in [m for m, pending in self._given_up.items() if pending.reply_by < now - MEMORY]:
             del self._given_up[message_id]
             self._abandoned.delete(message_id)
+        for row_id in [row_id for row_id, past in self._past.items() if past.at < now - MEMORY]:
+            self._bare.difference_update(self._past.pop(row_id).ids)
+            self._pasts.delete(row_id)

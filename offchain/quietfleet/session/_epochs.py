@@ -11,13 +11,15 @@ from quietfleet.errors import HandshakeRefused, KeystoreError
 from quietfleet.session._card import BLOOM_BITS, EpochSecrets, decode_card, draw_secrets, encode_card
 from quietfleet.session._identity import Identity
 from quietfleet.session._vault import Random, Vault
-from quietfleet.storage import Database
+from quietfleet.storage import Rows
 
 
 class _Epoch(msgspec.Struct, array_like=True):
     hpke: bytes
     card: bytes
     epoch_key: bytes = b""
+    meeting_hpke: bytes = b""
+    meeting_card: bytes = b""
 
 
 def epoch_commitment(epoch_key: bytes) -> bytes:
@@ -37,27 +39,30 @@ class Epochs:
     erased and nothing sealed under them opens again.
     """
 
-    def __init__(self, database: Database, identity: Identity, random: Random, bits: int = BLOOM_BITS) -> None:
+    def __init__(self, rows: Rows, identity: Identity, random: Random, bits: int = BLOOM_BITS) -> None:
         self._bits = bits
         self._identity = identity
         self._random = random
-        self._vault = Vault(database, "session_epochs", identity.secret, random)
+        self._vault = Vault(rows, "session_epochs", identity.secret, random, contended=True)
         self.latest: Configuration | None = None
         self.previous: Configuration | None = None
         self._secrets: dict[int, EpochSecrets] = {}
+        self._meeting: dict[int, EpochSecrets] = {}
         self._keys: dict[int, bytes] = {}
         self.load()
 
     def load(self) -> None:
         """Read what is stored: at start, after a rolled-back transaction, or when keys were prepared beside us."""
-        self._secrets, self._keys = {}, {}
+        self._secrets, self._meeting, self._keys = {}, {}, {}
         for row_id, row in self._vault.all(_Epoch):
             version = int.from_bytes(row_id, "big")
-            card = decode_card(row.card)
-            signer = self._identity.key_of(card.public_key)
-            if signer is None:
+            secrets = self._read(row.hpke, row.card)
+            if secrets is None:
                 continue
-            self._secrets[version] = EpochSecrets(HpkePrivateKey.from_bytes(row.hpke), card, signer)
+            self._secrets[version] = secrets
+            meeting = self._read(row.meeting_hpke, row.meeting_card) if row.meeting_card else None
+            if meeting is not None:
+                self._meeting[version] = meeting
             if row.epoch_key:
                 self._keys[version] = row.epoch_key
 
@@ -72,10 +77,10 @@ class Epochs:
         for version in swapped:
             self._store(version, self._secrets[version], b"")
         for version in self.live(now):
-            if not self._presentable(version, now):
+            if not (self._presentable(version, now) and self._can_meet(version)):
                 self.load()
-            if not self._presentable(version, now):
-                self._redraw(version)
+            if not (self._presentable(version, now) and self._can_meet(version)):
+                self._redraw(version, now)
         return swapped
 
     def prepare(self, version: int, epoch_key: bytes = b"") -> EpochSecrets:
@@ -83,13 +88,26 @@ class Epochs:
 
         What was drawn before stays: the chain may name it by now. Raises `KeystoreError` without the present key.
         """
+        if version not in self._secrets:
+            self.load()  # it may have been drawn beside us
         secrets = self._secrets.get(version) or self._draw(version)
         self._store(version, secrets, self._keys.get(version) or epoch_key)
         return secrets
 
     def secrets(self, version: int) -> EpochSecrets | None:
-        """Return our keys for `version`, if it is live."""
+        """Return our keys for `version`, if it is live: those of the card that oracles see, or that is announced."""
         return self._secrets.get(version)
+
+    def meeting(self, version: int) -> EpochSecrets | None:
+        """Return the keys of our other card for `version`: for all who are no oracle, and no oracle ever sees it.
+
+        Whoever holds a card recognises a call to it; so an oracle that brokered a deal does not recognise its call.
+        """
+        return self._meeting.get(version) if self._identity.present is not None else None
+
+    def faces(self) -> list[EpochSecrets]:
+        """The keys of every card that we may be called by."""
+        return [*self.all_secrets(), *self._meeting.values()]
 
     def all_secrets(self) -> list[EpochSecrets]:
         """Every version's keys we hold, newest first."""
@@ -98,6 +116,10 @@ class Epochs:
     def epoch_key(self, version: int) -> bytes | None:
         """Return the epoch key of `version`, if we hold it."""
         return self._keys.get(version)
+
+    def keyed(self) -> list[int]:
+        """The versions whose epoch key we hold, newest first."""
+        return sorted(self._keys, reverse=True)
 
     def granted(self, version: int, now: float) -> bytes | None:
         """The key of `version` for whoever may have it: only of a live configuration, and only the committed one."""
@@ -135,12 +157,16 @@ class Epochs:
         named = (service_digests(one) for one in (self.latest, self.previous) if one and one.epoch in live)
         return any(digest in pair for pair in named)
 
-    def retire(self, now: float) -> list[int]:
-        """Erase every version that is no longer live; return those that were."""
+    def outlived(self, now: float) -> list[int]:
+        """Versions whose keys are here and should be gone."""
         if self.latest is None:
             return []
         live = self.live(now)
-        gone = [version for version in self._secrets if version not in live and version < self.latest.epoch]
+        return [version for version in self._secrets if version not in live and version < self.latest.epoch]
+
+    def retire(self, now: float) -> list[int]:
+        """Erase every version that is no longer live; return those that were."""
+        gone = self.outlived(now)
         for version in gone:
             self._erase(version)
         return gone
@@ -153,22 +179,34 @@ class Epochs:
         by_present_key = present is not None and secrets.card.public_key == present.public.to_bytes()
         return by_present_key or self.pins(secrets.card.digest, now)
 
-    def _redraw(self, version: int) -> None:
+    def _can_meet(self, version: int) -> bool:
+        """Whether our other card is by our present key, as it must be: no configuration names it."""
+        meeting, present = self._meeting.get(version), self._identity.present
+        return present is None or (meeting is not None and meeting.card.public_key == present.public.to_bytes())
+
+    def _redraw(self, version: int, now: float) -> None:
         """Draw what can be shown under the present key; without that key, give up what cannot be shown any more."""
         if self._identity.present is not None:
-            self._store(version, self._draw(version), self._keys.get(version, b""))
+            kept = self._secrets[version] if self._presentable(version, now) else self._draw(version)
+            self._store(version, kept, self._keys.get(version, b""))
         elif version in self._secrets:
             self._erase(version)
 
-    def _draw(self, version: int) -> EpochSecrets:
+    def _read(self, hpke: bytes, encoded: bytes) -> EpochSecrets | None:
+        card = decode_card(encoded)
+        signer = self._identity.key_of(card.public_key)
+        return EpochSecrets(HpkePrivateKey.from_bytes(hpke), card, signer) if signer else None
+
+    def _draw(self, version: int, bloom: bytes | None = None) -> EpochSecrets:
         signer = self._identity.present
         if signer is None:
             raise KeystoreError("the key the chain knows this worker by is not here")
-        return draw_secrets(self._identity.id, signer, version, self._random, self._bits)
+        return draw_secrets(self._identity.id, signer, version, self._random, self._bits, bloom)
 
     def _erase(self, version: int) -> None:
         self._vault.delete(version.to_bytes(4, "big"))
         del self._secrets[version]
+        self._meeting.pop(version, None)
         self._keys.pop(version, None)
 
     def _mismatch(self, configuration: Configuration) -> bool:
@@ -176,7 +214,13 @@ class Epochs:
         return key is not None and epoch_commitment(key) != configuration.epoch_key_commitment
 
     def _store(self, version: int, secrets: EpochSecrets, epoch_key: bytes) -> None:
+        """Keep our keys; the other card's are drawn where they are missing, in the same bloom: a second one costs."""
+        if self._identity.present is not None and not self._can_meet(version):
+            self._meeting[version] = self._draw(version, secrets.card.bloom)
         row = _Epoch(secrets.hpke.to_bytes(), encode_card(secrets.card), epoch_key)
+        meeting = self._meeting.get(version)
+        if meeting is not None:
+            row.meeting_hpke, row.meeting_card = meeting.hpke.to_bytes(), encode_card(meeting.card)
         self._vault.put(version.to_bytes(4, "big"), row)
         self._secrets[version] = secrets
         self._keys.pop(version, None)

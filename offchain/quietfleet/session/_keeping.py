@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quietfleet.session._epochs import Epochs
+from quietfleet.session._ghosts import Ghosts
 from quietfleet.session._ratchet import WINDOW
 from quietfleet.session._table import Session, Table
 from quietfleet.session.events import Closed, Event, Opened, VersionRetired
@@ -16,9 +17,10 @@ UNUSED = 90.0  # seconds after which a session is dropped whose callee never sai
 class Keeper:
     """Keeps the connection table in step with time and with the configuration versions we hold keys of."""
 
-    def __init__(self, table: Table, epochs: Epochs) -> None:
+    def __init__(self, table: Table, epochs: Epochs, ghosts: Ghosts) -> None:
         self._table = table
         self._epochs = epochs
+        self._ghosts = ghosts
 
     def enter(self, session: Session, now: float) -> bool:
         """Enter a session with its first generation; not yet, if the epoch key it needs has not come."""
@@ -31,6 +33,8 @@ class Keeper:
         self._table.add(session)
         self._table.add_generation(session, session.version, epoch_key)
         self.rekey(now)
+        if session.confirmed:
+            self._ghosts.end(session.peer)
         return True
 
     def confirm(self, session: Session) -> list[Event]:
@@ -39,6 +43,7 @@ class Keeper:
             return []
         session.confirmed, session.welcome = True, b""
         self._table.save(session)
+        self._ghosts.end(session.peer)
         replaced = self.replace(session)
         return [*replaced, Opened(session.peer, session.purpose, initiator=False)]
 
@@ -49,12 +54,17 @@ class Keeper:
             self._table.remove(other, bury=False)
         return [Closed(s.peer, s.purpose, "replaced by a new session") for s in older if s.purpose != session.purpose]
 
+    def usable(self, peer: str, now: float) -> Session | None:
+        """The session messages to `peer` go through now, if there is one."""
+        known = self._table.with_peer(peer)
+        return next((one for one in known if one.confirmed and self.version(one, now) is not None), None)
+
     def version(self, session: Session, now: float) -> int | None:
         """The generation to send under: the newest in force that the session has keys for."""
         if not session.mixes:
             return session.version if session.version in session.generations else None
-        force = self._epochs.in_force(now)
-        usable = [v for v in session.generations if force is not None and v <= force.epoch]
+        force, live = self._epochs.in_force(now), self._epochs.live(now)
+        usable = [v for v in session.generations if force is not None and v <= force.epoch and v in live]
         return max(usable, default=None)
 
     def end(self, session: Session, reason: str) -> list[Event]:
@@ -93,6 +103,7 @@ class Keeper:
             if not session.generations and not session.mixes:
                 self._table.remove(session, bury=False)
         self._table.exhume(live)
+        self._ghosts.exhume(live)
         self.rekey(now)
         return [VersionRetired(version) for version in gone]
 

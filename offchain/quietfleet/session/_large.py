@@ -18,6 +18,7 @@ from itertools import islice
 
 import msgspec
 
+from quietfleet.crypto import derive
 from quietfleet.errors import MessageRefused
 from quietfleet.session._large_wire import (
     CHUNK,
@@ -32,9 +33,9 @@ from quietfleet.session._large_wire import (
     wanted,
 )
 from quietfleet.session._timing import Timing
-from quietfleet.session._vault import Random, Vault
+from quietfleet.session._vault import Mine, Random, Vault, everyone
 from quietfleet.session.events import Event, LargeEnded, LargeReceived
-from quietfleet.storage import Database
+from quietfleet.storage import Rows
 
 WINDOW = 16  # pieces under way to one receiver at a time
 CONCURRENT = 2  # transfers of a peer at a time, each way
@@ -84,28 +85,40 @@ Key = tuple[str, bytes]  # peer, transfer
 class Large:
     """All transfers of one worker."""
 
-    def __init__(self, database: Database, secret: bytes, random: Random, timing: Timing, admit: Admit) -> None:
+    def __init__(
+        self, rows: Rows, secret: bytes, random: Random, timing: Timing, admit: Admit, mine: Mine = everyone
+    ) -> None:
+        self._mine = mine
+        self._names = derive(secret, "storage", b"large rows")
         self._random = random
         self._timing = timing
         self._admit = admit
-        self._senders = Vault(database, "session_large_out", secret, random)
-        self._receivers = Vault(database, "session_large_in", secret, random)
-        self._pieces = Vault(database, "session_large_pieces", secret, random)
+        self._senders = Vault(rows, "session_large_out", secret, random)
+        self._receivers = Vault(rows, "session_large_in", secret, random)
+        self._pieces = Vault(rows, "session_large_pieces", secret, random)
         self.load()
 
     def load(self) -> None:
         """Read the transfers from disk; whatever was due is due at once."""
         self._said: dict[tuple[str, bytes, type], msgspec.Struct] = {}
-        self.outgoing: dict[Key, Outgoing] = {(o.peer, o.have.transfer): o for _, o in self._senders.all(Outgoing)}
+        self.outgoing: dict[Key, Outgoing] = {
+            (o.peer, o.have.transfer): o for _, o in self._senders.all(Outgoing) if self._mine(o.peer)
+        }
         self.incoming: dict[Key, Incoming] = {}
         for _, one in self._receivers.all(Incoming):
-            ids = [] if one.over else self._pieces.ids(_theirs(one.peer, one.have.transfer))
+            if not self._mine(one.peer):
+                continue
+            ids = [] if one.over else self._pieces.ids(self._theirs(one.peer, one.have.transfer))
             one.came = {int.from_bytes(row_id[-2:], "big") for row_id in ids}
             self.incoming[one.peer, one.have.transfer] = one
 
     def peers(self) -> set[str]:
         """Whom we have something large to send to."""
         return {one.peer for one in self.outgoing.values()}
+
+    def known(self) -> set[str]:
+        """With whom there is, or was of late, a transfer."""
+        return self.peers() | {one.peer for one in self.incoming.values()}
 
     # sending
 
@@ -118,10 +131,10 @@ class Large:
         digest = hashlib.sha256(data).digest()
         if not any(one.have.digest == digest for one in self.outgoing.values()):
             for index in range(chunks_of(len(data))):
-                self._pieces.put(_ours(digest, index), _Piece(data[index * CHUNK : (index + 1) * CHUNK]))
+                self._pieces.put(self._ours(digest, index), _Piece(data[index * CHUNK : (index + 1) * CHUNK]))
         one = Outgoing(peer, Have(self._random(16), digest, len(data), kind), until)
         self.outgoing[peer, one.have.transfer] = one
-        self._senders.put(_row(peer, one.have.transfer), one)
+        self._senders.put(self._row(peer, one.have.transfer), one)
         return one.have.transfer
 
     def next(self, sendable: Callable[[str], bool]) -> tuple[str, msgspec.Struct] | None:
@@ -136,7 +149,7 @@ class Large:
 
     def _chunk(self, one: Outgoing) -> Chunk:
         index, one.sent = one.queue.pop(0), one.sent + 1
-        piece = self._pieces.get(_ours(one.have.digest, index), _Piece)
+        piece = self._pieces.get(self._ours(one.have.digest, index), _Piece)
         assert piece is not None
         return Chunk(one.have.transfer, index, piece.data)
 
@@ -154,9 +167,9 @@ class Large:
 
     def _ended(self, one: Outgoing, *, delivered: bool) -> list[Event]:
         del self.outgoing[one.peer, one.have.transfer]
-        self._senders.delete(_row(one.peer, one.have.transfer))
+        self._senders.delete(self._row(one.peer, one.have.transfer))
         if not any(other.have.digest == one.have.digest for other in self.outgoing.values()):
-            self._pieces.delete_all(_ours(one.have.digest))
+            self._pieces.delete_all(self._ours(one.have.digest))
         self._said.pop((one.peer, one.have.transfer, Have), None)
         return [LargeEnded(one.peer, one.have.transfer, one.have.kind, delivered)]
 
@@ -201,7 +214,7 @@ class Large:
             return []
         if chunk.index >= chunks_of(one.have.size) or len(chunk.data) != chunk_size(one.have.size, chunk.index):
             return []
-        self._pieces.put(_theirs(peer, chunk.transfer, chunk.index), _Piece(chunk.data))
+        self._pieces.put(self._theirs(peer, chunk.transfer, chunk.index), _Piece(chunk.data))
         one.came.add(chunk.index)
         one.asked.discard(chunk.index)
         one.attempts, one.heard, one.due = 1, now, now + self._timing.wait(1)
@@ -212,7 +225,7 @@ class Large:
         return []
 
     def _complete(self, one: Incoming) -> list[Event]:
-        rows = self._pieces.ids(_theirs(one.peer, one.have.transfer))
+        rows = self._pieces.ids(self._theirs(one.peer, one.have.transfer))
         pieces = [self._pieces.get(row_id, _Piece) for row_id in rows]
         data = b"".join(piece.data for piece in pieces if piece is not None)
         one.taken = hashlib.sha256(data).digest() == one.have.digest
@@ -236,7 +249,7 @@ class Large:
     def _over(self, one: Incoming) -> None:
         """Erase the pieces, and remember no more than that it is done with."""
         one.over, one.came, one.asked = True, set(), set()
-        self._pieces.delete_all(_theirs(one.peer, one.have.transfer))
+        self._pieces.delete_all(self._theirs(one.peer, one.have.transfer))
         self._said.pop((one.peer, one.have.transfer, Want), None)
         self._keep(one)
 
@@ -266,7 +279,7 @@ class Large:
         """Erase everything to and from a peer."""
         self._said = {key: body for key, body in self._said.items() if key[0] != peer}
         for one in [one for one in self.incoming.values() if one.peer == peer]:
-            self._pieces.delete_all(_theirs(peer, one.have.transfer))
+            self._pieces.delete_all(self._theirs(peer, one.have.transfer))
             self._forget(one)
         ours = [one for one in self.outgoing.values() if one.peer == peer]
         return [event for one in ours for event in self._ended(one, delivered=False)]
@@ -277,23 +290,25 @@ class Large:
 
     def _keep(self, one: Incoming) -> None:
         self.incoming[one.peer, one.have.transfer] = one
-        self._receivers.put(_row(one.peer, one.have.transfer), one)
+        self._receivers.put(self._row(one.peer, one.have.transfer), one)
         done = sorted((o.since, o.have.transfer) for o in self.incoming.values() if o.peer == one.peer and o.over)
         for _, transfer in done[:-DONE]:
             self._forget(self.incoming[one.peer, transfer])
 
     def _forget(self, one: Incoming) -> None:
         del self.incoming[one.peer, one.have.transfer]
-        self._receivers.delete(_row(one.peer, one.have.transfer))
+        self._receivers.delete(self._row(one.peer, one.have.transfer))
 
+    # ids of rows name neither a peer nor a payload
 
-def _row(peer: str, transfer: bytes) -> bytes:
-    return bytes.fromhex(peer.removeprefix("0x")) + transfer
+    def _row(self, peer: str, transfer: bytes) -> bytes:
+        return self._name(peer.encode(), 20) + transfer
 
+    def _theirs(self, peer: str, transfer: bytes, index: int | None = None) -> bytes:
+        return b"i" + self._row(peer, transfer) + (b"" if index is None else index.to_bytes(2, "big"))
 
-def _theirs(peer: str, transfer: bytes, index: int | None = None) -> bytes:
-    return b"i" + _row(peer, transfer) + (b"" if index is None else index.to_bytes(2, "big"))
+    def _ours(self, digest: bytes, index: int | None = None) -> bytes:
+        return b"o" + self._name(digest, 32) + (b"" if index is None else index.to_bytes(2, "big"))
 
-
-def _ours(digest: bytes, index: int | None = None) -> bytes:
-    return b"o" + digest + (b"" if index is None else index.to_bytes(2, "big"))
+    def _name(self, of: bytes, size: int) -> bytes:
+        return hashlib.blake2b(of, digest_size=size, key=self._names).digest()

@@ -16,9 +16,10 @@ import msgspec
 from quietfleet.crypto import derive
 from quietfleet.session._card import Credential
 from quietfleet.session._epochs import generation_base
+from quietfleet.session._pace import Pace
 from quietfleet.session._ratchet import ChainState, MessageKey, Receiver, Sender
-from quietfleet.session._vault import Random, Vault
-from quietfleet.storage import Database
+from quietfleet.session._vault import Mine, Random, Vault, everyone
+from quietfleet.storage import Rows
 
 GRAVE = 1024  # topics remembered of a severed peer
 
@@ -33,7 +34,7 @@ class Generation(msgspec.Struct, array_like=True):
 class Session(msgspec.Struct, array_like=True):
     """One pair of workers talking, on the two credentials they showed each other.
 
-    `mixes` tells whether epoch keys feed its roots (not so with the oracle).
+    `mixes` tells whether epoch keys feed its roots (not so with the oracle); `said` and `heard` are how fast it goes.
     """
 
     id: bytes
@@ -55,6 +56,8 @@ class Session(msgspec.Struct, array_like=True):
     welcome: bytes = b""
     unheard: int = 0
     heard_at: float = 0.0
+    said: Pace = msgspec.field(default_factory=Pace)
+    heard: Pace = msgspec.field(default_factory=Pace)
 
 
 class Tombstone(msgspec.Struct, array_like=True):
@@ -77,10 +80,11 @@ class Match:
 class Table:
     """Sessions by id, an index of every topic expected, and the tombstones."""
 
-    def __init__(self, database: Database, secret: bytes, random: Random) -> None:
+    def __init__(self, rows: Rows, secret: bytes, random: Random, mine: Mine = everyone) -> None:
+        self._mine = mine
         self._receivers: dict[tuple[bytes, int], Receiver] = {}
-        self._vault = Vault(database, "session_sessions", secret, random)
-        self._graves = Vault(database, "session_tombstones", secret, random)
+        self._vault = Vault(rows, "session_sessions", secret, random)
+        self._graves = Vault(rows, "session_tombstones", secret, random)
         self.load()
 
     def load(self) -> None:
@@ -92,11 +96,15 @@ class Table:
         self._index: dict[bytes, list[tuple[bytes, int, MessageKey]]] = {}
         self._buried: dict[bytes, str] = {}
         for session_id, session in self._vault.all(Session):
+            if not self._mine(session.peer):
+                continue
             self._enter(session)
             for version in session.generations:
                 self._listen(session, version, known.get((session_id, version)))
-        for _, stone in self._graves.all(Tombstone):
-            self._buried.update(dict.fromkeys(stone.topics, stone.peer))
+        self._stones: dict[str, tuple[bytes, Tombstone]] = {}
+        for stone_id, stone in self._graves.all(Tombstone):
+            if self._mine(stone.peer):
+                self._set_up(stone_id, stone)
 
     def add(self, session: Session) -> None:
         """Enter a session with the generations it has."""
@@ -151,29 +159,39 @@ class Table:
 
     def remove(self, session: Session, *, bury: bool) -> None:
         """Erase a session; with `bury`, remember the topics its peer might still use."""
-        receivers = [self._receivers[(session.id, version)] for version in session.generations]
-        topics = [message.topic for receiver in receivers for message in receiver.expected()]
-        for version in list(session.generations):
-            self._unlisten(session, version)
+        keys = [key for version in session.generations for key in self._unlisten(session, version)]
         del self.sessions[session.id]
         self._of_peer[session.peer].pop(session.id, None)
         if not self._of_peer[session.peer]:
             del self._of_peer[session.peer]
         self._vault.delete(session.id)
         if bury:
-            self._bury(session, topics)
+            self._bury(session, [key.topic for key in keys])
 
     def _bury(self, session: Session, topics: list[bytes]) -> None:
         """Keep one grave a peer, of bounded size, until the last version it has topics of is over."""
         version = max(session.generations, default=0)
-        for stone_id, stone in list(self._graves.all(Tombstone)):
-            if stone.peer == session.peer:
-                self._graves.delete(stone_id)
-                topics, version = stone.topics + topics, max(version, stone.version)
-        kept = topics[-GRAVE:]
-        self._buried = {topic: peer for topic, peer in self._buried.items() if peer != session.peer}
-        self._graves.put(session.id, Tombstone(session.peer, version, kept))
-        self._buried.update(dict.fromkeys(kept, session.peer))
+        former = self._clear(session.peer)
+        if former is not None:
+            topics, version = former.topics + topics, max(version, former.version)
+        if topics:
+            stone = Tombstone(session.peer, version, topics[-GRAVE:])
+            self._graves.put(session.id, stone)
+            self._set_up(session.id, stone)
+
+    def _set_up(self, stone_id: bytes, stone: Tombstone) -> None:
+        self._stones[stone.peer] = stone_id, stone
+        self._buried.update(dict.fromkeys(stone.topics, stone.peer))
+
+    def _clear(self, peer: str) -> Tombstone | None:
+        """Take a peer's grave away, and return what it said."""
+        stone_id, stone = self._stones.pop(peer, (b"", None))
+        if stone is not None:
+            self._graves.delete(stone_id)
+            for topic in stone.topics:
+                if self._buried.get(topic) == peer:
+                    del self._buried[topic]
+        return stone
 
     def buried(self, topic: bytes) -> str | None:
         """Return the severed peer that topic belonged to, if any."""
@@ -181,13 +199,9 @@ class Table:
 
     def exhume(self, live: Iterable[int]) -> None:
         """Forget tombstones of versions no longer live."""
-        kept, known = set(live), list(self._graves.all(Tombstone))
-        self._buried = {}
-        for stone_id, stone in known:
-            if stone.version in kept:
-                self._buried.update(dict.fromkeys(stone.topics, stone.peer))
-            else:
-                self._graves.delete(stone_id)
+        kept = set(live)
+        for peer in [peer for peer, (_, stone) in self._stones.items() if stone.version not in kept]:
+            self._clear(peer)
 
     def with_peer(self, peer: str) -> list[Session]:
         """Sessions with `peer`, newest first."""
@@ -196,7 +210,7 @@ class Table:
 
     def mourns(self, peer: str) -> bool:
         """Whether topics of a severed peer are still remembered."""
-        return peer in self._buried.values()
+        return peer in self._stones
 
     def _enter(self, session: Session) -> None:
         self.sessions[session.id] = session
@@ -211,10 +225,11 @@ class Table:
         self._receivers[(session.id, version)] = receiver
         self._expect(session.id, version, receiver.expected())
 
-    def _unlisten(self, session: Session, version: int) -> None:
+    def _unlisten(self, session: Session, version: int) -> list[MessageKey]:
         receiver = self._receivers.pop((session.id, version), None)
-        if receiver is not None:
-            self._forget(session.id, version, list(receiver.expected()))
+        keys = list(receiver.expected()) if receiver is not None else []
+        self._forget(session.id, version, keys)
+        return keys
 
     def _expect(self, session_id: bytes, version: int, keys: Iterable[MessageKey]) -> None:
         for key in keys:
@@ -222,8 +237,9 @@ class Table:
 
     def _forget(self, session_id: bytes, version: int, keys: Iterable[MessageKey]) -> None:
         for key in keys:
-            entries = [e for e in self._index.get(key.topic, ()) if e != (session_id, version, key)]
-            if entries:
-                self._index[key.topic] = entries
-            else:
-                self._index.pop(key.topic, None)
+            entries = self._index.pop(key.topic, [])
+            if len(entries) == 1 and entries[0][2] is key:
+                continue  # nobody else expects that topic: almost always
+            rest = [entry for entry in entries if entry != (session_id, version, key)]
+            if rest:
+                self._index[key.topic] = rest

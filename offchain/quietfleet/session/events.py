@@ -66,6 +66,13 @@ class CardSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class CardMet:
+    """The card of a static peer came by: sealed for us, its own, and not yet held against the chain."""
+
+    card: Card
+
+
+@dataclass(frozen=True, slots=True)
 class VersionRetired:
     """A configuration version's grace is over: its keys are erased."""
 
@@ -92,4 +99,6 @@ class LargeEnded:
     delivered: bool
 
 
-Event = Opened | Closed | Received | Expired | Ignored | CardSeen | VersionRetired | LargeReceived | LargeEnded
+Event = (
+    Opened | Closed | Received | Expired | Ignored | CardSeen | CardMet | VersionRetired | LargeReceived | LargeEnded
+)

@@ -9,40 +9,40 @@ payload. A crash at any point repeats work, never loses it and never reuses a ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from quietfleet.chain.types import Configuration
 from quietfleet.clock import Clock
-from quietfleet.errors import CryptoError, HandshakeRefused, MessageRefused, NoSession, PayloadError
+from quietfleet.errors import CryptoError, HandshakeRefused, PayloadError
 from quietfleet.metrics import Metrics
-from quietfleet.session._calls import Attempt, Caller, Calls, new_session
+from quietfleet.session._arrivals import NOTICE_PATIENCE, Arrivals
+from quietfleet.session._calls import Attempt, Calls
 from quietfleet.session._card import BLOOM_BITS, Card, Credential
-from quietfleet.session._codec import Ack, Codec, Goodbye, Mode, Packet, Ready, encode_body, encode_packet
-from quietfleet.session._conversation import MEMORY, Conversations, Pending, Unexpected
+from quietfleet.session._codec import Codec, Goodbye, Mode
+from quietfleet.session._conversation import Conversations, Pending
+from quietfleet.session._decisions import Decided, Judge
+from quietfleet.session._departures import SIZE_CLASSES, Departures, Transmission
+from quietfleet.session._door import ACKS, Door
 from quietfleet.session._epochs import Epochs
+from quietfleet.session._ghosts import Ghosts
 from quietfleet.session._identity import Identity
 from quietfleet.session._keeping import Keeper
 from quietfleet.session._large import LIFE, Large
 from quietfleet.session._large import Admit as AdmitLarge
-from quietfleet.session._large_wire import LARGE_BODIES
 from quietfleet.session._states import State
-from quietfleet.session._table import Match, Session, Table
+from quietfleet.session._static import Meetings
+from quietfleet.session._table import Session, Table
 from quietfleet.session._timing import Timing
-from quietfleet.session._vault import Random
-from quietfleet.session._waiting import Early, Waiting
-from quietfleet.session.events import CardSeen, Closed, Event, Expired, Ignored, Opened, Received
-from quietfleet.storage import Database
-from quietfleet.whisper import aggregate, open_symmetric, room, seal_symmetric, topic_bloom
+from quietfleet.session._vault import Mine, Random, everyone
+from quietfleet.session._waiting import Waiting
+from quietfleet.session.events import CardMet, Closed, Event, Expired, Received
+from quietfleet.storage import Rows
+from quietfleet.whisper import aggregate, open_symmetric, topic_bloom
 
 SpeaksFor = Callable[[str, str], bool]  # worker, address of a key
-
-SIZE_CLASSES = (512, 4096, 32_768, 114_688)
-NOTICE_PATIENCE = 60.0
-_ACKS = [str(Ack.__struct_config__.tag)]
 
 
 class Registry(Protocol):
@@ -56,14 +56,13 @@ class Registry(Protocol):
         """Tell whether the key of this address is the worker's present one."""
         ...
 
+    def usable(self, worker: str) -> bool:
+        """Tell whether a worker may work at all."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class Transmission:
-    """A payload ready for an envelope: mine it, then publish it; `peer` is empty when it is for everyone."""
-
-    peer: str
-    topic: bytes
-    data: bytes
+    def stopped(self, worker: str) -> bool:
+        """Tell whether a worker may not work, by the newest block known, old as that may be."""
+        ...
 
 
 class Messenger:
@@ -72,7 +71,7 @@ class Messenger:
     def __init__(
         self,
         identity: Identity,
-        database: Database,
+        rows: Rows,
         codec: Codec,
         registry: Registry,
         metrics: Metrics,
@@ -84,24 +83,60 @@ class Messenger:
         timing: Timing = Timing(),  # noqa: B008 - it is frozen
         bloom_bits: int = BLOOM_BITS,
         admit_large: AdmitLarge = lambda _peer, _kind, _size: False,
+        mine: Mine = everyone,
+        decided: Decided = lambda _decision: None,
+        oracles: Collection[str] = (),
     ) -> None:
+        self._oracles = frozenset(oracles)
         self.id = identity.id
         self._codec = codec
         self._registry = registry
-        self._metrics = metrics
         self._clock = clock
-        self._random = random
-        self._admit = admit
-        self.epochs = Epochs(database, identity, random, bloom_bits)
-        self.table = Table(database, identity.secret, random)
-        self.conversations = Conversations(database, identity.secret, random, timing)
-        self.large = Large(database, identity.secret, random, timing, admit_large)
+        self._rows = rows
+        self._mine = mine
+        secret = identity.secret
+        self.epochs = Epochs(rows, identity, random, bloom_bits)
+        self.table = Table(rows, secret, random, mine)
+        self.conversations = Conversations(rows, secret, random, timing, mine)
+        self.large = Large(rows, secret, random, timing, admit_large, mine)
+        self.ghosts = Ghosts(rows, secret, random, SIZE_CLASSES, self.conversations.tags, mine)
         self._waiting = Waiting()
-        self._keeper = Keeper(self.table, self.epochs)
-        self._database = database
-        self._calls = Calls(self.epochs, random, domain, self._control, timing)
-        self._controls: list[Transmission] = []
-        self._crossed: list[Event] = []
+        self._keeper = Keeper(self.table, self.epochs, self.ghosts)
+        self._departures = Departures(
+            self.table, self.conversations, self.large, self._keeper, self.ghosts, self._allowed, clock, random
+        )
+        self._calls = Calls(self.epochs, random, domain, self._departures.control, timing, self._takes)
+        self._meetings = Meetings(self.epochs, identity, domain, self._departures.control)
+        judge = Judge(decided)
+        self._arrivals = Arrivals(
+            self.table,
+            self.conversations,
+            self.large,
+            self._keeper,
+            self._departures,
+            self._waiting,
+            codec,
+            self._allowed,
+            judge,
+            metrics,
+            clock,
+            random,
+        )
+        self._door = Door(
+            self.id,
+            self._calls,
+            self.table,
+            self.conversations,
+            self._keeper,
+            self._departures,
+            self._allowed,
+            self.vouched,
+            admit,
+            judge,
+            metrics,
+            clock,
+            mine,
+        )
 
     def reload(self) -> None:
         """Forget what is in memory and read the database again, after a rolled-back transaction."""
@@ -109,9 +144,11 @@ class Messenger:
         self.table.load()
         self.conversations.load()
         self.large.load()
+        self.ghosts.load()
         self._waiting.clear()
-        self._controls.clear()
-        self._crossed.clear()
+        self._departures.clear()
+        self._door.clear()
+        self._calls.hang_up(lambda attempt: not self._mine(attempt.peer.worker))
 
     # configuration and epochs
 
@@ -123,29 +160,37 @@ class Messenger:
         return events + self._keeper.retire(self._clock.now())
 
     def own_card(self) -> Card | None:
-        """Our card for the configuration in force."""
+        """Our card for the configuration in force, as the other side of a deal is shown it; no oracle sees it."""
         configuration = self.epochs.in_force(self._clock.now())
-        secrets = self.epochs.secrets(configuration.epoch) if configuration else None
+        secrets = self.epochs.meeting(configuration.epoch) if configuration else None
         return secrets.card if secrets else None
 
     def blooms(self) -> set[bytes]:
-        """The blooms (64 bytes each) that what is for us lies in: our cards' and those our sessions began with."""
+        """The blooms (64 bytes each) that what is for us lies in: our cards' and those our sessions began with.
+
+        Those of severed sessions stay until their version is over: a light worker's peers see what it wants.
+        """
         cards = {secrets.card.bloom for secrets in self.epochs.all_secrets()}
-        return cards | {session.own_bloom for session in self.table.sessions.values()}
+        sessions = {session.own_bloom for session in self.table.sessions.values()}
+        return cards | sessions | self.ghosts.blooms()
 
     def wanted(self) -> bytes:
         """The bloom of all we must hear: what is for us, and the cards that are announced to everyone."""
         announced = (topic_bloom(topic) for topic in self._calls.announcement_topics())
-        return aggregate([*self.blooms(), *announced])
+        return aggregate([*self.blooms(), *announced, *self._meetings.blooms()])
 
     def set_epoch_key(self, configuration: Configuration, key: bytes) -> None:
         """Take the epoch key the oracle granted and re-key every session; `HandshakeRefused` if it is a wrong one."""
         self.epochs.set_epoch_key(configuration, key)
         self._keeper.rekey(self._clock.now())
 
-    def announce(self) -> None:
-        """Queue our card for everyone, when the configuration names us as oracle or gateway."""
-        self._calls.announce()
+    def announce(self, *, unnamed: bool = False) -> None:
+        """Queue our card for everyone, when the configuration names us as oracle or gateway; else only `unnamed`."""
+        self._calls.announce(unnamed=unnamed)
+
+    def keep_meeting(self, peers: Mapping[str, bytes]) -> None:
+        """Be ready to meet these peers, each under its public key (64 bytes) on chain; `CardMet` follows."""
+        self._meetings.keep(peers)
 
     # sessions
 
@@ -161,9 +206,7 @@ class Messenger:
 
     def session(self, peer: str) -> Session | None:
         """The session messages to `peer` go through now, if there is one."""
-        now = self._clock.now()
-        usable = (s for s in self.table.with_peer(peer) if s.confirmed and self._keeper.version(s, now) is not None)
-        return next(usable, None)
+        return self._keeper.usable(peer, self._clock.now())
 
     def state(self, peer: str) -> State:
         """How we stand with `peer`; `_states.py` has what leads from where to where."""
@@ -181,11 +224,26 @@ class Messenger:
         return any(s.version == version and s.confirmed for s in self.table.with_peer(peer))
 
     def sever(self, peer: str, reason: str) -> list[Event]:
-        """End everything with `peer` at once: keys erased, messages dropped, later ones ignored and counted."""
+        """End everything with `peer` at once: keys and all we had of it erased, later messages ignored and counted.
+
+        Where its session was open, a ghost goes on until the version is over, unless we ourselves are switched off.
+        """
         expired = [*self._expire(self.conversations.drop_peer(peer)), *self.large.drop_peer(peer)]
         self._waiting.drop_peer(peer)
         calls = self._calls.hang_up(lambda attempt: attempt.peer.worker == peer)
-        return self._cut({peer}, calls, self.table.with_peer(peer), reason) + expired
+        sessions = self.table.with_peer(peer)
+        if sessions:
+            self._cover(peer, sessions)
+        return self._cut({peer}, calls, sessions, reason) + expired
+
+    def knows(self, peer: str) -> bool:
+        """Whether there is anything of a peer that severing would end or erase."""
+        ours = self.conversations.knows(peer) or peer in self.large.known()
+        return ours or bool(self.table.with_peer(peer)) or peer in self._calls.peers()
+
+    def fall_silent(self) -> None:
+        """Send nothing for severed sessions any more: we ourselves were switched off."""
+        self.ghosts.fall_silent()
 
     def disown(self, speaks_for: SpeaksFor, reason: str) -> list[Event]:
         """End at once what stands on a replaced key, ours or a peer's; what is still to be said waits for a session."""
@@ -209,8 +267,7 @@ class Messenger:
         session = self.session(peer)
         if session is None:
             return []
-        goodbye = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(Goodbye(reason)))
-        self._controls.append(self._seal(session, encode_packet(goodbye)))
+        self._departures.once(session, Goodbye(reason))
         return self._keeper.end(session, reason)
 
     # messages
@@ -229,7 +286,7 @@ class Messenger:
         It begins a conversation of that id, or goes on with one, and is then heard after what we said in it before.
         """
         tags = [str(kind.__struct_config__.tag) for kind in expects]
-        return self._send(peer, body, Mode.REQUEST, within, tags, context, conversation)
+        return self._departures.post(peer, body, Mode.REQUEST, within, tags, context, conversation)
 
     def notify(
         self,
@@ -240,25 +297,40 @@ class Messenger:
         conversation: bytes | None = None,
     ) -> bytes:
         """Tell `peer` something and have it acknowledged; `conversation` as in `request`."""
-        return self._send(peer, body, Mode.NOTICE, within, _ACKS, context, conversation)
+        return self._departures.post(peer, body, Mode.NOTICE, within, ACKS, context, conversation)
+
+    def asks(self, peer: str, about: str) -> bool:
+        """Whether a request of ours to `peer` whose context begins so still waits for an answer."""
+        return self.conversations.asks(peer, about)
 
     def reply(self, received: Received, body: msgspec.Struct) -> None:
         """Answer a request; the answer is kept, and sent again if the request comes again."""
-        self._answer_to(received.peer, received.packet, body, received.packet.reply_by)
+        self._departures.answer(received.peer, received.packet, body, received.packet.reply_by)
 
     def send_large(self, peer: str, kind: str, data: bytes, within: float = LIFE) -> bytes:
         """Send up to 8 MiB in pieces; `LargeEnded` names the transfer returned. MessageRefused when it cannot begin."""
         return self.large.send(peer, kind, data, self._clock.now() + min(within, LIFE))
 
     def receive(self, topic: bytes, data: bytes) -> list[Event]:
-        """Take an envelope from the network; what is not for us, or not in order, is dropped and counted."""
+        """Take an envelope from the network; what is not for us, or not in order, is dropped and counted.
+
+        A version whose grace is over is erased before anything is opened, however long ago the last tick was.
+        """
+        now = self._clock.now()
+        retired = self._keeper.retire(now) if self.epochs.outlived(now) else []
+        return retired + self._recognise(topic, data)
+
+    def _recognise(self, topic: bytes, data: bytes) -> list[Event]:
         for match in self.table.find(topic):
             try:
                 payload = open_symmetric(match.message.key, data).payload
             except (CryptoError, PayloadError):
                 continue
-            return self._read(match, payload)
-        return self._handshake(topic, data)
+            return self._arrivals.read(match, payload)
+        met = self._meetings.heard(topic, data, self._clock.now())
+        if met is not None:
+            return [CardMet(met)]
+        return self._door.receive(topic, data)
 
     def tick(self) -> list[Event]:
         """Let time pass: expire requests, retry handshakes, give up silent peers, retire versions."""
@@ -271,6 +343,7 @@ class Messenger:
             + self._keeper.retire(now)
             + self._keeper.give_up(now)
         )
+        self._meetings.tick(now, lambda peer: self.session(peer) is None)
         given_up = self._calls.tick(now)
         return events + [Closed(attempt.peer.worker, attempt.hello.purpose, "no answer") for attempt in given_up]
 
@@ -279,18 +352,22 @@ class Messenger:
 
         One at a time, so that a revocation that comes in meanwhile stops everything that has not left yet.
         """
-        while self._controls:
-            control = self._controls.pop(0)
-            if control.peer == "" or self._allowed(control.peer):
-                return control
+        control = self._departures.next_control()
+        if control is not None:
+            return control
         try:
-            with self._database.transaction():
-                return self._next_due()
+            with self._rows.transaction():
+                due = self._departures.next_due()
         except BaseException:
             self.reload()
             raise
+        return due or self._next_cover()
 
     # inside
+
+    def _takes(self, card: Card) -> bool:
+        """Whether an announced card is that of an oracle of our own choice, active, and by its present key."""
+        return card.worker in self._oracles and self._allowed(card.worker) and self.vouched(card)
 
     def _stands(self, credential: Credential, speaks_for: SpeaksFor) -> bool:
         pinned = self.epochs.pins(credential.digest, self._clock.now())
@@ -298,7 +375,7 @@ class Messenger:
 
     def _cut(self, peers: set[str], calls: list[Attempt], sessions: list[Session], reason: str) -> list[Event]:
         """Bury sessions; neither they nor the calls hung up beside them have anything more to say to these peers."""
-        self._controls = [control for control in self._controls if control.peer not in peers]
+        self._departures.drop(peers)
         for session in sessions:
             self.table.remove(session, bury=True)
         called = [Closed(attempt.peer.worker, attempt.hello.purpose, reason) for attempt in calls]
@@ -307,212 +384,15 @@ class Messenger:
     def _allowed(self, peer: str) -> bool:
         return self._registry.can_cooperate(self.id, peer)
 
-    def _send(
-        self,
-        peer: str,
-        body: msgspec.Struct,
-        mode: Mode,
-        within: float,
-        expects: list[str],
-        context: str,
-        conversation: bytes | None = None,
-        via: bytes = b"",
-    ) -> bytes:
-        now = self._clock.now()
-        packet = Packet(
-            self._random(16), None, mode, now + min(within, MEMORY), encode_body(body), conversation=conversation
-        )
-        self.conversations.put(Pending(packet.id, peer, packet, now, packet.reply_by, expects, context, via=via))
-        return packet.id
+    def _cover(self, peer: str, sessions: list[Session]) -> None:
+        """Leave a ghost; a peer that was switched off says nothing any more, so that it speaks for both."""
+        if not self._registry.stopped(self.id):
+            self.ghosts.leave(peer, sessions, self._clock.now(), both=self._registry.stopped(peer))
 
-    def _answer_to(self, peer: str, asked: Packet, body: msgspec.Struct, until: float, via: bytes = b"") -> None:
-        """Answer, and keep the answer in case it is asked for again."""
-        now = self._clock.now()
-        answer = Packet(
-            self._random(16), asked.id, Mode.REPLY, asked.reply_by, encode_body(body), conversation=asked.conversation
-        )
-        order = self.conversations.remember(asked.id, peer, now, answer)
-        self.conversations.put(Pending(answer.id, peer, answer, now, until, [], via=via, order=order))
-
-    def _next_due(self) -> Transmission | None:
-        now = self._clock.now()
-        for pending in self.conversations.due(now):
-            session = self.table.sessions.get(pending.via) if pending.via else self.session(pending.peer)
-            if session is None or self._keeper.version(session, now) is None or not self._allowed(session.peer):
-                continue
-            packet = self.conversations.placed(pending)
-            self.conversations.sent(pending, now)
-            return self._seal(session, encode_packet(packet))
-        return self._next_large()
-
-    def _next_large(self) -> Transmission | None:
-        found = self.large.next(lambda peer: self.session(peer) is not None and self._allowed(peer))
-        session = self.session(found[0]) if found else None
-        if found is None or session is None:
-            return None
-        packet = Packet(self._random(16), None, Mode.REPLY, 0.0, encode_body(found[1]))
-        return self._seal(session, encode_packet(packet))
-
-    def _seal(self, session: Session, packet: bytes) -> Transmission:
-        version = self._keeper.version(session, self._clock.now())
-        if version is None:
-            raise NoSession(session.peer)
-        message = self.table.next_key(session, version)
-        return self._transmission(session.peer, message.topic, message.key, packet)
-
-    def _transmission(self, peer: str, topic: bytes, key: bytes, payload: bytes) -> Transmission:
-        size = next((s for s in SIZE_CLASSES if room(s, signed=False) >= len(payload)), None)
-        return Transmission(peer, topic, seal_symmetric(key, payload, pad_to=size, random=self._random))
-
-    def _control(self, peer: str, topic: bytes, key: bytes, payload: bytes) -> None:
-        self._controls.append(self._transmission(peer, topic, key, payload))
-
-    def _read(self, match: Match, payload: bytes) -> list[Event]:
-        session, now = match.session, self._clock.now()
-        if not self._allowed(session.peer):
-            return [*self._ignore("not allowed"), Ignored(session.peer)]
-        self.table.spend(match, now)
-        try:
-            packet = self._codec.packet(payload)
-            body = self._codec.body(packet.body)
-        except MessageRefused:
-            return self._ignore("malformed")
-        events = self._keeper.confirm(session)
-        if isinstance(body, Goodbye):
-            return events + self._keeper.end(session, "the peer said goodbye")
-        if isinstance(body, LARGE_BODIES):
-            return events + self.large.receive(session.peer, body, now)
-        return events + self._arrive(session, packet, body, now)
-
-    def _arrive(self, session: Session, packet: Packet, body: Any, now: float) -> list[Event]:
-        """Hear a message in its turn, and after it what waited for it."""
-        if packet.mode is not Mode.REPLY and self._repeated(session, packet):
-            return []
-        self._waiting.drop(session.peer, packet.id)
-        events: list[Event] = []
-        for passed in self.conversations.pass_over(packet, session.peer, now):
-            self._waiting.drop(session.peer, passed)
-            events += self._free(session.peer, passed, now)
-        if self.conversations.in_turn(packet, session.peer):
-            return [*events, *self._deliver(session, packet, body, now), *self._free(session.peer, packet.id, now)]
-        held = self._waiting.hold(Early(session.peer, session.id, packet, body, now))
-        self._metrics.count("messages_early", kept=str(held))
-        return events
-
-    def _free(self, peer: str, message_id: bytes, now: float) -> list[Event]:
-        events: list[Event] = []
-        for early in self._waiting.after(peer, message_id):
-            session = self.table.sessions.get(early.session)
-            if session is not None:
-                events += self._arrive(session, early.packet, early.body, now)
-        return events
-
-    def _deliver(self, session: Session, packet: Packet, body: Any, now: float) -> list[Event]:
-        asks = packet.mode is not Mode.REPLY
-        if asks and not now <= packet.reply_by <= now + MEMORY:
-            return self._ignore(Unexpected.DEADLINE)
-        if packet.parent is None and (not asks or self._codec.only_answers(body)):
-            return self._ignore(Unexpected.UNASKED)
-        answers: str | None = None
-        if packet.parent is not None:
-            verdict = self.conversations.judge(packet, session.peer, str(body.__struct_config__.tag), now)
-            if isinstance(verdict, Unexpected):
-                return self._ignore(verdict)
-            self.conversations.remove(verdict.id)
-            answers = verdict.context
-        if packet.mode is Mode.NOTICE:
-            self._answer_to(session.peer, packet, Ack(), now + NOTICE_PATIENCE, session.id)
-        elif asks:
-            self.conversations.remember(packet.id, session.peer, now)
-        if isinstance(body, Ready | Ack):
-            return []
-        self._metrics.count("messages_received")
-        return [Received(session.peer, packet, body, answers)]
-
-    def _ignore(self, reason: str) -> list[Event]:
-        self._metrics.count("messages_ignored", reason=str(reason))
-        return []
-
-    def _repeated(self, session: Session, packet: Packet) -> bool:
-        """Send the answer to a message handled before once more."""
-        handled = self.conversations.handled(packet.id)
-        if handled is None:
-            return False
-        self._ignore("repeated")
-        if handled.answer and handled.peer == session.peer:
-            now, answer = self._clock.now(), handled.answer
-            until = now + NOTICE_PATIENCE
-            self.conversations.put(Pending(self._random(16), session.peer, answer, now, until, [], order=handled.order))
-        return True
-
-    # handshakes
-
-    def _handshake(self, topic: bytes, data: bytes) -> list[Event]:
-        card = self._calls.announced(topic, data)
-        if card is not None:
-            return [CardSeen(card)]
-        answer = self._calls.answered(topic, data)
-        if answer is not None:
-            return self._welcomed(*answer)
-        try:
-            caller = self._calls.called(topic, data, self._clock.now())
-            if caller is None:
-                return self._passed_over(topic)
-            answered = self._answer(caller)
-        except HandshakeRefused:
-            answered = False
-        if not answered:
-            self._metrics.count("handshakes_refused")
-        crossed, self._crossed = self._crossed, []
-        return crossed
-
-    def _passed_over(self, topic: bytes) -> list[Event]:
-        """Somebody else's, or from a severed peer: then it is counted as such."""
-        severed = self.table.buried(topic)
-        if severed is None:
-            self._metrics.count("messages_passed_over")
-            return []
-        return [*self._ignore("severed"), Ignored(severed)]
-
-    def _welcomed(self, attempt: Attempt, root: bytes) -> list[Event]:
-        session = new_session(root, attempt.hello, attempt.own.card, attempt.peer, self._clock.now(), initiator=True)
-        allowed = self._allowed(session.peer) and self.vouched(attempt.peer)
-        if not allowed or not self._keeper.enter(session, self._clock.now()):
-            return []
-        self._calls.connected(attempt)
-        replaced = self._keeper.replace(session)
-        self._send(session.peer, Ready(), Mode.NOTICE, NOTICE_PATIENCE, _ACKS, "", via=session.id)
-        return [*replaced, Opened(session.peer, session.purpose, initiator=True)]
-
-    def _answer(self, caller: Caller) -> bool:
-        """Answer a Hello if chain and agent allow it; one seen before gets the answer it got."""
-        hello, peer, now = caller.hello, caller.peer.worker, self._clock.now()
-        if not (self._allowed(peer) and self.vouched(caller.peer)) or self._calls_cross(peer):
-            return False
-        known = next((s for s in self.table.with_peer(peer) if s.hello_id == hello.hello_id), None)
-        if known is not None:
-            if known.welcome:
-                self._calls.send_welcome(caller, known.welcome)
-            return True
-        if self.conversations.handled(hello.hello_id) is not None or not self._admit(peer, hello.purpose):
-            return False
-        sealed, root = self._calls.welcome(caller)
-        session = new_session(root, hello, caller.own.card, caller.peer, now, initiator=False)
-        session.welcome = sealed
-        if not self._keeper.enter(session, self._clock.now()):
-            return False
-        self.conversations.remember(hello.hello_id, peer, now)
-        self._calls.send_welcome(caller, sealed)
-        return True
-
-    def _calls_cross(self, peer: str) -> bool:
-        """Whether we call whom calls us, and ours is the call that counts: the one of the lower id; else it ends."""
-        crossing = peer in self._calls.peers()
-        if crossing and peer.lower() < self.id.lower():
-            ended = self._calls.hang_up(lambda attempt: attempt.peer.worker == peer)
-            self._crossed += [Closed(peer, attempt.hello.purpose, "they called at the same time") for attempt in ended]
-            return False
-        return crossing
+    def _next_cover(self) -> Transmission | None:
+        """Cover stops where messages do: when we may not work, or cannot know."""
+        covering = len(self.ghosts) > 0 and self._registry.usable(self.id)
+        return self._departures.next_cover() if covering else None
 
     def _expire(self, late: list[Pending]) -> list[Event]:
         asked = [pending for pending in late if pending.mode is not Mode.REPLY and pending.context]

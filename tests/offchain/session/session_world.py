@@ -54,6 +54,12 @@ class Registry:
     def speaks_for(self, worker: str, key: str) -> bool:
         return self.keys.get(worker, worker) == key
 
+    def usable(self, worker: str) -> bool:
+        return worker not in self.off
+
+    def stopped(self, worker: str) -> bool:
+        return worker in self.off
+
 
 class Keys(Identity):
     """Every key a worker was given; the registry knows which is the present one."""

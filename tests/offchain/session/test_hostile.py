@@ -42,7 +42,7 @@ def ask(party, peer, text, within=30.0):
 def send_raw(sender, receiver, packet):
     """A member sends what its own code never would."""
     session = sender.messenger.session(receiver.id)
-    transmission = sender.messenger._seal(session, encode_packet(packet))
+    transmission = sender.messenger._departures.seal(session, encode_packet(packet))
     receiver.take(transmission)
 
 
@@ -77,7 +77,7 @@ def test_hello__of_another_configuration_version__refused(world):
     own, card = a.messenger.epochs.prepare(77), b.messenger.own_card()
     seed, now = world.random.randbytes(48), world.clock.now()
     hello = handshake.make_hello(a.identity, own.card, card, "deal:9", now, seed, DOMAIN, card.hpke_public)
-    secrets = b.messenger.epochs.secrets(1)
+    secrets = b.messenger.epochs.meeting(1)
     with pytest.raises(HandshakeRefused):
         handshake.open_hello(secrets.hpke, secrets.card, handshake.seal_hello(hello, card), now, DOMAIN)
 
@@ -88,7 +88,7 @@ def test_hello__time_is_no_number__refused(world, at):
     own, card = a.messenger.own_card(), b.messenger.own_card()
     seed = world.random.randbytes(48)
     hello = handshake.make_hello(a.identity, own, card, "deal:9", at, seed, DOMAIN, card.hpke_public)
-    secrets = b.messenger.epochs.secrets(1)
+    secrets = b.messenger.epochs.meeting(1)
     with pytest.raises(HandshakeRefused):
         handshake.open_hello(secrets.hpke, secrets.card, handshake.seal_hello(hello, card), world.clock.now(), DOMAIN)
 
@@ -146,11 +146,25 @@ def test_body__just_within_the_limit__goes_through_and_expires_like_any_other(wo
 def test_answers__many_to_one_peer__only_the_last_are_kept(world):
     a, b = world.pair()
     for n in range(ANSWERS + 5):
-        ask(a, b, f"q{n}")
+        ask(a, b, f"q{n}" + 2500 * "x")
     world.run()
     handled = b.messenger.conversations._handled.values()
     kept = [record for record in handled if record.answer and len(record.answer.body) > SMALL]
     assert len(kept) == ANSWERS
+
+
+def test_answers__many_short_ones_lost_at_once__every_one_is_said_again(world):
+    """As when an epoch ends without grace while they are under way."""
+    a, b = world.pair()
+    for n in range(3 * ANSWERS):
+        ask(a, b, f"a question of some length {n}")
+    world.lose = lambda transmission: transmission.peer == a.id
+    world.run()
+    assert a.bodies(Answer) == []
+    world.lose = lambda _: False
+    world.clock.advance(10)
+    world.run()
+    assert len(a.bodies(Answer)) == len(b.bodies(Question)) == 3 * ANSWERS
 
 
 def test_goodbye__said__both_sides_end_and_nothing_is_left_on_disk(world):

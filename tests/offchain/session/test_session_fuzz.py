@@ -263,7 +263,7 @@ class Misfortunes(RuleBasedStateMachine):
             left = self.party(name)
             for other in set(NAMES) - {name}:
                 assert self.party(other).messenger.state(left.id) is not State.OPEN
-                assert all(t.peer != left.id for t in self.party(other).messenger._controls)
+                assert all(t.peer != left.id for t in self.party(other).messenger._departures.controls)
 
     def teardown(self):
         try:

@@ -25,7 +25,7 @@ def call(world):
     a.tick()
     (sent,) = a.sendable()
     sealed = open_symmetric(card.contact_key, sent.data).payload
-    keys = gateway.messenger.epochs.secrets(1)
+    keys = gateway.messenger.epochs.meeting(1)
     hello, _ = handshake.open_hello(keys.hpke, keys.card, sealed, world.clock.now(), DOMAIN)
     return gateway, a, b, hello
 
@@ -45,7 +45,7 @@ def test_hello__passed_on_by_whom_it_was_for__refused_by_everybody_else(call):
 
 def test_hello__for_another_contract__refused(world, call):
     gateway, a, _, _ = call
-    keys, own = gateway.messenger.epochs.secrets(1), a.messenger.epochs.secrets(1)
+    keys, own = gateway.messenger.epochs.meeting(1), a.messenger.epochs.meeting(1)
     key = keys.hpke.public_bytes
     now, seed, domain = world.clock.now(), bytes(48), b"chain 1 contract"
     hello = handshake.make_hello(a.identity, own.card, keys.card, "gateway", now, seed, domain, key)

@@ -33,8 +33,9 @@ def meeting(world):
     """Two workers and the gateway of version 1, each in session with the first of them."""
     gateway, a, b = world.party("gateway"), world.party("a"), world.party("b")
     world.rotate()
-    for peer, purpose in ((b, "deal:1"), (gateway, "gateway")):
-        a.messenger.connect(peer.messenger.own_card(), purpose)
+    named = gateway.messenger.epochs.secrets(1).card
+    for card, purpose in ((b.messenger.own_card(), "deal:1"), (named, "gateway")):
+        a.messenger.connect(card, purpose)
     world.run()
     assert len(a.seen(Opened)) == 2
     return gateway, a, b
@@ -197,7 +198,7 @@ def test_hello__in_somebody_elses_name__refused(world):
     a, b = world.pair()
     c = world.party("c")
     world.grant(c)
-    c.messenger.epochs._secrets[1] = draw_secrets(a.id, c.identity, 1, world.random.randbytes)
+    c.messenger.epochs._meeting[1] = draw_secrets(a.id, c.identity, 1, world.random.randbytes)
     c.messenger.connect(b.messenger.own_card(), "deal:2")
     world.run()
     assert b.metrics.value("handshakes_refused") > 0
@@ -234,15 +235,16 @@ def test_welcome__callee_is_replaced_but_event_not_processed__no_session(world):
 
 def test_pinned_card__its_key_is_replaced__stands_until_the_next_configuration(world, meeting):
     gateway, a, b = meeting
-    pinned = gateway.messenger.own_card()
+    pinned = gateway.messenger.epochs.secrets(1).card
     key = world.rekey(gateway)
-    assert gateway.messenger.own_card() == pinned
+    assert gateway.messenger.epochs.secrets(1).card == pinned
+    assert gateway.messenger.own_card().key == key.public.id, "no configuration names the other one"
     assert a.messenger.session(gateway.id) is not None
     b.messenger.connect(pinned, "gateway")
     world.run()
     assert b.messenger.session(gateway.id) is not None
     world.rotate(lead=0, grace=5)
-    assert gateway.messenger.own_card().key == key.public.id
+    assert gateway.messenger.epochs.secrets(2).card.key == key.public.id
     world.clock.advance(6)
     world.run()
     for party in (a, b, gateway):
@@ -259,7 +261,7 @@ def test_pinned_card__gateway_restarts_after_its_key_was_replaced__still_serves(
     gateway, _, b = meeting
     world.rekey(gateway)
     gateway = world.restart(gateway)
-    b.messenger.connect(gateway.messenger.own_card(), "gateway")
+    b.messenger.connect(gateway.messenger.epochs.secrets(1).card, "gateway")
     world.run()
     assert b.messenger.session(gateway.id) is not None
 
@@ -276,8 +278,8 @@ def test_pinned_card__thief_with_the_gateways_old_key_draws_another__refused(wor
 def test_pinned_card__thief_shows_the_gateways_own_card__cannot_read_the_answer(world, meeting):
     gateway, _, b = meeting
     mallory = thief(world, gateway.identity)
-    mallory.messenger.epochs._secrets[1] = type(mallory.messenger.epochs._secrets[1])(
-        mallory.messenger.epochs._secrets[1].hpke, gateway.messenger.own_card(), gateway.identity
+    mallory.messenger.epochs._meeting[1] = type(mallory.messenger.epochs._meeting[1])(
+        mallory.messenger.epochs._meeting[1].hpke, gateway.messenger.epochs.secrets(1).card, gateway.identity
     )
     world.rekey(gateway)
     mallory.messenger.connect(b.messenger.own_card(), "deal:9")
@@ -312,7 +314,7 @@ def test_new_key_is_missing__oracle_that_is_pinned__serves_on_and_keeps_what_it_
     world.rotate()
     world.rekey(oracle, handed_over=False)
     oracle = world.restart(oracle)
-    a.messenger.connect(oracle.messenger.own_card(), "oracle")
+    a.messenger.connect(oracle.messenger.epochs.secrets(1).card, "oracle")
     world.run()
     assert a.messenger.session(oracle.id) is not None
     assert oracle.messenger.epochs.granted(1, world.clock.now()) == world.epoch_keys[1]

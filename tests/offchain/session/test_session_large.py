@@ -64,7 +64,7 @@ def say(sender, receiver, body):
     """A member says what its own code never would."""
     session = sender.messenger.session(receiver.id)
     packet = Packet(bytes(16), None, Mode.REPLY, 0.0, encode_body(body))
-    receiver.take(sender.messenger._seal(session, encode_packet(packet)))
+    receiver.take(sender.messenger._departures.seal(session, encode_packet(packet)))
 
 
 def pieces(party):
@@ -239,7 +239,7 @@ def test_large__out_of_bounds__malformed(world, body):
     a, b = world.pair()
     session = a.messenger.session(b.id)
     packet = Packet(bytes(16), None, Mode.REPLY, 0.0, msgspec.msgpack.encode(body))
-    b.take(a.messenger._seal(session, encode_packet(packet)))
+    b.take(a.messenger._departures.seal(session, encode_packet(packet)))
     assert b.metrics.value("messages_ignored", reason="malformed") == 1
 
 

@@ -24,7 +24,7 @@ def heard(party):
 
 def send_raw(sender, receiver, packet):
     session = sender.messenger.session(receiver.id)
-    receiver.take(sender.messenger._seal(session, encode_packet(packet)))
+    receiver.take(sender.messenger._departures.seal(session, encode_packet(packet)))
 
 
 def notice(world, number, after=None, passed=(), text=""):
@@ -258,6 +258,6 @@ def test_packet__of_another_version__refused(world):
     session = a.messenger.session(b.id)
     data = encode_packet(notice(world, 1))
     assert data[:1] == PACKET_VERSION
-    b.take(a.messenger._seal(session, b"\x03" + data[1:]))
+    b.take(a.messenger._departures.seal(session, b"\x03" + data[1:]))
     assert heard(b) == []
     assert b.metrics.value("messages_ignored", reason="malformed") == 1

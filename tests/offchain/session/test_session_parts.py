@@ -121,7 +121,7 @@ def test_hello__key_to_answer_to_is_none__refused_and_counted(world, broken):
 def test_hello__field_of_another_length__refused(world, field):
     a, b = world.party("a"), world.party("b")
     world.rotate()
-    card, secrets = b.messenger.own_card(), b.messenger.epochs.secrets(1)
+    card, secrets = b.messenger.own_card(), b.messenger.epochs.meeting(1)
     now, seed = world.clock.now(), world.random.randbytes(48)
     hello = handshake.make_hello(a.identity, a.messenger.own_card(), card, "deal:1", now, seed, DOMAIN, JUNK_KEY)
     handshake.open_hello(secrets.hpke, card, handshake.seal_hello(hello, card), now, DOMAIN)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
+from types import ModuleType
 
 import msgspec
 import pytest
 from session_world import Answer, Question
 
-from quietfleet.crypto import derive, open_sealed
+from quietfleet.crypto import PrivateKey, derive, open_sealed
 from quietfleet.crypto.hpke import HPKE_PRIVATE_SIZE, HpkePrivateKey, hpke_open
 from quietfleet.errors import CryptoError, PayloadError
+from quietfleet.session import _departures as departures
 from quietfleet.session import _handshake as handshake
-from quietfleet.session import decode_card, messenger
+from quietfleet.session import decode_card
 from quietfleet.session._epochs import generation_base
 from quietfleet.session._ratchet import advance
+from quietfleet.storage import Database
 from quietfleet.whisper import open_symmetric
 
 LABELS = (
@@ -36,6 +40,7 @@ class Thief:
     def __init__(self, world):
         self._world = world
         self._loot = set()
+        self._image = set()
 
     def steal(self, party):
         """Take a worker's identity keys and everything that its database holds, sealed or not."""
@@ -49,6 +54,21 @@ class Thief:
                 for row_id, row in copy.execute(f"SELECT id, row FROM {table}"):  # noqa: S608 - its own tables
                     self._loot |= set(texts(msgspec.msgpack.decode(open_sealed(key, row, associated=row_id))))
         copy.close()
+        return self
+
+    def image(self, party):
+        """Take everything that a worker's memory holds."""
+        self._image |= {text for text in remembered(party.messenger, set()) if len(text) == 32}
+        return self
+
+    def ahead(self, versions):
+        """Every key that comes of any root and any epoch key in the loot, in these versions."""
+        short = [text for text in self._loot if len(text) == 32]
+        known = [key for key in self._world.epoch_keys.values() if key in self._loot]
+        for version in versions:
+            bases = {generation_base(root, 2, version, key)[0] for root in short for key in [*known, b""]}
+            chains = {derive(base, label) for base in bases for label in ("to responder", "to initiator")}
+            self._loot |= {derive(chain, "message") for chain in chains}
         return self
 
     def cards(self):
@@ -69,7 +89,7 @@ class Thief:
             for _ in range(8):
                 ahead |= {derive(key, "message")}
                 key = derive(key, "chain")  # noqa: PLW2901 - a chain is walked
-        return first | second | ahead
+        return first | second | ahead | self._image
 
     def opens(self, recorded):
         """Return those of the recorded envelopes that open, and how: as a first message, or as a word of a session."""
@@ -84,6 +104,30 @@ class Thief:
                     continue
                 found += hellos(payload, hpke, cards) if key in {c.contact_key for c in cards} else ["message"]
         return found
+
+
+def remembered(value, seen):
+    """Every byte string that can be reached from an object."""
+    if isinstance(value, bytes | bytearray):
+        yield bytes(value)
+        return
+    if id(value) in seen or isinstance(value, str | int | float | type | ModuleType | Database):
+        return
+    seen.add(id(value))
+    if isinstance(value, PrivateKey | HpkePrivateKey):
+        yield value.to_bytes()
+    if isinstance(value, dict):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        parts = list(value)
+    else:
+        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        fields = getattr(type(value), "__struct_fields__", ())
+        parts = [getattr(value, name, None) for name in (*slots, *fields) if not name.startswith("__")]
+        parts += list(getattr(value, "__dict__", {}).values())
+        parts += [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    for part in parts:
+        yield from remembered(part, seen)
 
 
 def texts(value):
@@ -199,11 +243,59 @@ def test_replay__across_versions__nothing_is_heard_twice(world, moment):
     assert (len(a.events), len(b.events), len(b.messenger.table.sessions)) == before
 
 
+def seized(world):
+    """A device is switched off and its owner, or a thief, has all of it; the epoch is ended at once for the others."""
+    a, device = world.pair()
+    c = world.party("c")
+    world.grant(c)
+    c.messenger.connect(a.messenger.own_card(), "deal:2")
+    world.run()
+    ask(a, device, "before")
+    world.run()
+    thief = Thief(world).steal(device).image(device)
+    world.registry.off.add(device.id)
+    for party in (a, c):
+        party.note(party.messenger.sever(device.id, "switched off on chain"))
+    del world.parties["b"]
+    world.rotate(lead=0, grace=0, give_key_to=[a, c])
+    return a, c, thief
+
+
+def test_device_switched_off__all_of_it_seized__opens_nothing_of_the_new_epoch(world):
+    a, c, thief = seized(world)
+    begun = len(world.wire)
+    newcomer = world.party("d")
+    world.grant(newcomer)
+    newcomer.messenger.connect(a.messenger.own_card(), "deal:3")
+    for n in range(3):
+        ask(c, a, f"question {n}")
+        ask(newcomer, a, f"question {n}")
+        world.run()
+    assert len(c.bodies(Answer)) == len(newcomer.bodies(Answer)) == 3
+    recorded = world.wire[begun:]
+    assert len(recorded) > 10
+    assert world.epoch_keys[1] in thief._loot
+    assert world.epoch_keys[2] not in thief._loot
+    assert thief.ahead([2, 3]).opens(recorded) == []
+
+
+def test_device_switched_off__all_of_it_seized_and_the_new_epoch_key_too__opens_what_it_was_part_of(world):
+    """The control: it is the new epoch key, mixed into the roots it has, that keeps the device out."""
+    a, b = world.pair()
+    thief = Thief(world).steal(b).image(b)
+    world.rotate(lead=0, grace=0)
+    begun = len(world.wire)
+    ask(a, b, "in the new epoch")
+    world.run()
+    thief._loot.add(world.epoch_keys[2])
+    assert thief.ahead([2]).opens(world.wire[begun:]) != []
+
+
 def test_keys__of_every_message_of_two_workers__are_never_the_same(world, monkeypatch):
     used = []
-    seal = messenger.seal_symmetric
+    seal = departures.seal_symmetric
     monkeypatch.setattr(
-        messenger, "seal_symmetric", lambda key, *rest, **more: used.append(key) or seal(key, *rest, **more)
+        departures, "seal_symmetric", lambda key, *rest, **more: used.append(key) or seal(key, *rest, **more)
     )
     a, b = world.pair()
     for n in range(5):
