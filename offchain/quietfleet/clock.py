@@ -49,3 +49,11 @@ class ReplayClock:
     def now(self) -> float:
         """Return the recording's time in Unix seconds; it stands still before `epoch`."""
         return self._start + max(0.0, self._real.now() - self._epoch) * self._speed
+
+
+def waits(now: float, due: float, period: float) -> bool:
+    """Whether something that is done every `period` seconds is not due yet.
+
+    A clock that was set back does not hold it up: what is due later than a period from now was put off by another time.
+    """
+    return due - period <= now < due

@@ -8,6 +8,8 @@ import inspect
 class QuietfleetError(Exception):
     """Something went wrong in Quietfleet."""
 
+    exit_code = 1  # of the command that it ends
+
     def __str__(self) -> str:
         detail = super().__str__()
         sentence = inspect.cleandoc(type(self).__doc__ or "")
@@ -27,6 +29,10 @@ class SettingsError(QuietfleetError):
 
 class CardRefused(QuietfleetError):
     """An identity card is malformed or not signed by its own key."""
+
+
+class PartnerRefused(QuietfleetError):
+    """A counterpart is none that this worker works with."""
 
 
 class HandshakeRefused(QuietfleetError):
@@ -134,6 +140,16 @@ class ChainUnavailable(ChainError):
     """The chain's endpoint does not answer: check that it runs and can be reached."""
 
 
+class NotYetMined(ChainUnavailable):
+    """The transaction is sent, but no block has taken it: it may take effect still, so look before you repeat it."""
+
+    exit_code = 3
+
+
+class NotEnoughEther(ChainError):
+    """The account cannot pay for this: send it ether."""
+
+
 class ChainMismatch(ChainError):
     """The endpoint serves another chain than the one the contracts stand on: correct the endpoint's address."""
 
@@ -209,6 +225,46 @@ class AuditBroken(StorageError):
     """The audit trail was changed after it was written: nothing from this entry on can be trusted."""
 
 
+class DiskFull(StorageError):
+    """The disk is full, so nothing can be kept and nothing is sent: make room, and work goes on by itself."""
+
+
+class DiskReadOnly(StorageError):
+    """The state folder cannot be written, so nothing is sent: make it writable for this user."""
+
+
+class DiskFailed(StorageError):
+    """The disk does not give or take what it should: look after it, and restore only the keystore if it is lost."""
+
+
+class StateInUse(StorageError):
+    """Somebody else keeps the worker's database locked: stop whatever else runs on this state folder."""
+
+
+class StateDamaged(StorageError):
+    """What is kept on disk is damaged: move the state folder away and start with the same keystore and an empty one."""
+
+
+class TransactionLost(StorageError):
+    """The database gave up a transaction under way: all of the step is undone."""
+
+
+class SharedStoreError(StorageError):
+    """The store that replicas share did not take a step, which is undone."""
+
+
+class StoreUnavailable(SharedStoreError):
+    """The store that replicas share cannot be reached: nothing is answered until it can."""
+
+
+class Fenced(SharedStoreError):
+    """The replicas' membership has changed, or another one wrote first: the step is undone and done again."""
+
+
+class StoreReverted(SharedStoreError):
+    """The store that replicas share was altered or set back: restore what it had, or give every replica a fresh one."""
+
+
 # monitor
 
 
@@ -244,6 +300,10 @@ class RegistryError(PipelineError):
 
 class CryptoError(QuietfleetError):
     """A key, signature or sealed text is not genuine or not well formed."""
+
+
+class RowDamaged(StateDamaged, CryptoError):
+    """A row on disk does not open: it is damaged, or the keystore is another worker's; start from an empty folder."""
 
 
 class KeystoreError(QuietfleetError):
@@ -293,6 +353,18 @@ class BookError(QuietfleetError):
 
 class UnknownWorkerName(QuietfleetError):
     """No worker goes by this name or id: names come from the address book, ids from the registry."""
+
+
+class UnknownTag(QuietfleetError):
+    """No worker carries this tag: tags come from the address book; `fleet.tag` or `quietfleet fleet tag` adds them."""
+
+
+class NameRefused(QuietfleetError):
+    """A name or tag is 1 to 64 printable characters without commas, and begins with neither 0x nor a dash."""
+
+
+class NothingNamed(QuietfleetError):
+    """Nothing was named, so nothing was done: name at least one worker, or a tag."""
 
 
 class NoSigner(QuietfleetError):
@@ -347,3 +419,7 @@ class MigrationError(QuietfleetError):
 
 class StatusUnreadable(QuietfleetError):
     """A worker's status file is not what a worker writes: name the workers' own folders."""
+
+
+class Unhealthy(QuietfleetError):
+    """The worker does not work as it should: look at its log."""

@@ -23,6 +23,7 @@ PREFIX = "QUIETFLEET_"
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Seconds = Annotated[float, Meta(gt=0)]  # also refuses NaN, under which no block would ever be too old
+Address = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$")]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 
 
@@ -38,6 +39,7 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[chain]`: which contracts, through which endpoint.
 
     `ws` names a WebSocket that only rings when there is a new block; with a `second` endpoint, both must agree.
+    `fallbacks` are tried in their order in place of one that is down, refuses or lags.
     `max_age` is how old (seconds) the newest block may be before the worker stops trusting what it knows;
     `confirmations` is how deep a grant must lie before it counts.
     """
@@ -46,6 +48,7 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rpc: str = "http://127.0.0.1:8545"
     ws: str = ""
     second: str = ""
+    fallbacks: list[str] = []
     poll: Seconds = 0.5
     max_age: Seconds = 60.0
     confirmations: Annotated[int, Meta(ge=0)] = 0
@@ -62,7 +65,8 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     envelope is given up. `delegate` is the enode URL of a relay that does the work instead, and so learns what this
     worker sends. With `bloom_bits` below 512 a worker is light: it takes only the share of the flood that lies in a
     bloom of so many bits, and is the easier to tell apart. A relay takes `max_per_address` links from one address, and
-    keeps envelopes for back-fill for `archive_hours`, at most `archive_mib` of them.
+    on each that is no registered relay's `link_rate` new envelopes a second and twice as many onion packets. It keeps
+    envelopes for back-fill for `archive_hours`, at most `archive_mib` of them.
     """
 
     peers: list[str] = []
@@ -77,6 +81,7 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delegate: str = ""
     bloom_bits: Annotated[int, Meta(ge=32, le=512)] = 512  # a card with fewer is refused
     max_per_address: Count = 16
+    link_rate: Annotated[float, Meta(ge=1, le=10_000)] = 20.0
     archive_hours: Seconds = 24.0
     archive_mib: Count = 256
 
@@ -109,11 +114,11 @@ class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[processor]`: what is offered and how many sensors at most."""
+    """`[processor]`: what is offered and to how many sensors at most; with no `capability`, to static peers alone."""
 
     site: str = ""
     capacity: Count = 8
-    capability: Name = "forecast"
+    capability: Annotated[str, Meta(max_length=64)] = "forecast"
     channel: Name = "weather"
     monitor_every: Seconds = 1.0
 
@@ -126,6 +131,19 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_until: str = ""
     publisher: str = "publisher.json"
     seed: int = 2013
+
+
+class DispatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[dispatch]`: with whom a sensor or processor works, and who may bring them together.
+
+    With `allow`, only workers whose owner is named there, or which an operator named there has switched on by its
+    owner's leave; without, anyone's. `oracles` are asked beside the one of the configuration. With `peers`, workers
+    meet each other without any oracle.
+    """
+
+    allow: Annotated[list[Address], Meta(max_length=1000)] = []
+    oracles: Annotated[list[Address], Meta(max_length=8)] = []
+    peers: Annotated[list[Address], Meta(max_length=64)] = []
 
 
 class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,12 +161,23 @@ class OracleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     With it, the oracle doubles the network's least proof of work when for most of `window` seconds more than `capacity`
     envelopes a second came, and halves it again, down to where it was, after `calm` seconds well below that.
+
+    With `rotate_on_disable` it also ends the present epoch at once, with new keys, when a worker that may know the
+    epoch key loses its right to it: no sooner than `rotate_every` seconds after the last time, `rotate_most` an hour.
+
+    `store` is what the replicas of one oracle share: `sqlite:<file>` on one machine, `redis://host:port/0` (`rediss://`
+    with TLS) beyond it; its password comes from QUIETFLEET_REDIS_PASSWORD or the file named by
+    QUIETFLEET_REDIS_PASSWORD_FILE. Without it the oracle has no replicas, and keeps everything in its own database.
     """
 
     rotator: str = ""
+    store: str = ""
     capacity: Seconds = 200.0
     window: Annotated[float, Meta(ge=10, le=3600)] = 30.0
     calm: Annotated[float, Meta(ge=60, le=86_400)] = 600.0
+    rotate_on_disable: bool = False
+    rotate_every: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    rotate_most: Annotated[int, Meta(ge=1, le=3600)] = 12
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,6 +191,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensor: SensorSection = SensorSection()
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
+    dispatch: DispatchSection = DispatchSection()
     storage: StorageSection = StorageSection()
     oracle: OracleSection = OracleSection()
     folder: str = "."
@@ -200,6 +230,14 @@ def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"{path}: {error}") from error
 
 
+def store_password(environment: Mapping[str, str]) -> str | None:
+    """Return the password of the store that replicas share, if there is one; raises `SettingsError`."""
+    if word := environment.get(f"{PREFIX}REDIS_PASSWORD"):
+        return word
+    file = environment.get(f"{PREFIX}REDIS_PASSWORD_FILE")
+    return _secret_in(file, f"{PREFIX}REDIS_PASSWORD_FILE") if file else None
+
+
 def passphrase(environment: Mapping[str, str]) -> str:
     """Return the keystore passphrase; raises `SettingsError` when neither variable brings one."""
     if phrase := environment.get(f"{PREFIX}PASSPHRASE"):
@@ -207,13 +245,17 @@ def passphrase(environment: Mapping[str, str]) -> str:
     file = environment.get(f"{PREFIX}PASSPHRASE_FILE")
     if not file:
         raise SettingsError("set QUIETFLEET_PASSPHRASE or QUIETFLEET_PASSPHRASE_FILE to unlock the keystore")
+    return _secret_in(file, f"{PREFIX}PASSPHRASE_FILE")
+
+
+def _secret_in(file: str, variable: str) -> str:
     try:
-        phrase = Path(file).read_text().rstrip("\r\n")
+        secret = Path(file).read_text().rstrip("\r\n")
     except (OSError, ValueError) as error:
-        raise SettingsError(f"QUIETFLEET_PASSPHRASE_FILE: {error}") from error
-    if not phrase:
-        raise SettingsError(f"QUIETFLEET_PASSPHRASE_FILE: {file} is empty")
-    return phrase
+        raise SettingsError(f"{variable}: {error}") from error
+    if not secret:
+        raise SettingsError(f"{variable}: {file} is empty")
+    return secret
 
 
 def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -223,7 +265,7 @@ def _overridden(document: dict[str, Any], environment: Mapping[str, str]) -> dic
         for field in msgspec.structs.fields(globals()[kind] if isinstance(kind, str) else kind):
             value = environment.get(f"{PREFIX}{section}_{field.name}".upper())
             if value is not None:
-                parsed = value.split(",") if field.name == "peers" else value
+                parsed = value.split(",") if field.default_factory is list else value
                 _set(document, section, field.name, parsed)
     return document
 

@@ -6,7 +6,7 @@ import pytest
 
 from quietfleet.clock import ManualClock
 from quietfleet.errors import SettingsError
-from quietfleet.settings import Settings, load_settings, passphrase
+from quietfleet.settings import Settings, load_settings, passphrase, store_password
 
 WORKER = '[worker]\nname = "porch"\n[chain]\ndeployment = "31337.json"\n'
 
@@ -58,6 +58,7 @@ def test_load__file_names_a_folder_of_its_own__refused_or_ignored_never_followed
         ("QUIETFLEET_CHAIN_CONFIRMATIONS", "3", lambda s: s.chain.confirmations == 3),
         ("QUIETFLEET_WORKER_NAME", "attic", lambda s: s.worker.name == "attic"),
         ("QUIETFLEET_NETWORK_PEERS", "a:1,b:2", lambda s: s.network.peers == ["a:1", "b:2"]),
+        ("QUIETFLEET_CHAIN_FALLBACKS", "http://a,http://b", lambda s: s.chain.fallbacks == ["http://a", "http://b"]),
         ("QUIETFLEET_KEYS_ROTATE_EVERY", "86400", lambda s: s.keys.rotate_every == 86_400),
         ("QUIETFLEET_DATA_SPEED", "86400", lambda s: s.data.speed == 86_400),
         ("QUIETFLEET_PROCESSOR_CAPACITY", "2", lambda s: s.processor.capacity == 2),
@@ -209,3 +210,18 @@ def test_data_clock__start_is_no_date__says_so(write):
     with pytest.raises(SettingsError) as caught:
         load_settings(write(WORKER + '[data]\nstart = "spring"\n'), {}).data_clock(ManualClock())
     assert "[data] start" in sentence(caught)
+
+
+def test_store_password__in_the_environment_or_in_a_file__that_one(tmp_path):
+    (tmp_path / "word").write_text("from a file\n")
+    assert store_password({}) is None
+    assert store_password({"QUIETFLEET_REDIS_PASSWORD": "said"}) == "said"
+    assert store_password({"QUIETFLEET_REDIS_PASSWORD_FILE": str(tmp_path / "word")}) == "from a file"
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_store_password__file_missing_or_empty__says_which_variable(tmp_path, content):
+    if content is not None:
+        (tmp_path / "word").write_text(content)
+    with pytest.raises(SettingsError, match="QUIETFLEET_REDIS_PASSWORD_FILE"):
+        store_password({"QUIETFLEET_REDIS_PASSWORD_FILE": str(tmp_path / "word")})

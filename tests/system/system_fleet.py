@@ -226,6 +226,15 @@ class System:
             assert sum(detail["rows"] for detail in taken) == throughs[-1]
             assert len(self._taken(sensor)) >= throughs[-1]
 
+    def check_nothing_twice(self) -> None:
+        """Each answer was taken once, each reading stored once by whoever took it, each release installed once."""
+        for sensor in self.named(Kind.SENSOR):
+            throughs = [entry.detail["through"] for entry in self.fleet.journal(sensor, "recommendation")]
+            assert throughs == sorted(set(throughs)), sensor
+        for processor in self.named(Kind.PROCESSOR):
+            installed = [entry.detail["sequence"] for entry in self.fleet.journal(processor, "release-installed")]
+            assert len(installed) == len(set(installed)), processor
+
     def _taken(self, sensor: str) -> set[int]:
         """The numbers of a sensor's readings that a processor says it took."""
         worker = self.fleet.members[sensor].id

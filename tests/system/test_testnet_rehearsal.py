@@ -185,8 +185,13 @@ def _rotate_and_toggle(operator, tmp_path, porch):
     raised = operator.run("rotate", "--keep-keys", "--at-once", "--min-pow", "0.5", "--json").json["result"]
     assert (raised["version"], raised["minPow"], raised["oracle"]) == (2, 500_000_000, workers["oracle"])
 
-    off = operator.run("toggle", "--off", "porch", "--json").json
-    assert [row["active"] for row in off["result"]] == [False]
+    tagged = operator.run("device tag", "porch", "garden", "north", "--json").json
+    assert (tagged["calls"], [row["tags"] for row in tagged["result"]]) == ([], [["garden", "north"]])
+    foreseen = operator.run("toggle", "--off", "--tag", "garden", "--dry-run", "--json").json
+    assert [call["arguments"] for call in foreseen["calls"]] == [{"id": porch, "active": False}]
+    off = operator.run("toggle", "--off", "--tag", "garden", "--json").json
+    assert [(row["active"], row["name"]) for row in off["result"]] == [(False, "porch")]
+    assert operator.run("device untag", "porch", "north", "--json").json["result"][0]["tags"] == ["garden"]
     nobody = operator.run("toggle", "--off", "nobody")
     assert (nobody.code, nobody.error.count("\n")) == (1, 1)
 

@@ -125,6 +125,7 @@ class FaultyRuntime(Runtime):
             self.random,
             domain,
             self.admit,
+            decided=self.trail.decided,
             bloom_bits=self.settings.network.bloom_bits,
         )
 
@@ -152,7 +153,7 @@ class FaultySensor(Sensor):
         """Go on sending to a processor that has severed us, if there is one, as patiently as if it had just begun."""
         if peer is not None:
             self._state.set("processor", peer)
-            self._asked, self._unanswered_since = False, None
+            self._unanswered_since = None
 
 
 @click.command()

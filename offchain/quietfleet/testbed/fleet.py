@@ -49,6 +49,7 @@ class Member:
     folder: Path
     key: PrivateKey
     program: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)  # added to that of its processes
     process: subprocess.Popen[bytes] | None = None
     started: int = 0
 
@@ -136,13 +137,13 @@ class Fleet:
 
             await asyncio.gather(*(owner_enrols(index, devices) for index, devices in by_owner.items()))
 
-    def prepare_epoch(self, version: int) -> dict[str, Any]:
+    def prepare_epoch(self, version: int, oracle: str = "oracle", gateway: str = "gateway") -> dict[str, Any]:
         """Have oracle and gateway draw their keys for `version`; return what `ape run rotate --epoch` reads."""
         prepared: dict[str, PreparedEpoch] = {}
-        for name in ("oracle", "gateway"):
+        for role, name in (("oracle", oracle), ("gateway", gateway)):
             member = self.members[name]
-            prepared[name] = prepare_epoch(
-                member.settings, member.key, self.passphrase, version, epoch_key=name == "oracle"
+            prepared[role] = prepare_epoch(
+                member.settings, member.key, self.passphrase, version, epoch_key=role == "oracle"
             )
         return {
             "version": version,
@@ -167,6 +168,7 @@ class Fleet:
                         **os.environ,
                         "QUIETFLEET_PASSPHRASE": self.passphrase,
                         "OMP_NUM_THREADS": "1",
+                        **member.environment,
                     },
                     start_new_session=True,
                 )

@@ -14,24 +14,26 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any
 
-from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.bell import Bell
 from quietfleet.chain.deployment import load_deployment
+from quietfleet.chain.endpoints import Endpoints
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.types import BootstrapChanged, Change, Configuration, ConfigurationChanged
 from quietfleet.chain.watch import Watch
-from quietfleet.clock import Clock
+from quietfleet.clock import Clock, waits
 from quietfleet.crypto import PrivateKey
 from quietfleet.metrics import Metrics
 from quietfleet.settings import Settings
 from quietfleet.storage import AuditLog, Database
 from quietfleet.whisper import Rules
+from quietfleet.workers._disk import AGAIN, Disk
 from quietfleet.workers._network import entries, make_presence
+from quietfleet.workers._sight import Sight
 from quietfleet.workers.files import write_private
 
 BEAT = 0.2  # seconds between two looks at the clock
@@ -71,6 +73,10 @@ class Registry:
         """Tell whether the chain lets this worker work at all now; no, when we cannot know."""
         return not self.stale and self._replica.usable(worker, self._confirmations)
 
+    def stopped(self, worker: str) -> bool:
+        """Tell whether the newest block known, old as it may be, lets this worker do nothing."""
+        return not self._replica.usable(worker)
+
 
 class Host:
     """One worker process; subclasses react to changes, envelopes and beats."""
@@ -85,11 +91,14 @@ class Host:
         os.umask(0o077)  # whatever this process writes is its user's alone
         self.folder = settings.path(settings.worker.state)
         self.database = Database(self.folder / "worker.db")
+        self.database.check()
         self.audit = AuditLog(self.database)
         self.metrics = Metrics()
         self.deployment = load_deployment(settings.path(settings.chain.deployment))
         self.replica = Replica(self.database)
         self.registry = Registry(self.replica, clock, settings.chain.max_age, settings.chain.confirmations)
+        self.sight = Sight(self)
+        self.disk = Disk(self)
         place = self.deployment
         self.domain = place.chain_id.to_bytes(32, "big") + bytes.fromhex(place.service.address[2:])
         self.presence = make_presence(
@@ -102,14 +111,15 @@ class Host:
     def note(self, kind: str, **detail: Any) -> None:
         """Enter something that happened into the audit trail."""
         self.audit.append(kind, detail, self.clock.now())
-        log.info("%s %s", kind, json.dumps(detail, default=str))
+        if log.isEnabledFor(logging.INFO):
+            log.info("%s %s", kind, json.dumps(detail, default=str))
 
     async def run(self) -> None:
         """Work until a signal says stop."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
-        self.note("started", worker=self.id, pid=os.getpid())
+        self.note("started", pid=os.getpid())
         self._apply_rules()
         self._meet_relays()
         tasks = [asyncio.create_task(part) for part in self.parts()]
@@ -144,6 +154,7 @@ class Host:
 
     def on_beat(self) -> None:
         """React to time passing."""
+        self.sight.tick()
 
     async def after(self) -> None:
         """Do what must wait for a commit."""
@@ -159,19 +170,28 @@ class Host:
             "stem": self.presence.status(),
             "block": head.number if head else None,
             "stale": self.registry.stale,
+            **self.sight.status(),
+            "disk": self.disk.words or "fine",
             "configuration": configuration.version if configuration else None,
         }
 
     async def _follow(self) -> None:
         chain = self.settings.chain
         async with AsyncExitStack() as stack:
-            urls = [chain.rpc, *([chain.second] if chain.second else [])]
+            first = [chain.rpc, *([chain.second] if chain.second else [])]
+            urls = [*first, *dict.fromkeys(url for url in chain.fallbacks if url not in first)]
             clients = [await stack.enter_async_context(ChainClient(url, self.deployment)) for url in urls]
-            source = clients[0] if len(clients) == 1 else AgreeingSource(clients)
+            endpoints = Endpoints(clients, self.clock, chain.max_age, agreeing=len(first))
             bell = await stack.enter_async_context(Bell(chain.ws)) if chain.ws else None
-            follower = Follower(source, self.replica, self.deployment, effects=self.on_changes)
-            async for _ in Watch(follower, chain.poll, bell):
-                await self.after()
+            follower = Follower(endpoints, self.replica, self.deployment, effects=self.on_changes)
+            watch = Watch(follower, chain.poll, bell, failed=endpoints.failed)
+            self.sight.watch, self.sight.endpoints = watch, endpoints
+            while True:
+                with self.disk.borne():
+                    async for _ in watch:
+                        await self.after()
+                self.recover()
+                await asyncio.sleep(AGAIN)
 
     async def _beat(self) -> None:
         await self.node.start()
@@ -182,16 +202,33 @@ class Host:
 
     async def guarded(self, step: Callable[[], None]) -> bool:
         """Run one step in a transaction; what fails is rolled back, counted, and does not stop the worker."""
+        done = self.attempt(step)
+        if done:
+            self.disk.took()
+            with self.disk.borne():
+                await self.after()
+        return done
+
+    def attempt(self, step: Callable[[], None]) -> bool:
+        """Run one step in a transaction; False if it failed."""
         try:
-            with self.database.transaction():
+            with self.transaction():
                 step()
-        except Exception:
-            log.exception("a step failed and was rolled back")
-            self.metrics.count("steps_failed")
+        except Exception as error:
+            if not self.disk.bears(error):
+                log.exception("a step failed and was rolled back")
+                self.metrics.count("steps_failed")
             self.recover()
             return False
-        await self.after()
         return True
+
+    def log_fault(self, words: str) -> None:
+        """Say once what is wrong with the disk."""
+        log.error("%s", words)
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Make everything inside happen or not happen."""
+        return self.database.transaction()
 
     def recover(self) -> None:
         """Bring memory back in line with the database after a rollback."""
@@ -209,7 +246,7 @@ class Host:
         self.node.keep_connected(entries(self.settings.network, self.replica.bootstrap(), self.identity))
 
     def _show(self) -> None:
-        if self.clock.now() >= self._status_due:
+        if not waits(self.clock.now(), self._status_due, STATUS_EVERY):
             self._status_due = self.clock.now() + STATUS_EVERY
             self._write_status(running=True)
 

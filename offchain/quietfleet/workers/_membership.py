@@ -16,7 +16,7 @@ from quietfleet.workers.messages import EpochKeyGrant, EpochKeyRequest
 if TYPE_CHECKING:
     from quietfleet.workers._runtime import Runtime
 
-CONTEXT = "epoch key"
+CONTEXT = "epoch key "
 ASK_WITHIN = 20.0  # three tries
 
 
@@ -26,7 +26,6 @@ class Membership:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._cards: dict[bytes, Card] = {}
-        self._asked: set[int] = set()
 
     def card_seen(self, card: Card) -> None:
         """Remember a service card that matches the chain."""
@@ -48,18 +47,20 @@ class Membership:
             and messenger.session(configuration.oracle) is not None
         )
 
-    def recover(self) -> None:
-        """Ask again for what a rollback may have kept from being asked."""
-        self._asked.clear()
+    @property
+    def keyed(self) -> bool:
+        """Whether we hold the epoch key of the configuration in force: what sessions between workers need."""
+        epochs = self._runtime.messenger.epochs
+        configuration = epochs.in_force(self._runtime.clock.now())
+        return configuration is not None and epochs.epoch_key(configuration.epoch) is not None
 
     def tick(self) -> None:
         """Take the next step for every live version that is not complete yet."""
         runtime = self._runtime
         if not runtime.registry.usable(runtime.id):
-            self._asked.clear()
             return
         for configuration in (runtime.messenger.epochs.previous, runtime.messenger.epochs.latest):
-            if configuration is None or configuration.oracle == runtime.id:
+            if configuration is None or not runtime.registry.can_cooperate(runtime.id, configuration.oracle):
                 continue
             epochs = runtime.messenger.epochs
             if configuration.epoch in epochs.live(runtime.clock.now()) and epochs.secrets(configuration.epoch):
@@ -70,22 +71,19 @@ class Membership:
         if isinstance(event, Received) and isinstance(event.body, EpochKeyGrant):
             self._granted(event.peer, event.body)
             return True
-        if isinstance(event, Expired) and event.context == CONTEXT:
-            self._asked.clear()
-            return True
-        return False
+        return isinstance(event, Expired) and event.context.startswith(CONTEXT)
 
     def _step(self, configuration: Configuration) -> None:
         messenger = self._runtime.messenger
         if not messenger.has_session(configuration.oracle, configuration.epoch):
-            self._asked.discard(configuration.epoch)
             card = self._cards.get(configuration.oracle_card_digest)
             if card is not None:
                 messenger.connect(card, ORACLE)
-        elif messenger.epochs.epoch_key(configuration.epoch) is None and configuration.epoch not in self._asked:
-            self._asked.add(configuration.epoch)
+            return
+        about = f"{CONTEXT}{configuration.epoch}."
+        if messenger.epochs.epoch_key(configuration.epoch) is None and not messenger.asks(configuration.oracle, about):
             request = EpochKeyRequest(configuration.epoch)
-            messenger.request(configuration.oracle, request, (EpochKeyGrant,), ASK_WITHIN, CONTEXT)
+            messenger.request(configuration.oracle, request, (EpochKeyGrant,), ASK_WITHIN, about)
 
     def _granted(self, peer: str, grant: EpochKeyGrant) -> None:
         messenger = self._runtime.messenger
@@ -97,6 +95,5 @@ class Membership:
             messenger.set_epoch_key(configuration, grant.key)
         except HandshakeRefused as error:
             self._runtime.note("epoch-key-refused", version=grant.version, reason=str(error))
-            self._asked.discard(grant.version)
         else:
             self._runtime.note("epoch-key", version=grant.version)

@@ -11,6 +11,7 @@ import asyncio
 from typing import Final
 
 from quietfleet.chain.channel import Release
+from quietfleet.clock import waits
 from quietfleet.crypto import keccak256
 from quietfleet.errors import ModelRejected, StorageError
 from quietfleet.pipeline.runtime import Model, load_model
@@ -75,9 +76,9 @@ class ModelSlot:
         """Ask the gateway for the release we should run."""
         release, gateway = self.wanted, self._uplink.gateway
         now = self._runtime.clock.now()
-        if release is None or gateway is None or now < self._fetch_due or not self._uplink.free(ABOUT):
+        if release is None or gateway is None or waits(now, self._fetch_due, COMING) or not self._uplink.free(ABOUT):
             return
-        if self._coming(gateway, release):
+        if self._looking or self._coming(gateway, release):
             return
         self._fetch_due = now + PAUSE
         self._state.set(_ASKED, [gateway, release.sequence])
@@ -87,16 +88,14 @@ class ModelSlot:
         self._uplink.ask(ABOUT, asked, ReleaseBundle, ReleaseComing, NoSuchRelease, *places)
 
     def hear(self, answer: Answer) -> None:
-        """Take the gateway's answer; the line stays taken while we look on the shelf."""
+        """Take the gateway's answer."""
         match answer:
             case ReleaseAt():
                 self._found = answer
-                return
             case ReleaseBundle():
                 self.install(answer)
             case ReleaseComing():
                 self._fetch_due = self._runtime.clock.now() + COMING
-        self._uplink.done(ABOUT)
 
     def install(self, bundle: ReleaseBundle) -> None:
         """Take a release up if it is the one the chain names; anything else leaves the present model in place."""
@@ -141,6 +140,10 @@ class ModelSlot:
 
     # the shelf
 
+    @property
+    def _looking(self) -> bool:
+        return self._found is not None or self._look is not None
+
     def after(self) -> None:
         """Look on the shelf for what the gateway said is there, once that is committed; one look at a time."""
         if self._shelf is not None and self._found is not None and self._look is None:
@@ -159,7 +162,6 @@ class ModelSlot:
 
     def _looked(self, found: ReleaseAt, artefact: bytes | None, reason: str) -> None:
         """Take up what was on the shelf; if it is not what the chain names, ask without the shelf, at once."""
-        self._uplink.done(ABOUT)
         release = self.wanted
         if release is None or found.sequence != release.sequence:
             return

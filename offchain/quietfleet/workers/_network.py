@@ -31,6 +31,7 @@ from quietfleet.network import (
     RlpxLinks,
     Sending,
     StemTuning,
+    Tuning,
     WorkService,
 )
 from quietfleet.settings import NetworkSection
@@ -113,6 +114,7 @@ def make_presence(
         rng=rng,
         links=RlpxLinks(key, (SHH, STEM), max_per_address=settings.max_per_address, metrics=metrics),
         directory=directory,
+        tuning=_tuning(settings.link_rate),
     )
     book = RelayBook(fleet, directory.owner_of)
     if relay:
@@ -148,6 +150,13 @@ def make_presence(
         )
     )
     return Presence(node, miner, book, sending, mining)
+
+
+def _tuning(link_rate: float) -> Tuning:
+    """Read links as fast as they may bring envelopes: some units each, and more for what is known already."""
+    usual = Tuning()
+    scale = link_rate / usual.new_rate
+    return Tuning(new_rate=link_rate, packet_rate=usual.packet_rate * scale, pace=usual.pace * max(1.0, scale))
 
 
 def _miner(settings: NetworkSection, node: EmbeddedNode, mining: Mining, metrics: Metrics) -> Miner:

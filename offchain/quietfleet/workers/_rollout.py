@@ -17,6 +17,7 @@ from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.types import Kind
 from quietfleet.chain.wallet import Receipt, Wallet
 from quietfleet.chain.waves import Place, group_root
+from quietfleet.clock import waits
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
@@ -49,7 +50,7 @@ class Rollout:
     @property
     def due(self) -> bool:
         """Whether there may be a step to take."""
-        if self._runtime.clock.now() < self._look_due:
+        if waits(self._runtime.clock.now(), self._look_due, LOOK_EVERY):
             return False
         rolling = self._runtime.replica.channel(self._channel).head.state is ReleaseState.ROLLING
         return rolling or self._state.get(_WANTED) is not None

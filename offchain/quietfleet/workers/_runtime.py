@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-from quietfleet.chain.types import Change, ConfigurationChanged, WorkerChanged
-from quietfleet.clock import Clock
+import msgspec
+
+from quietfleet.chain.types import Change, ConfigurationChanged, Kind, WorkerChanged
+from quietfleet.clock import Clock, waits
 from quietfleet.crypto import PrivateKey
-from quietfleet.errors import KeystoreError, MixnetError, PowTargetMissed, UnsendableError
+from quietfleet.errors import (
+    ErasureDelayed,
+    KeystoreError,
+    MixnetError,
+    PowTargetMissed,
+    SharedStoreError,
+    UnsendableError,
+)
 from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
 from quietfleet.settings import Settings
+from quietfleet.storage import Rows, fault_of
 from quietfleet.whisper import BLOOM_BITS, Envelope, Rules
+from quietfleet.workers._disk import AGAIN
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._keys import Keyring, Schedule
 from quietfleet.workers._membership import Membership
+from quietfleet.workers._oracles import Oracles
+from quietfleet.workers._trail import Trail
 from quietfleet.workers.messages import make_codec
 
 ANNOUNCE_EVERY = 3.0
 NONCES = 1 << 40  # room for the random start of mining
+WIPE_EVERY = 1.0  # seconds between two times the log is emptied of erased rows
 PEERS_KEY = "its key was replaced"
 
 
@@ -61,23 +77,30 @@ class Runtime(Host):
     """A worker with sessions."""
 
     agent: Agent
+    heed: Callable[[str, Any], None]  # what the agent does with a word referred to it
     expects_large: Callable[[str, str, int], bool] | None = None  # peer, kind, size
+    veiled = False  # whether it writes down peers by pseudonyms of the epoch alone
 
     def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock, passphrase: str) -> None:
         super().__init__(settings, identity, clock)
         self.keyring = Keyring(settings, identity, passphrase, self.replica)
         self.schedule = Schedule(self)
+        self.trail = Trail(self)
+        self.rows = self.open_rows()
+        self.oracles = Oracles(self)
         self.messenger = self.make_messenger(self.domain)
         self._bloom = b""
         self.membership = Membership(self)
         self._announce_due = 0.0
         self._to_send = asyncio.Event()
+        self._erased = False  # and may still lie in the database's log
+        self._wipe_due = 0.0
 
     def make_messenger(self, domain: bytes) -> Messenger:
         """Build the session layer; fault injection overrides this."""
         return Messenger(
             self.keyring,
-            self.database,
+            self.rows,
             make_codec(),
             self.registry,
             self.metrics,
@@ -87,7 +110,37 @@ class Runtime(Host):
             self.admit,
             admit_large=self.admit_large,
             bloom_bits=self.settings.network.bloom_bits,
+            mine=self.mine,
+            decided=self.trail.decided,
+            oracles=self.oracles.listed,
         )
+
+    def open_rows(self) -> Rows:
+        """Open where sessions are kept: in this worker's own database, unless replicas share them."""
+        return self.database
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the chain holds this worker as an active oracle, named by a configuration or not."""
+        state = self.replica.worker(self.id)
+        return state is not None and state.kind is Kind.ORACLE and self.registry.usable(self.id)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process does what only one may do; without replicas, it does everything."""
+        return True
+
+    def mine(self, _peer: str) -> bool:
+        """Whether a peer is this process's; without replicas, everybody is."""
+        return True
+
+    def tell(self, peer: str, body: msgspec.Struct) -> None:
+        """Say something that `peer` is to acknowledge."""
+        self.messenger.notify(peer, body)
+
+    def refer(self, peer: str, body: Any) -> None:
+        """Have a peer's word acted on by the process that leads."""
+        self.heed(peer, body)
 
     def shaped(self, rules: Rules) -> Rules:
         """A light worker wants only what lies in its own blooms, which its cards carry (EIP-627)."""
@@ -123,6 +176,7 @@ class Runtime(Host):
                 self._disown(PEERS_KEY)  # a card of that version stands no more by itself
             elif isinstance(event, CardSeen):
                 self.membership.card_seen(event.card)
+                self.oracles.card_seen(event.card)
             elif isinstance(event, Ignored):
                 self.metrics.count("envelopes_from_severed")
             else:
@@ -135,18 +189,25 @@ class Runtime(Host):
     def _react(self, reaction: Callable[[], None]) -> None:
         """Run one reaction; if it fails, it alone is undone: what the session layer has read stays read."""
         try:
-            with self.database.transaction():
+            with self.transaction():
                 reaction()
-        except Exception:  # noqa: BLE001 - whatever a message makes an agent do, the worker goes on
+        except SharedStoreError:
+            raise  # nothing of this step can be kept
+        except Exception as error:
+            if fault_of(error) is not None:
+                raise  # nor can anything else of it
             log.exception("a reaction failed and was undone")
             self.metrics.count("steps_failed")
             self.recover()
 
     def sever(self, peer: str, reason: str) -> None:
-        """End everything with a peer and tell the agent."""
+        """End everything with a peer and tell the agent; the chain switches many off whom we never met."""
+        if not self.messenger.knows(peer):
+            return
+        self._erased = True
         events = self.messenger.sever(peer, reason)
         if events:
-            self.note("severed", peer=peer, reason=reason)
+            self.note("severed", peer=self.trail.who(peer), reason=reason)
         self.feed(events)
 
     def on_changes(self, changes: Sequence[Change]) -> None:
@@ -154,11 +215,13 @@ class Runtime(Host):
         for change in changes:
             if isinstance(change, ConfigurationChanged):
                 self.adopt()
-            if isinstance(change, WorkerChanged) and change.lost:
-                self._lost(change.id)
+            if isinstance(change, WorkerChanged) and change.parts:
+                self._part(change)
             if isinstance(change, WorkerChanged) and _rekeyed(change):
                 self._rekeyed(change.id)
             self.agent.on_change(change)
+            if isinstance(change, WorkerChanged) and change.parts and change.id == self.id:
+                self._hush()
 
     def adopt(self) -> None:
         """Follow the configuration the replica has."""
@@ -170,30 +233,40 @@ class Runtime(Host):
         self.feed(self.messenger.adopt(latest, previous))
 
     def on_beat(self) -> None:
+        super().on_beat()
         now = self.clock.now()
-        if now >= self._announce_due:
+        if not waits(now, self._announce_due, ANNOUNCE_EVERY):
             self._announce_due = now + ANNOUNCE_EVERY
-            self.messenger.announce()
+            if self.leads and not self.registry.stopped(self.id):
+                self.messenger.announce(unnamed=self.is_oracle)
         self._react(lambda: self.feed(self.messenger.tick()))
         if self.messenger.wanted() != self._bloom:
             self._apply_rules()
         self._react(self.membership.tick)
-        self._react(self.schedule.tick)
+        self._react(self.oracles.tick)
+        if self.leads:  # replicas have one key
+            self._react(self.schedule.tick)
+        self._react(self.trail.tick)
         self._react(self.agent.on_tick)
 
     async def after(self) -> None:
         """Let the sender know that there may be something to send."""
         self._to_send.set()
+        self._wipe()
         await self.agent.after()
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.trail.flush()
+        super().close()
 
     def recover(self) -> None:
         self.messenger.reload()
-        self.membership.recover()
         self.agent.recover()
 
     def status(self) -> dict[str, Any]:
         sessions = [
-            {"peer": s.peer, "purpose": s.purpose.split(":")[0], "generations": sorted(s.generations)}
+            {"peer": self.trail.who(s.peer), "purpose": s.purpose.split(":")[0], "generations": sorted(s.generations)}
             for s in self.messenger.table.sessions.values()
         ]
         key = {"epoch": self.keyring.epoch, "here": self.keyring.present is not None, "next": self.keyring.waiting}
@@ -210,7 +283,13 @@ class Runtime(Host):
         while True:
             await self._to_send.wait()
             self._to_send.clear()
-            await self.flush()
+            sent = False
+            with self.disk.borne():
+                await self.flush()
+                sent = True
+            if not sent:
+                await asyncio.sleep(AGAIN)
+                self._to_send.set()
 
     async def flush(self) -> None:
         """Send what is due, one message at a time: sealed, mined, published, then the next is asked for."""
@@ -233,13 +312,32 @@ class Runtime(Host):
             self.metrics.count("envelopes_unsent")
             log.warning("an envelope was not sent: %s", error)
 
-    def _lost(self, worker: str) -> None:
-        if worker != self.id:
-            self.sever(worker, "switched off on chain")
+    def _wipe(self) -> None:
+        """Empty the database's log of what was erased, outside of any transaction; a reader may delay it."""
+        now = self.clock.now()
+        if not self._erased or self._wipe_due - WIPE_EVERY <= now < self._wipe_due:
             return
-        self.note("switched-off", worker=self.id)
+        self._wipe_due = now + WIPE_EVERY
+        with suppress(ErasureDelayed):
+            self.database.truncate_log()
+            self._erased = False
+
+    def _part(self, change: WorkerChanged) -> None:
+        """End every session with a worker that was lost or handed over; all of ours, if that is us."""
+        reason = _reason(change)
+        if change.id != self.id:
+            self.sever(change.id, reason)
+            return
+        self.note("switched-off" if change.lost else "handed-over", reason=reason)
         for peer in self.messenger.peers():
-            self.sever(peer, "we were switched off on chain")
+            self.sever(peer, f"we were {reason}")
+        if change.lost:
+            self.messenger.fall_silent()
+
+    def _hush(self) -> None:
+        """Leave unsaid what the agent had to say as its sessions ended: nothing from before may come out later."""
+        for peer in self.messenger.peers() - {one.peer for one in self.messenger.table.sessions.values()}:
+            self.messenger.sever(peer, "")
 
     def _rekeyed(self, worker: str) -> None:
         """A worker has another key on chain: what stands on the one before ends, and is set up anew under this one."""
@@ -261,8 +359,9 @@ class Runtime(Host):
 
     def _disown(self, reason: str) -> None:
         events = self.messenger.disown(self.registry.has_key, reason)
+        self._erased |= bool(events)
         for peer in sorted({event.peer for event in events if isinstance(event, Closed)}):
-            self.note("severed", peer=peer, reason=reason)
+            self.note("severed", peer=self.trail.who(peer), reason=reason)
         self.feed(events)
 
     def _reconcile(self) -> None:
@@ -277,3 +376,14 @@ class Runtime(Host):
 
 def _rekeyed(change: WorkerChanged) -> bool:
     return change.before is not None and change.after is not None and change.before.key != change.after.key
+
+
+def _reason(change: WorkerChanged) -> str:
+    after = change.after
+    if after is None:
+        return "taken off the chain by a reorg"
+    if after.retired:
+        return "retired"
+    if not change.lost:
+        return "handed over"
+    return "suspended by the service" if after.suspended else "switched off on chain"

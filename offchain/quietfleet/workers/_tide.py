@@ -17,18 +17,22 @@ from quietfleet.chain.types import Configuration
 from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey
 from quietfleet.network import Tuning
+from quietfleet.session import Vault
 from quietfleet.settings import OracleSection
 from quietfleet.whisper.tide import Load, Memory, Standing, Tide, TideTuning
 from quietfleet.workers._runtime import Runtime
-from quietfleet.workers._state import State
 
 GRACE: Final = 30  # seconds for which envelopes of the level before still pass: longer than any is under way
 LOOK_EVERY: Final = 10.0  # seconds between two questions to the chain
 MARGIN: Final = 2.0  # seconds by which the chain's clock may be behind ours
 
-_MEMORY: Final = "tide"
+_MEMORY: Final = b"tide"
 _LEAST: Final = 1e-9  # the widest bounds a contract allows: the narrower ones are read when something is due
 _MOST: Final = 1000.0
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    memory: Memory
 
 
 class TideKeeper:
@@ -37,7 +41,7 @@ class TideKeeper:
     def __init__(self, runtime: Runtime, rotator: PrivateKey, section: OracleSection) -> None:
         self._runtime = runtime
         self._rotator = rotator
-        self._state = State(runtime.database)
+        self._vault = Vault(runtime.rows, "oracle_tide", runtime.identity.to_bytes(), runtime.random)
         self._tide = Tide(TideTuning(section.capacity, section.window, section.calm))
         self._limits = Tuning()
         self._version = 0
@@ -85,8 +89,8 @@ class TideKeeper:
 
     def recover(self) -> None:
         """Go by what is stored: at the start, or after a step that was undone. What was seen of the load stays."""
-        stored = self._state.get(_MEMORY)
-        self._kept = self._tide.memory = msgspec.convert(stored, Memory) if stored else Memory()
+        stored = self._vault.get(_MEMORY, _Kept)
+        self._kept = self._tide.memory = stored.memory if stored else Memory()
         self._version = 0
 
     def status(self) -> dict[str, Any]:
@@ -110,7 +114,7 @@ class TideKeeper:
     def _keep(self) -> None:
         if self._tide.memory != self._kept:
             self._kept = self._tide.memory
-            self._state.set(_MEMORY, msgspec.to_builtins(self._kept))
+            self._vault.put(_MEMORY, _Kept(self._kept))
 
 
 def _standing(latest: Configuration, least: float, most: float) -> Standing:

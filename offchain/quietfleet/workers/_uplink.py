@@ -15,7 +15,6 @@ class Uplink:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._busy: set[str] = set()
 
     @property
     def gateway(self) -> str | None:
@@ -32,14 +31,14 @@ class Uplink:
             self._runtime.messenger.connect(card, GATEWAY)
 
     def free(self, about: str) -> bool:
-        """Tell whether the gateway can be asked about something now."""
-        return about not in self._busy and self.gateway is not None
+        """Tell whether the gateway can be asked about something now: is there, and owes no answer about it."""
+        gateway = self.gateway
+        return gateway is not None and not self._runtime.messenger.asks(gateway, about)
 
     def ask(self, about: str, body: msgspec.Struct, *expects: type[msgspec.Struct]) -> None:
-        """Send a request; `done(about)` frees the line for the next one."""
+        """Send a request; the line is taken until it is answered or expires, also across a restart."""
         gateway = self.gateway
         if gateway is not None:
-            self._busy.add(about)
             self._runtime.messenger.request(gateway, body, expects, ANSWER_WITHIN, about)
 
     def tell(self, body: msgspec.Struct) -> None:
@@ -47,11 +46,3 @@ class Uplink:
         gateway = self.gateway
         if gateway is not None:
             self._runtime.messenger.notify(gateway, body)
-
-    def recover(self) -> None:
-        """Take every line for free; what was asked all the same is asked twice, which does no harm."""
-        self._busy.clear()
-
-    def done(self, about: str) -> None:
-        """Note that a request was answered, or expired."""
-        self._busy.discard(about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import msgspec
 
@@ -11,8 +12,9 @@ from quietfleet.crypto import PrivateKey
 from quietfleet.errors import EpochError
 from quietfleet.session import Epochs, epoch_commitment
 from quietfleet.settings import Settings
-from quietfleet.storage import Database
+from quietfleet.storage import Database, Rows
 from quietfleet.workers._keys import Keyring
+from quietfleet.workers._replicas import open_shared
 
 
 class PreparedEpoch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,16 +35,28 @@ def prepare_epoch(
     chain has `version` already and its keys are not here, `KeystoreError` when the worker's present key is not.
     """
     path = settings.path(settings.worker.state) / "worker.db"
-    with Database(path) as database, database.transaction():
+    with (
+        Database(path) as database,
+        _rows(settings, first, database) as rows,
+        database.transaction(),
+        rows.transaction(),
+    ):
         replica = Replica(database)
         keyring = Keyring(settings, first, passphrase, replica)
         keyring.require_present()
-        epochs = Epochs(database, keyring, secrets.token_bytes)
+        epochs = Epochs(rows, keyring, secrets.token_bytes)
         missing_key = epoch_key and epochs.epoch_key(version) is None
         if epochs.secrets(version) is None or missing_key:
             _refuse_late(replica, version)
         epochs.prepare(version, secrets.token_bytes(32) if missing_key else b"")
         return _public(epochs, version, epoch_key=epoch_key)
+
+
+def _rows(settings: Settings, first: PrivateKey, database: Database) -> AbstractContextManager[Rows]:
+    """Where the running worker has its keys too: the store that its replicas share, if they do."""
+    if not settings.oracle.store:
+        return nullcontext(database)
+    return closing(open_shared(settings, first.to_bytes(), secrets.token_bytes(16), {}))
 
 
 def _refuse_late(replica: Replica, version: int) -> None:

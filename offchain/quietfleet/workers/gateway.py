@@ -7,6 +7,7 @@ import hmac
 from typing import TYPE_CHECKING, Any
 
 from quietfleet.chain.types import Change, Kind, ReleaseChanged
+from quietfleet.clock import waits
 from quietfleet.crypto import PrivateKey, derive, keccak256
 from quietfleet.errors import ChainError, ErasureDelayed, PipelineError
 from quietfleet.monitor import FleetVerdict, align, assess
@@ -18,6 +19,7 @@ from quietfleet.workers._handout import Handout
 from quietfleet.workers._history import read_history
 from quietfleet.workers._host import log
 from quietfleet.workers._rollout import Rollout
+from quietfleet.workers._rotation import prepare_for
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers.messages import (
@@ -25,6 +27,7 @@ from quietfleet.workers.messages import (
     DriftVerdict,
     FetchRelease,
     NoSuchRelease,
+    PrepareEpoch,
     ReleaseBundle,
     ReleaseOutcome,
     Stored,
@@ -76,6 +79,8 @@ class Gateway:
                 self._serve(event, event.body)
             case Received(body=DriftReport()):
                 self._judge(event, event.body)
+            case Received(body=PrepareEpoch()):
+                prepare_for(self._runtime, event.peer, event.body)
             case Received(body=ReleaseOutcome() as heard) if self._is_processor(event.peer):
                 self._rollout.heard(self._veiled(event.peer, ""), heard.sequence, installed=heard.installed)
             case LargeEnded(delivered=False):
@@ -150,7 +155,7 @@ class Gateway:
 
     def _erase(self) -> None:
         now = self._runtime.clock.now()
-        if now >= self._erase_due:
+        if not waits(now, self._erase_due, ERASE_EVERY):
             self._erase_due = now + ERASE_EVERY
             try:
                 erased = self._month.erase(self._runtime.data_clock.now())

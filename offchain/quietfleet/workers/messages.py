@@ -10,7 +10,7 @@ from msgspec import Meta
 from quietfleet import dispatch
 from quietfleet.session import Codec, Finite
 
-DEAL = "deal:"  # a session between introduced workers has this purpose, followed by the deal's id
+DEAL = "deal:"  # a session between introduced workers has this purpose, followed by the name of its tie
 
 CLOCK_SKEW = 3600.0  # seconds of data time
 
@@ -147,6 +147,19 @@ class EpochKeyGrant(msgspec.Struct, frozen=True, tag="epoch-key-grant/1"):
     key: Bytes32
 
 
+class PrepareEpoch(msgspec.Struct, frozen=True, tag="prepare-epoch/1"):
+    """The oracle, about to rotate, asks the gateway to draw its keys of the next configuration version."""
+
+    version: Count
+
+
+class EpochPrepared(msgspec.Struct, frozen=True, tag="epoch-prepared/1"):
+    """The gateway has; the configuration is to name this digest of its card."""
+
+    version: Count
+    digest: Bytes32
+
+
 ANSWERS = (
     Recommendation,
     Stored,
@@ -162,7 +175,7 @@ ANSWERS = (
 def make_codec() -> Codec:
     """The codec every worker speaks."""
     asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
-    return Codec(*asked, *dispatch.Message.__args__, answers=ANSWERS)
+    return Codec(*asked, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
 
 
 def release_kind(channel: str, sequence: int) -> str:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from quietfleet.chain.types import Change, ReleaseChanged, WorkerChanged
+from quietfleet.chain.types import Change, OperatorsChanged, ReleaseChanged, WorkerChanged
+from quietfleet.clock import waits
 from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
 from quietfleet.monitor import Verdict, align, assess, inspect
 from quietfleet.pipeline.features import feature_row
 from quietfleet.pipeline.runtime import recommend
-from quietfleet.session import Closed, Event, Expired, LargeReceived, Opened, Received
+from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
+from quietfleet.workers._partners import Partners
 from quietfleet.workers._provider import Provider
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
+from quietfleet.workers._static import Statics
 from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import (
     DEAL,
@@ -59,48 +62,58 @@ class Processor:
         self._veil = derive(secret, "pseudonyms")
         sealed = SealedColumn(derive(secret, "storage", b"week"), "series.body", random=runtime.random)
         self._week = TimeSeries(runtime.database, WEEK, sealed=sealed)
-        self._provider = Provider(runtime, self._state)
+        self._partners = Partners(runtime)
+        self._provider = Provider(runtime, self._state, self._partners)
+        self._statics = Statics(runtime, self._partners)
         self._uplink = Uplink(runtime)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
     def admit(self, peer: str, purpose: str) -> bool:
-        return self._provider.expects(peer, purpose)
+        return self._provider.expects(peer, purpose) or self._statics.expects(peer, purpose)
 
     def on_event(self, event: Event) -> None:
         match event:
             case Received() if isinstance(event.body, FromOracle):
-                if event.peer == self._runtime.oracle:
-                    self._provider.receive(event.body)
+                self._provider.receive(event.peer, event.body)
             case Received():
                 self._heard(event)
-            case Opened(purpose=purpose) if purpose.startswith(DEAL):
+            case Opened(purpose=purpose) if purpose == STATIC or purpose.startswith(DEAL):
                 self._opened(event.peer, purpose)
-            case Closed(purpose=purpose) if purpose.startswith(DEAL):
+            case Opened(purpose=purpose) if purpose == ORACLE:
+                self._provider.reached(event.peer)
+            case Closed(purpose=purpose) if purpose == STATIC or purpose.startswith(DEAL):
                 self._closed(event)
+            case CardMet():
+                self._statics.met(event.card)
             case LargeReceived():
                 self._slot.take(event)
+            case Expired() if isinstance(event.body, Upload):
+                self._rewind(event.body)
             case Expired():
-                if isinstance(event.body, Upload):
-                    self._rewind(event.body)
-                self._uplink.done(event.context)
+                self._runtime.oracles.unheard(event)
 
     def on_change(self, change: Change) -> None:
-        if isinstance(change, WorkerChanged) and change.id == self._runtime.id and change.lost:
-            self._provider.start_over()
+        if isinstance(change, WorkerChanged) and change.parts:
+            self._provider.parted(change.id)
+        if isinstance(change, WorkerChanged | OperatorsChanged):
+            self._recheck()
         if isinstance(change, ReleaseChanged) and change.release and change.channel == self._slot.channel:
             self._runtime.note("release-announced", sequence=change.release.sequence)
 
     def on_tick(self) -> None:
         now = self._runtime.clock.now()
-        if not self._runtime.membership.complete:
+        if self._partners.moved():
+            self._recheck()
+        if not self._runtime.membership.keyed:
             return
+        self._statics.tick()
         self._provider.tick(now)
         self._uplink.reach()
         self._slot.fetch()
         self._upload()
-        if now >= self._monitor_due:
+        if not waits(now, self._monitor_due, self._section.monitor_every):
             self._monitor_due = now + self._section.monitor_every
             self._watch()
 
@@ -108,8 +121,9 @@ class Processor:
         """Erase what is over a week old, outside of any transaction, so that it is gone from the log too."""
         self._slot.after()
         now = self._runtime.clock.now()
-        if now >= self._erase_due:
-            self._erase_due = now + ERASE_EVERY * self._section.monitor_every
+        period = ERASE_EVERY * self._section.monitor_every
+        if not waits(now, self._erase_due, period):
+            self._erase_due = now + period
             try:
                 erased = self._week.erase(self._runtime.data_clock.now())
             except ErasureDelayed:
@@ -117,7 +131,6 @@ class Processor:
             self._runtime.metrics.count("readings_erased", erased)
 
     def recover(self) -> None:
-        self._uplink.recover()
         self._slot.recover()
 
     def status(self) -> dict[str, Any]:
@@ -132,15 +145,17 @@ class Processor:
         match event.body:
             case Readings():
                 self._readings(event, event.body)
-            case Stored():
-                self._uplink.done(event.answers or "")
             case answer if isinstance(answer, slot.Answer):
                 self._slot.hear(answer)
             case DriftVerdict():
-                self._uplink.done(DRIFT)
                 self._runtime.note("drift-verdict", fleet=event.body.fleet)
 
     # sensors
+
+    def _recheck(self) -> None:
+        """Hold everybody we work with, or expect, against the chain and our list as they are now."""
+        self._partners.recheck()
+        self._provider.recheck()
 
     def _opened(self, peer: str, purpose: str) -> None:
         before = self._database.execute("SELECT deal FROM devices WHERE id = ?", (peer,)).fetchone()

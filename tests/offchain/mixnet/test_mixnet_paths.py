@@ -341,7 +341,8 @@ class GuardsMachine(RuleBasedStateMachine):
         self.load()
 
     def load(self):
-        self.guards = Guards(self.disk.load, self.disk.save, self.register.owner_of, self.rng, own_owner=lambda: "owner 0")
+        owner_of = self.register.owner_of
+        self.guards = Guards(self.disk.load, self.disk.save, owner_of, self.rng, lambda: "owner 0")
 
     def live(self):
         return [relay for number, relay in enumerate(RELAYS) if id_of(number) in self.register]

@@ -71,6 +71,13 @@ async def test_work__target_in_reach__returns_the_first_nonce_from_the_drafts_ow
     assert mining.waiting == 0
 
 
+async def test_work__none_is_asked_for__returns_the_draft_and_troubles_no_thread(
+    mining: Mining, search: WatchedSearch
+) -> None:
+    assert await mining.work(draft(7), 0.0, PATIENT) == draft(7)
+    assert search.starts == []
+
+
 async def test_work__means_not_given__finds_some() -> None:
     mining = Mining()
     assert pow_of(await mining.work(draft(), 1.0, PATIENT)) >= 1.0

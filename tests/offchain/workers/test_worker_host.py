@@ -72,7 +72,6 @@ async def test_guarded__beat_fails_after_a_question_was_put__it_is_put_again(fle
         sensor.measure(hours(3, 0.0))
         await sensor.beat()
         assert sensor.metric("steps_failed") == 1
-    sensor.measure(hours(3, 0.0))
     await fleet.pass_time(4)
     assert sum(entry["rows"] for entry in sensor.journal("recommendation")) == 3
 
@@ -164,7 +163,7 @@ async def test_start__replica_already_says_no__sessions_end_before_anything_is_h
 async def test_severed_peer__goes_on_sending__ignored_counted_and_unanswered(fleet, sensor, processor):
     sensor.runtime.registry.can_cooperate = lambda *_: True
     sensor.runtime.registry.usable = lambda _: True
-    sensor.runtime.sever = lambda *_: None
+    sensor.runtime.on_changes = lambda _changes: None
     await fleet.switch(sensor, active=False)
     sensor.measure(hours(2, 0.0))
     await fleet.pass_time(6)

@@ -118,12 +118,28 @@ async def test_worker_lost__in_the_queue__forgotten(fleet, oracle):
     sensor = fleet.workers["sensor"]
     await fleet.switch(sensor, active=False)
     assert oracle.runtime.messenger.table.with_peer(sensor.id) == []
-    tables = [name for (name,) in oracle.rows("SELECT name FROM sqlite_master WHERE name LIKE 'dispatch%'")]
-    assert tables
-    assert oracle.agent._dispatcher._store.seeks_of(sensor.id) == []
+    assert sensor.id not in oracle.agent._dispatcher.workers()
 
 
 async def test_admit__only_for_what_an_oracle_is_there_for(oracle):
     assert oracle.agent.admit("0x1", "oracle")
     assert not oracle.agent.admit("0x1", "gateway")
     assert not oracle.agent.admit("0x1", "deal:1")
+
+
+async def test_rotation__another_oracle_is_named__members_move_over_and_the_deal_goes_on(fleet, oracle):
+    sensor, processor = fleet.workers["sensor"], fleet.workers["processor"]
+    opened = sensor.runtime.messenger.session(processor.id).id
+    other = await fleet.add("oracle-2", Kind.ORACLE)
+    fleet.workers["oracle"], fleet.workers["oracle-2"] = other, oracle
+    await fleet.rotate(lead=3, grace=6)
+    fleet.workers["oracle"], fleet.workers["oracle-2"] = oracle, other
+    await fleet.until(lambda: all(w.runtime.messenger.epochs.epoch_key(2) is not None for w in (sensor, processor)))
+    await fleet.pass_time(12)
+    assert sensor.runtime.oracle == processor.runtime.oracle == other.id
+    assert sensor.runtime.messenger.session(processor.id).id == opened
+    assert all(w.runtime.membership.complete for w in (sensor, processor))
+    oracle.crash()
+    await fleet.switch(processor, active=False)
+    await fleet.switch(processor, active=True)
+    await fleet.until(lambda: sensor.in_session_with(processor), within=90)

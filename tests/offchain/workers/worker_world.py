@@ -33,8 +33,10 @@ from quietfleet.crypto.keystore import create_keystore
 from quietfleet.session import Event, Received, epoch_commitment
 from quietfleet.settings import (
     ChainSection,
+    DispatchSection,
     GatewaySection,
     NetworkSection,
+    OracleSection,
     ProcessorSection,
     SensorSection,
     Settings,
@@ -139,7 +141,7 @@ class Worker:
         runtime: type[Runtime],
     ) -> None:
         self.world, self.name, self.kind, self._make, self._runtime = world, name, kind, make, runtime
-        self.key = PrivateKey.from_bytes(keccak256(name.encode()))
+        self.key = PrivateKey.from_bytes(keccak256(name.partition("#")[0].encode()))  # oracle#2 is a replica
         self.id = self.key.public.id
         self.source = Source()
         self.up = False
@@ -151,6 +153,7 @@ class Worker:
         self.node = Node()
         self.runtime.node = self.node
         self.runtime.data_clock = self.world.data
+        self.runtime.monotonic = self.world.clock.now
         self.runtime.agent = self._make(self.runtime) if self._make else self.world.agent(self)
         self.up = True
 
@@ -163,6 +166,8 @@ class Worker:
     def crash(self) -> None:
         """Lose everything that is not on disk."""
         self.runtime.database.close()
+        if self.runtime.rows is not self.runtime.database:
+            self.runtime.rows.close()
         self.up = False
 
     @property
@@ -184,6 +189,11 @@ class Worker:
 
     async def hear(self, envelope: Envelope) -> None:
         await self.runtime.guarded(lambda: self.runtime._receive(envelope))
+
+    async def read(self, ancestor: int, batch: Batch) -> None:
+        """Take in what the chain has."""
+        self.runtime.replica.advance(ancestor, batch, 256, self.runtime.on_changes)
+        await self.runtime.after()
 
     async def do(self, step: Callable[[], Any]) -> None:
         """Run something as the runtime runs a handler."""
@@ -216,7 +226,10 @@ class World:
     chain_runs: bool = True
     capacity: int = 8
     max_size: int = 1 << 20
+    store: str = ""
     shelves: dict[str, str] = field(default_factory=dict)
+    dispatch: dict[str, DispatchSection] = field(default_factory=dict)
+    offered: dict[str, str] = field(default_factory=dict)
     lose: Callable[[Worker, Envelope], bool] = lambda _sender, _envelope: False
     wire: list[tuple[Worker, Envelope]] = field(default_factory=list)
     latest: Configuration | None = None
@@ -232,13 +245,17 @@ class World:
 
     def settings(self, name: str) -> Settings:
         return Settings(
-            worker=WorkerSection(name, state=name, keystore=f"{name}.json"),
+            worker=WorkerSection(name, state=name, keystore=f"{name.partition('#')[0]}.json"),
             chain=ChainSection("deployment.json", max_age=MAX_AGE),
             network=NetworkSection(),
             sensor=SensorSection(site=SITE, send_every=0.5),
-            processor=ProcessorSection(site=SITE, capacity=self.capacity),
+            processor=ProcessorSection(
+                site=SITE, capacity=self.capacity, capability=self.offered.get(name, "forecast")
+            ),
             gateway=GatewaySection(history="history.csv"),
             storage=StorageSection(self.shelves.get(name, "")),
+            dispatch=self.dispatch.get(name, DispatchSection()),
+            oracle=OracleSection(store=self.store if name.startswith("oracle") else ""),
             folder=str(self.folder),
         )
 
@@ -263,6 +280,7 @@ class World:
         kind: Kind,
         *,
         enrol: bool = True,
+        owner: str = OWNER,
         agent: Callable[[Any], Any] | None = None,
         runtime: type[Runtime] = Runtime,
     ) -> Worker:
@@ -271,18 +289,18 @@ class World:
         if self._events:
             await self._read(worker, -1, tuple(self._events))
         if enrol:
-            await self.enrol(worker)
+            await self.enrol(worker, owner)
         return worker
 
-    async def enrol(self, worker: Worker) -> None:
+    async def enrol(self, worker: Worker, owner: str = OWNER) -> None:
         public = worker.key.public.to_bytes()
-        await self.say(Enrolled(worker.id, OWNER, worker.kind, public))
+        await self.say(Enrolled(worker.id, owner, worker.kind, public))
 
-    async def switch(self, worker: Worker, *, active: bool) -> None:
+    async def switch(self, worker: Worker, *, active: bool, by: str = OWNER) -> None:
         """What `fleet.disable` and `fleet.enable` end in."""
         state = next(one for one in self.up() if one is not None).runtime.replica.worker(worker.id)
         assert state is not None
-        await self.say(ActiveChanged(worker.id, OWNER, active, state.sequence + 1))
+        await self.say(ActiveChanged(worker.id, by, active, state.sequence + 1))
 
     async def rekey(self, worker: Worker, key: PrivateKey | None = None) -> PrivateKey:
         """Put a worker's next key on chain: the one it prepares now, or one from before."""
@@ -295,12 +313,14 @@ class World:
         await self.say(KeyRotated(worker.id, public.id, public.to_bytes(), state.epoch + 1, state.sequence + 1))
         return key
 
-    async def rotate(self, *, lead: int = 0, grace: int = 10) -> None:
+    async def rotate(self, *, lead: int = 0, grace: int = 10, to: str = "oracle") -> None:
         """Have oracle and gateway draw keys, and put the next configuration on chain."""
         version = self.latest.version + 1 if self.latest else 1
         key = self._random.randbytes(32)
-        oracle, gateway = self.workers["oracle"], self.workers.get("gateway")
-        digests = [one.runtime.messenger.epochs.prepare(version, key).card.digest for one in (oracle,)]
+        oracle, gateway = self.workers[to], self.workers.get("gateway")
+        digests: list[bytes] = []
+        prepare = oracle.runtime.messenger.epochs.prepare
+        assert oracle.runtime.attempt(lambda: digests.__setitem__(slice(None), [prepare(version, key).card.digest]))
         digests += [gateway.runtime.messenger.epochs.prepare(version).card.digest if gateway else bytes(32)]
         self.latest = Configuration(
             version,
@@ -353,19 +373,34 @@ class World:
 
     async def _read(self, worker: Worker, ancestor: int, located: tuple[Located, ...]) -> None:
         head = Head(self._block, self._block.to_bytes(32, "big"), int(self.clock.now()))
-        runtime = worker.runtime
-        runtime.replica.advance(ancestor, Batch(located, (head,)), 256, runtime.on_changes)
-        await runtime.after()
+        await worker.read(ancestor, Batch(located, (head,)))
 
     def forget_newest(self) -> None:
         """Take the newest block's events out of the chain that latecomers read."""
         self._events = [one for one in self._events if one.block < self._block]
+
+    async def reorganise(self, ancestor: int, *events: Any) -> None:
+        """Have everything above a block never have been, and put one block with these events in its place."""
+        self._events = [one for one in self._events if one.block <= ancestor]
+        self._block += 1
+        now = int(self.clock.now())
+        located = tuple(Located(self._block, index, now, event) for index, event in enumerate(events))
+        self._events += located
+        for worker in self.up():
+            await self._read(worker, ancestor, located)
 
     async def catch_up(self, worker: Worker) -> None:
         """Have a worker that was down read what it missed."""
         head = worker.runtime.replica.head
         known = head.number if head else -1
         await self._read(worker, known, tuple(one for one in self._events if one.block > known))
+
+    async def lose_sessions(self, worker: Worker) -> None:
+        """Have a worker come back on an older disk: it knows of no session of its own any more."""
+        for table in ("session_sessions", "session_outbox", "session_given_up", "session_handled", "session_past"):
+            worker.runtime.database.execute(f"DELETE FROM {table}")  # noqa: S608 - the names above
+        worker.restart()
+        await self.catch_up(worker)
 
     def up(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.up]
@@ -379,6 +414,8 @@ class World:
 
     async def deliver(self) -> None:
         for sender in self.up():
+            if not sender.up:
+                continue  # it died of what it heard in this very round
             await sender.runtime.flush()
             sent, sender.node.sent = sender.node.sent, []
             for envelope in sent:
