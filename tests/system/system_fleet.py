@@ -185,7 +185,9 @@ class System:
         return [entry for entry in self.fleet.journal(name, kind) if entry.at >= begun]
 
     def severed(self, name: str, peer: str, begun: float) -> list[AuditEntry]:
-        return [entry for entry in self.since(name, "severed", begun) if entry.detail["peer"] == peer]
+        """Whom a worker severed, of a peer; the oracle's journal names nobody, so there it is anyone."""
+        nameless = self.fleet.members[name].kind is Kind.ORACLE
+        return [entry for entry in self.since(name, "severed", begun) if nameless or entry.detail["peer"] == peer]
 
     def answers(self, sensor: str, begun: float = 0.0) -> list[AuditEntry]:
         return [entry for entry in self.since(sensor, "recommendation", begun) if entry.detail["rows"]]

@@ -45,8 +45,9 @@ async def switch(scene: Scene) -> None:
 
 
 def _cut_off(scene: Scene, name: str, device: Member, since: float) -> list[AuditEntry]:
-    """When a worker severed a device."""
-    return [entry for entry in scene.since(name, "severed", since) if entry.detail["peer"] == device.id]
+    """When a worker severed a device; the oracle names nobody, so there it is whom it severed at that time."""
+    nameless = scene.fleet.members[name].kind is Kind.ORACLE
+    return [e for e in scene.since(name, "severed", since) if nameless or e.detail["peer"] == device.id]
 
 
 async def _pester(scene: Scene, device: Member, processor: str, since: float) -> None:
