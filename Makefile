@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-severing verify fuzz mutate coverage clean
+.PHONY: help setup demo test test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-severing verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,7 +20,13 @@ test: setup ## check the style, then run every test: contracts, off-chain, syste
 	ape compile --force # Ape does not see that a base contract changed
 	ape test tests/contracts -q
 	FOUNDRY_PROFILE=quick forge test
-	pytest -p no:ape_test tests/offchain tests/system
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-offchain test-system # the one computes, the other waits
+
+test-offchain: setup
+	pytest -p no:ape_test tests/offchain
+
+test-system: setup
+	pytest -p no:ape_test tests/system
 
 check: setup ## formatting, lint, types, layering
 	ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def compile_contracts(cache: Path) -> dict[str, Artifact]:
     if not kept.exists():
         output = _compile()
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(".part")
+        unfinished = kept.with_suffix(f".{os.getpid()}.part")  # another run may compile beside this one
         unfinished.write_text(json.dumps(output))
         unfinished.rename(kept)
     output = json.loads(kept.read_text())
