@@ -21,7 +21,7 @@ from quietfleet.chain.events import (
     operators_subject,
 )
 from quietfleet.chain.fold import State, fold
-from quietfleet.chain.types import Bootstrap, Configurations, Head, Operators, WorkerState
+from quietfleet.chain.types import Bootstrap, Configurations, Head, Operators, WorkerChanged, WorkerState
 from quietfleet.errors import ReplicaGap
 from quietfleet.storage import Database
 
@@ -207,6 +207,17 @@ class Journal:
             assert isinstance(state, WorkerState)
             since = None if not state.usable else located.block if since is None else since
         return since
+
+    def parted_at(self, worker_id: str) -> int | None:
+        """Return when (Unix seconds) a worker was lost or handed over for the last time; None if it never was."""
+        before: WorkerState | None = None
+        at: int | None = None
+        for located in self.events(worker_id):
+            after = fold(before, located.event, located.timestamp)
+            assert isinstance(after, WorkerState)
+            at = located.timestamp if WorkerChanged(before, after, located.block).parts else at
+            before = after
+        return at
 
     def configurations(self) -> Configurations | None:
         return self._line(CONFIGURATION, _configurations_decoder)

@@ -87,6 +87,10 @@ class Replica:
         state = self.worker(worker_id)
         return state is not None and self._granted(state, confirmations)
 
+    def parted_at(self, worker_id: str) -> int | None:
+        """Return when (Unix seconds) a worker was lost or handed over for the last time; None if it never was."""
+        return self._journal.parted_at(worker_id)
+
     def can_cooperate(self, a: str, b: str, confirmations: int = 0) -> bool:
         """Whether two workers may work together: the contract's rule, granted only after `confirmations` blocks."""
         first, second = self.worker(a), self.worker(b)

@@ -20,6 +20,9 @@ _RECEIPT_TIMEOUT: Final = 60.0
 _FIRST_LOOK: Final = 0.02
 _LONGEST_LOOK: Final = 1.0
 _GAS_MARGIN: Final = 1.2  # state may move between the estimate and the block
+MOST_TIP: Final = 10 * 10**9
+"""Wei a unit of gas: a tip is paid whatever the chain's price is, and the endpoint alone says how much is usual."""
+
 _KNOWN: Final = ("already known", "already imported")
 _POOR: Final = "insufficient funds"
 
@@ -153,7 +156,7 @@ def _call(
 async def _priced(client: ChainClient, call: dict[str, Any], sender: str) -> dict[str, Any]:
     estimate = await client.request("eth_estimateGas", _plain(call, sender))
     block = await client.request("eth_getBlockByNumber", "latest", False)
-    tip = int(await client.request("eth_maxPriorityFeePerGas"), 16)
+    tip = min(int(await client.request("eth_maxPriorityFeePerGas"), 16), MOST_TIP)
     fees = {"maxPriorityFeePerGas": tip, "maxFeePerGas": 2 * int(block["baseFeePerGas"], 16) + tip}
     return call | {"gas": int(int(estimate, 16) * _GAS_MARGIN)} | fees
 

@@ -103,6 +103,11 @@ class Service(msgspec.Struct, frozen=True):
         """How many one-time keys an offer brings."""
         return min(MAX_REPLY_KEYS, max(_LEAST_STOCK, 2 * self.capacity))
 
+    def offered_for(self, terms: Terms) -> bool:
+        """Check the oracle's word: this capability, this price, and no attribute that this service has not."""
+        same = (terms.capability, terms.price) == (self.capability, self.price)
+        return same and terms.attributes.items() <= self.attributes.items()
+
 
 class Served(msgspec.Struct, frozen=True):
     """One deal of a provider; `due` is when it ends (`until`) or its Accept is said again.
@@ -267,6 +272,8 @@ class ProviderMachine:
             return []
         if self.state is ProviderState.IDLE:
             return [Decline(deal_id, "nothing is offered")]
+        if not self.service.offered_for(message.terms) or message.terms.expires > self._expires:
+            return [Decline(deal_id, "not what is offered")]
         key = self._take(message.own_key)
         if key is None:
             return [Decline(deal_id, "its key is not ours any more", full=True), *self._offer(now)]

@@ -60,6 +60,7 @@ class Departures:
         self._clock = clock
         self._random = random
         self.controls: list[Transmission] = []
+        self._leaving: Transmission | None = None
 
     def clear(self) -> None:
         """Forget what is in memory alone: a transaction was rolled back."""
@@ -69,6 +70,22 @@ class Departures:
         """Have nothing more to say to these peers."""
         if self.controls:
             self.controls = [control for control in self.controls if control.peer not in peers]
+        if self._leaving is not None and self._leaving.peer in peers:
+            self._leaving = None
+
+    def leads_to(self, peer: str) -> bool:
+        """Whether something for a peer is on its way out: queued, or handed out and worked on."""
+        leaving = self._leaving is not None and self._leaving.peer == peer
+        return leaving or any(control.peer == peer for control in self.controls)
+
+    def hand_out(self, transmission: Transmission | None) -> Transmission | None:
+        """Note what is given away to be worked on, which may take seconds: until it leaves it can be dropped."""
+        self._leaving = transmission
+        return transmission
+
+    def stands(self, transmission: Transmission) -> bool:
+        """Whether what was handed out last was not dropped since, and its peer is one we work with."""
+        return transmission is self._leaving and (transmission.peer == "" or self._allowed(transmission.peer))
 
     # taking in
 

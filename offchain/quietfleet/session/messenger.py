@@ -239,7 +239,8 @@ class Messenger:
     def knows(self, peer: str) -> bool:
         """Whether there is anything of a peer that severing would end or erase."""
         ours = self.conversations.knows(peer) or peer in self.large.known()
-        return ours or bool(self.table.with_peer(peer)) or peer in self._calls.peers()
+        met = bool(self.table.with_peer(peer)) or peer in self._calls.peers()
+        return ours or met or self._departures.leads_to(peer)
 
     def fall_silent(self) -> None:
         """Send nothing for severed sessions any more: we ourselves were switched off."""
@@ -350,11 +351,18 @@ class Messenger:
     def next_transmission(self) -> Transmission | None:
         """Hand out one message that is due and allowed at this moment, under a fresh key already stored as spent.
 
-        One at a time, so that a revocation that comes in meanwhile stops everything that has not left yet.
+        One at a time, so that a revocation that comes in meanwhile stops everything that has not left yet; whoever
+        works on it before it leaves asks `stands` then.
         """
-        control = self._departures.next_control()
-        if control is not None:
-            return control
+        return self._departures.hand_out(self._departures.next_control() or self._next())
+
+    def stands(self, transmission: Transmission) -> bool:
+        """Whether what was handed out last may still leave: neither its peer nor we were severed meanwhile."""
+        if transmission.peer == "" and self._registry.stopped(self.id):
+            return False
+        return self._departures.stands(transmission)
+
+    def _next(self) -> Transmission | None:
         try:
             with self._rows.transaction():
                 due = self._departures.next_due()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from quietfleet.chain.types import WorkerState
+from quietfleet.chain.types import Right, WorkerState
 from quietfleet.crypto import checksum_address
 from quietfleet.errors import PartnerRefused, SettingsError
 from quietfleet.session import STATIC, Card, decode_card
@@ -90,7 +90,7 @@ class Partners:
         operator = state.switched_on_by
         if operator is None or operator not in self._allow:
             return False
-        return bool(self._runtime.replica.operator_rights(state.owner, operator))
+        return Right.SWITCH_ON in self._runtime.replica.operator_rights(state.owner, operator)
 
 
 def addresses(written: list[str], name: str) -> tuple[str, ...]:

@@ -171,12 +171,23 @@ class ReplicatedRuntime(Runtime):
             self._state.set(_SEEN, self.replicas.view.generation)
             self._state.set(_COUNTS, self.rows.seen)
             self._reconcile()
+            self._part_late()
             super().on_changes(self._missed)
             for word in self._mail.take_stray(self.mine):
                 self._pass_on(word)
         self._behind, self._missed = False, []
         members = len(self.replicas.view.members)
         self.note("replicas", generation=self.replicas.view.generation, members=members, leads=self.leads)
+
+    def _part_late(self) -> None:
+        """End what began before its peer was last switched off or handed over, also when that is allowed again by now.
+
+        The replica whose session it was may have died before it could; it went by a view at most `max_age` old.
+        """
+        for session in list(self.messenger.table.sessions.values()):
+            parted = self.replica.parted_at(session.peer)
+            if parted is not None and session.opened_at <= parted + self.settings.chain.max_age:
+                self.sever(session.peer, "parted while another replica had it")
 
     def _undone(self, error: SharedStoreError) -> None:
         self._behind = True

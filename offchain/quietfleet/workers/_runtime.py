@@ -207,7 +207,7 @@ class Runtime(Host):
         self._erased = True
         events = self.messenger.sever(peer, reason)
         if events:
-            self.note("severed", peer=self.trail.who(peer), reason=reason)
+            self.note("severed", peer=self.trail.parted(peer), reason=reason)
         self.feed(events)
 
     def on_changes(self, changes: Sequence[Change]) -> None:
@@ -307,6 +307,9 @@ class Runtime(Host):
         draft = Envelope(now + ttl, ttl, transmission.topic, transmission.data, secrets.randbelow(NONCES))
         try:
             envelope = await self.presence.miner.work(draft, work, self.settings.network.mining_budget)
+            if not self.messenger.stands(transmission):  # an owner's switch came while it was worked on
+                self.metrics.count("envelopes_withheld")
+                return
             await self.node.publish(envelope)
         except (MixnetError, PowTargetMissed, UnsendableError) as error:
             self.metrics.count("envelopes_unsent")
@@ -361,7 +364,7 @@ class Runtime(Host):
         events = self.messenger.disown(self.registry.has_key, reason)
         self._erased |= bool(events)
         for peer in sorted({event.peer for event in events if isinstance(event, Closed)}):
-            self.note("severed", peer=self.trail.who(peer), reason=reason)
+            self.note("severed", peer=self.trail.parted(peer), reason=reason)
         self.feed(events)
 
     def _reconcile(self) -> None:

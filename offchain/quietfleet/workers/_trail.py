@@ -21,6 +21,7 @@ REFUSED: Final = "refused"
 EVERY: Final = 60.0  # seconds between two entries about what was refused of one peer
 COUNTED: Final = 256  # peers counted apart in that time; further ones are counted together
 OTHERS: Final = "others"
+SOMEBODY: Final = "somebody"
 UNKNOWN: Final = "unknown"  # whose pseudonym there is no key for
 _HASH: Final = 8  # bytes of a block's hash
 _NAME: Final = 8  # bytes of a pseudonym
@@ -55,12 +56,19 @@ class Trail:
             return UNKNOWN
         return derive(secrets.hpke.to_bytes(), "audit pseudonym", peer.encode(), length=_NAME).hex()
 
+    def parted(self, peer: str) -> str:
+        """The name of a peer in an entry whose time anybody can match with an event on chain; a veiled worker has none.
+
+        A pseudonym there would be known for whose it is, and with it all other entries under it.
+        """
+        return SOMEBODY if self._runtime.veiled else peer
+
     def decided(self, decision: Decision) -> None:
         """Take note of what the session layer decided, inside its transaction."""
         if decision.accepted:
             self._accepted(decision)
         else:
-            self._count(self.who(decision.peer), decision.why)
+            self._count(self.parted(decision.peer), decision.why)
 
     def tick(self) -> None:
         """Enter what was refused, of each peer once its minute is over."""

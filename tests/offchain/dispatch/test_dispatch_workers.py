@@ -45,7 +45,7 @@ from quietfleet.dispatch import (
 from quietfleet.dispatch._tie import open_card, seal_card
 from quietfleet.errors import CryptoError
 
-TERMS = Terms(READINGS, {"region": "north"}, START + 5_000)
+TERMS = Terms(READINGS, {"region": "north"}, START + 1_000)
 DEAL, OTHER = id_of("deal"), id_of("other")
 THEIRS = OneTimeKey(b"\x07" * 32)  # the other side's key of a deal
 
@@ -413,8 +413,29 @@ def test_provider__other_side_was_told_otherwise__releases(provider: ProviderMac
     assert (provider.deals, provider.unreadable) == ({}, 1)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"price": 0.0},
+        {"price": 3.0},
+        {"capability": replace(READINGS, version=3)},
+        {"attributes": {"region": "south"}},
+        {"attributes": {"region": "north", "weight": 3.0}},
+        {"expires": START + 1_001.0},
+    ],
+)
+def test_provider__oracle_proposes_other_terms_than_were_offered__declines(lie: dict[str, Any]) -> None:
+    provider = ProviderMachine(Service(READINGS, {"region": "north"}, 1, lifetime=1_000, price=2.0), counting())
+    provider.start(START)
+    offered = Terms(READINGS, {"region": "north"}, START + 1_000, price=2.0)
+    assert kinds(propose(provider, terms=replace(offered, **lie))) == [Decline]
+    assert provider.deals == {}
+    assert propose(provider, OTHER, terms=offered) == []
+    assert list(provider.deals) == [OTHER]
+
+
 def test_provider__two_deals_with_one_key__takes_the_first_alone() -> None:
-    provider = ProviderMachine(Service(READINGS, {}, capacity=2), counting())
+    provider = ProviderMachine(Service(READINGS, {"region": "north"}, capacity=2), counting())
     provider.start(START)
     key = newest_key(provider)
     propose(provider, key=key)
@@ -423,7 +444,7 @@ def test_provider__two_deals_with_one_key__takes_the_first_alone() -> None:
 
 
 def test_provider__half_its_keys_used__tops_up_at_once() -> None:
-    provider = ProviderMachine(Service(READINGS, {}, capacity=8), counting())
+    provider = ProviderMachine(Service(READINGS, {"region": "north"}, capacity=8), counting())
     (offer,) = provider.start(START)
     assert isinstance(offer, Offer)
     provider.receive(OfferState(offer.offer_id, open=True), START)
@@ -452,7 +473,7 @@ def test_provider__restarted_and_proposed_to_under_an_old_key__declines_and_offe
 
 @pytest.mark.parametrize("capacity", [1, 3, 40, 10_000])
 def test_provider__any_capacity__offers_no_more_keys_than_an_offer_holds(capacity: int) -> None:
-    (offer,) = ProviderMachine(Service(READINGS, {}, capacity), counting()).start(START)
+    (offer,) = ProviderMachine(Service(READINGS, {"region": "north"}, capacity), counting()).start(START)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(offer), type=Offer) == offer
 
 
@@ -587,7 +608,7 @@ def test_provider__stopped__withdraws_and_offers_no_more(provider: ProviderMachi
 @pytest.mark.parametrize("lost", range(8))
 def test_pairing__one_message_lost_anywhere__comes_about_all_the_same(oracle: Oracle, lost: int) -> None:
     seeker = SeekerMachine(Wish("readings"), counting())
-    provider = ProviderMachine(Service(READINGS, {}, capacity=1), counting())
+    provider = ProviderMachine(Service(READINGS, {"region": "north"}, capacity=1), counting())
     machines: dict[str, Any] = {"seeker": seeker, "provider": provider}
     road = Road(oracle, machines, lost)
     for worker, machine in machines.items():
@@ -644,7 +665,7 @@ def test_provider__restarted_then_session_ends__frees_the_place_at_the_oracle(or
 
 
 def offered(oracle: Oracle, capacity: int) -> tuple[Road, ProviderMachine]:
-    provider = ProviderMachine(Service(READINGS, {}, capacity), counting())
+    provider = ProviderMachine(Service(READINGS, {"region": "north"}, capacity), counting())
     road = Road(oracle, {"provider": provider})
     road.send("provider", provider.start(oracle.now))
     return road, provider

@@ -156,6 +156,19 @@ async def test_operator__term_runs_out__severed_with_that_block(world):
     assert processor.journal("severed")[-1]["reason"] == UNLISTED
 
 
+async def test_operator__its_right_to_switch_on_taken_back_and_another_left__severed_at_once(world):
+    """An owner that its operator would not let in any more cannot keep its word alive by some other right."""
+    allow(world, "processor", OPERATOR)
+    await found(world)
+    sensor, processor = world.workers["sensor"], world.workers["processor"]
+    until = int(world.clock.now()) + 3600
+    await entrust(world, FRIEND, until=until)
+    await switch_on(world, sensor, OPERATOR)
+    await world.until(lambda: processor.in_session_with(sensor), within=60)
+    await world.say(OperatorChanged(FRIEND, OPERATOR, Right.REPLACE_KEYS, until))
+    assert not processor.in_session_with(sensor)
+
+
 async def test_operator__rights_taken_back__severed_at_once(world):
     allow(world, "processor", OPERATOR)
     await found(world)

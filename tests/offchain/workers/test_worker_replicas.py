@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 from worker_world import PASSPHRASE, Pen, Worker
 
+from quietfleet.chain.events import OwnerChanged
 from quietfleet.chain.types import Kind
 from quietfleet.dispatch import Withdraw
 from quietfleet.errors import StoreReverted, StoreUnavailable
@@ -256,6 +257,47 @@ async def test_severing__owner_switched_off_what_a_dead_replica_had__no_session_
     assert owners(pair, worker) == []
     assert pair[1].runtime.messenger.table.with_peer(worker.id) == []
     assert pair[1].journal("severed") != []
+
+
+async def toggled(world, worker):
+    await world.switch(worker, active=False)
+    await world.switch(worker, active=True)
+
+
+async def handed_over(world, worker):
+    state = next(iter(world.up())).runtime.replica.worker(worker.id)
+    await world.say(OwnerChanged(worker.id, state.owner, "0x" + "bb" * 20, state.sequence + 1))
+
+
+@pytest.mark.parametrize("part", [toggled, handed_over])
+async def test_severing__parted_from_what_a_dead_replica_had_and_allowed_again__no_session_left(world, pair, part):
+    workers = await members(world, 4)
+    worker = next(one for one in workers if owners(pair, one)[0] is pair[0])
+    await world.pass_time(30)
+    kept = {session.id for session in pair[0].runtime.messenger.table.with_peer(worker.id)}
+    pair[0].crash()
+    worker.crash()  # whoever has a copy of its keys says nothing for now
+    await part(world, worker)
+    await world.pass_time(10)
+    assert pair[1].runtime.mine(worker.id)
+    assert kept.isdisjoint(pair[1].runtime.messenger.table.sessions)
+
+
+async def test_severing__told_while_the_store_is_lost_and_killed__no_session_left(world, pair):
+    workers = await members(world, 4)
+    worker = next(one for one in workers if owners(pair, one)[0] is pair[0])
+    await world.pass_time(30)
+    kept = {session.id for session in pair[0].runtime.messenger.table.with_peer(worker.id)}
+    worker.crash()
+    for one in pair:
+        lose_store(one)
+    await toggled(world, worker)
+    for one in pair:
+        one.crash()
+        one.start()
+    await world.pass_time(10)
+    for one in pair:
+        assert kept.isdisjoint(one.runtime.messenger.table.sessions)
 
 
 async def test_epoch_keys__two_replicas__both_grant_the_same(world, pair):

@@ -257,6 +257,19 @@ async def test_oracle__trail_log_and_status__name_nobody(world, caplog):
         assert worker.id[2:].lower() not in said
 
 
+async def test_oracle__worker_switched_off__no_entry_ties_its_pseudonym_to_the_public_switch(duo, oracle, porch):
+    """Whoever reads the trail beside the chain would else know whose all entries of that pseudonym are."""
+    names = {oracle.runtime.trail.who(porch.id)}
+    assert names <= {entry["who"] for entry in oracle.journal("accepted")}
+    await duo.switch(porch, active=False)
+    oracle.runtime.trail.decided(Decision(porch.id, "", accepted=False, why="severed"))
+    oracle.runtime.trail.flush()
+    assert oracle.journal("severed") != []
+    assert oracle.journal("refused") != []
+    said = json.dumps([oracle.journal("severed"), oracle.journal("refused")])
+    assert not any(name in said for name in names)
+
+
 async def test_oracle__alone_in_its_process__logs_no_id_at_all(world, caplog):
     oracle = await world.add("oracle", Kind.ORACLE)
     others = [await world.add(n, kind, agent=Pen) for n, kind in (("p", Kind.PROCESSOR), ("s", Kind.SENSOR))]
