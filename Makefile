@@ -23,10 +23,10 @@ test: setup ## check the style, then run every test: contracts, off-chain, syste
 	@$(MAKE) --no-print-directory -j2 --output-sync=line test-offchain test-system # the one computes, the other waits
 
 test-offchain: setup
-	pytest -p no:ape_test tests/offchain
+	PYTHONUNBUFFERED=1 pytest -p no:ape_test tests/offchain
 
 test-system: setup
-	pytest -p no:ape_test tests/system
+	PYTHONUNBUFFERED=1 pytest -p no:ape_test tests/system
 
 check: setup ## formatting, lint, types, layering
 	ruff check .

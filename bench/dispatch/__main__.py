@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 
 import click
 from bench import report
@@ -20,10 +21,12 @@ from rich.console import Console
 
 @click.command(help=__doc__)
 @click.option("--quick", is_flag=True, help="Two small fleets; about a minute.")
+@click.option("--most", default=1000, show_default=True, help="Leave out fleets of more workers than that.")
 @click.option("--update", is_flag=True, help="Renew the results.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
-def main(quick: bool, update: bool, as_json: bool) -> None:
+def main(quick: bool, most: int, update: bool, as_json: bool) -> None:
     scale = QUICK if quick else FULL
+    scale = replace(scale, cells=[cell for cell in scale.cells if cell.terms["workers"] <= most])
     with Console(stderr=True).status("…") as status:
         cells = asyncio.run(Bench(scale, status.update).cells())
         status.update("the core alone …")
