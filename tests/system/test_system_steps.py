@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -10,6 +11,7 @@ import pytest
 from test_system_crash import again
 
 VICTIMS = ["oracle", "gateway", "processor-1", "sensor-2", "relay-2"]
+DEATHS = int(os.environ.get("QUIETFLEET_DEATHS", "1"))  # of each
 STEPS = 400  # about as many as a busy worker takes in a few seconds
 ALIVE = 90.0  # seconds after which one that has not died does too little to
 
@@ -30,7 +32,7 @@ def die_at(system, name, step):
 @pytest.mark.parametrize("victim", VICTIMS)
 async def test_kill__itself_at_a_step_of_its_work__back_at_work_with_nothing_lost(flowing, victim):
     system = flowing
-    for step in random.Random(victim).sample(range(1, STEPS), 2):
+    for step in random.Random(victim).sample(range(1, STEPS), DEATHS):
         process = die_at(system, victim, 1 + step // 8 if victim.startswith("relay") else step)
         await system.until(f"{victim} dies", lambda process=process: process.poll() is not None, within=ALIVE)
         assert process.returncode == -signal.SIGKILL

@@ -244,7 +244,7 @@ def test_disable__no_block_takes_it__says_that_it_may_still_and_leaves_with_code
         node.request("evm_setAutomine", True)
         node.mine()
     assert result.exit_code == 3
-    assert "it may still take effect" in result.stderr
+    assert "it may take effect still" in result.stderr
 
 
 @pytest.mark.parametrize(
