@@ -93,7 +93,9 @@ async def rotate(scene: Scene) -> None:
         recorded = tap.sent_after(begun)
         scene.owners.rotate(scene.fleet.prepare_epoch(2), lead=LEAD, grace=GRACE)
         await scene.fleet.until(
-            "every worker retires the old epoch", lambda: all(_retired(scene, m.name) for m in talkers), 60
+            "every worker retires the old epoch and has the key of the new one",
+            lambda: all(_retired(scene, m.name) and _keyed(scene, m) for m in talkers),
+            60,
         )
     then = sum(opened_by(copies[m.name], m.key, recorded) for m in talkers)
     after = {m.name: scene.copy(m, "after") for m in talkers}
@@ -142,6 +144,11 @@ def _taken(scene: Scene, sensor: str, how: str) -> int:
 
 def _retired(scene: Scene, name: str) -> bool:
     return scene.has(name, "epoch-retired", version=1)
+
+
+def _keyed(scene: Scene, member: Member) -> bool:
+    """Whether a worker was granted the new epoch's key; the oracle drew it."""
+    return member.kind is Kind.ORACLE or scene.has(member.name, "epoch-key", version=2)
 
 
 async def crash(scene: Scene) -> None:
