@@ -1,10 +1,8 @@
-"""What the scripts share: how they reach a deployment, how they report what they did, and how they report mistakes."""
+"""What the scripts share: how they reach a deployment, how they report mistakes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ from ape import accounts, chain, project
 from ape.cli import ConnectedProviderCommand, account_option, network_option
 from ape.logging import logger
 
-from quietfleet.console import Call, Desk, Outbox, Signers, View, accounts_at_hand, open_desk
+from quietfleet.console import Desk, Outbox, Signers, View, accounts_at_hand, open_desk
 from quietfleet.errors import QuietfleetError
+from quietfleet.owners import report
 
 signer_option = account_option(prompt=False)  # without it, every account at hand may sign
 json_option = click.option(
@@ -81,17 +80,3 @@ def connected(outbox: Outbox, record: Path | None = None) -> Desk:
 
 def deployments() -> Path:
     return Path(project.path) / "deployments"
-
-
-def report(calls: list[Call], view: View | None, *, dry_run: bool, as_json: bool) -> None:
-    """Print what was sent, or would be, and what came of it."""
-    if as_json:
-        made = {"dry_run": dry_run, "calls": [asdict(call) for call in calls]}
-        click.echo(json.dumps(made | {"result": view.data if view else None}))
-        return
-    for call in calls:
-        click.echo(call)
-    if dry_run and calls:
-        click.echo("Nothing was sent.")
-    elif view is not None:
-        click.echo(view)

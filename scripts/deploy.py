@@ -9,7 +9,9 @@ from ape import project
 from ape.api import AccountAPI, ProviderAPI
 from ape.cli import account_option, network_option
 from scripts import _founding, _parameters, _record
-from scripts._common import FleetCommand, deployments, dry_run_option, json_option, outbox_of, report
+from scripts._common import FleetCommand, deployments, dry_run_option, json_option, outbox_of
+
+from quietfleet.owners import report
 
 
 @click.command(cls=FleetCommand)

@@ -9,7 +9,9 @@ from ape import project
 from ape.api import AccountAPI
 from ape.cli import account_option, network_option
 from scripts import _migration, _parameters
-from scripts._common import FleetCommand, connected, dry_run_option, json_option, outbox_of, report
+from scripts._common import FleetCommand, connected, dry_run_option, json_option, outbox_of
+
+from quietfleet.owners import report
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -6,13 +6,11 @@ import asyncio
 import shutil
 
 import pytest
-from system_fleet import System
+from system_fleet import System, standing
 
 from quietfleet.chain.deployment import save_deployment
 from quietfleet.crypto import PrivateKey
-from quietfleet.testbed.anvil import Anvil
 from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
-from quietfleet.testbed.fleet import Fleet
 
 
 @pytest.fixture(scope="session")
@@ -31,17 +29,10 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def system(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("system")
     artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
-    anvil = Anvil(block_time=1, accounts=20, state=folder / "chain.json", log=folder / "anvil.log")
-    system = System(Fleet(folder, anvil.url, folder / "deployment.json"), anvil)
-    try:
-        anvil.start()
+    with standing(System, tmp_path_factory.mktemp("system")) as system:
         asyncio.run(_found(system, artifacts))
         yield system
-    finally:
-        system.fleet.stop()
-        anvil.stop()
 
 
 async def _found(system, artifacts):

@@ -252,6 +252,19 @@ class System:
         return ChainClient(self.anvil.url, load_deployment(self.fleet.deployment))
 
 
+@contextmanager
+def standing(kind: type[System], folder: Path) -> Iterator[Any]:
+    """A chain of its own and an empty fleet in a folder; both are stopped at the end."""
+    anvil = Anvil(block_time=1, accounts=20, state=folder / "chain.json", log=folder / "anvil.log")
+    system = kind(Fleet(folder, anvil.url, folder / "deployment.json"), anvil)
+    try:
+        anvil.start()
+        yield system
+    finally:
+        system.fleet.stop()
+        anvil.stop()
+
+
 def alive(pid: int) -> bool:
     """Whether a process is there, zombies not counted."""
     try:

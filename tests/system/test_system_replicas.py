@@ -6,15 +6,14 @@ import signal
 import time
 
 import pytest
-from system_fleet import System
+from system_fleet import System, standing
 
 from quietfleet.chain.deployment import save_deployment
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import PrivateKey
 from quietfleet.testbed import redis as testbed
-from quietfleet.testbed.anvil import Anvil
 from quietfleet.testbed.contracts import compile_contracts, deploy
-from quietfleet.testbed.fleet import SITE, Fleet
+from quietfleet.testbed.fleet import SITE
 
 REPLICAS = ("oracle", "oracle-2", "oracle-3")
 PROCESSORS = ("processor-1", "processor-2")
@@ -105,17 +104,11 @@ def store(request, tmp_path_factory):
 @pytest.fixture
 async def system(request, tmp_path, store):
     artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
-    anvil = Anvil(block_time=1, accounts=20, log=tmp_path / "anvil.log")
-    system = Replicated(Fleet(tmp_path, anvil.url, tmp_path / "deployment.json"), anvil)
-    try:
-        anvil.start()
-        await system.found(anvil.keys()[0], artifacts)
+    with standing(Replicated, tmp_path) as system:
+        await system.found(system.anvil.keys()[0], artifacts)
         system.people(store[0])
         await system.begin()
         yield system
-    finally:
-        system.fleet.stop()
-        anvil.stop()
 
 
 async def test_deals__replicas_killed_and_the_store_away_in_the_middle__each_concluded_once(system, store):

@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 import pytest
-from system_fleet import MAX_AGE, System
+from system_fleet import MAX_AGE, System, standing
 
 from quietfleet.chain.deployment import save_deployment
 from quietfleet.chain.service import Rotation, ServiceContract
@@ -15,9 +15,8 @@ from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import create_keystore
 from quietfleet.storage import Database
-from quietfleet.testbed.anvil import MNEMONIC, Anvil, key_of
+from quietfleet.testbed.anvil import MNEMONIC, key_of
 from quietfleet.testbed.contracts import compile_contracts, deploy
-from quietfleet.testbed.fleet import Fleet
 
 TALKERS = ("talker-1", "talker-2", "talker-3", "talker-4")
 ROTATOR = 2
@@ -148,15 +147,9 @@ class Talking(System):
 @pytest.fixture
 def talking(request, tmp_path):
     artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
-    anvil = Anvil(block_time=1, accounts=20, state=tmp_path / "chain.json", log=tmp_path / "anvil.log")
-    system = Talking(Fleet(tmp_path, anvil.url, tmp_path / "deployment.json"), anvil)
-    try:
-        anvil.start()
+    with standing(Talking, tmp_path) as system:
         asyncio.run(_found(system, artifacts))
         yield system
-    finally:
-        system.fleet.stop()
-        anvil.stop()
 
 
 async def _found(system, artifacts):

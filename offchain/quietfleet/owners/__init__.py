@@ -6,6 +6,7 @@
 from quietfleet.owners._book import AddressBook
 from quietfleet.owners._call import MAX_BATCH, Call, batches, by_owner
 from quietfleet.owners._refusals import SENTENCES, date, sentence
+from quietfleet.owners._report import report
 from quietfleet.owners._row import Row, table
 from quietfleet.owners._view import View, listing, sheet
 
@@ -20,6 +21,7 @@ __all__ = [
     "by_owner",
     "date",
     "listing",
+    "report",
     "sentence",
     "sheet",
     "table",

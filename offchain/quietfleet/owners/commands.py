@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from quietfleet.owners import AddressBook, Call, Row, View, table
+from quietfleet.owners import AddressBook, Call, Row, View, report, table
 from quietfleet.owners._keys import OwnerKeys
 from quietfleet.settings import passphrase
 
@@ -120,7 +119,7 @@ def _switching(name: str, about: str, *, active: bool) -> None:
             rows = asyncio.run(_with_fleet(deployment, rpc, keystores, switch, doing="switching", **options))
         finally:
             if calls or rows is not None:
-                _report(calls, None if rows is None else table(rows), dry_run=dry_run, as_json=as_json)
+                report(calls, None if rows is None else table(rows), dry_run=dry_run, as_json=as_json)
 
 
 _switching("disable", "Switch workers off: every counterpart severs its sessions with them.", active=False)
@@ -189,20 +188,6 @@ async def _with_fleet(
 
 def _announce(transaction: str) -> None:
     click.echo(f"sent {transaction}, waiting for a block to take it", err=True)
-
-
-def _report(calls: list[Call], view: View | None, *, dry_run: bool, as_json: bool) -> None:
-    """Print what was sent, or would be, and what came of it, also when a later call failed."""
-    if as_json:
-        made = {"dry_run": dry_run, "calls": [asdict(call) for call in calls]}
-        click.echo(json.dumps(made | {"result": view.data if view else None}))
-        return
-    for call in calls:
-        click.echo(call)
-    if dry_run and calls:
-        click.echo("Nothing was sent.")
-    elif view is not None:
-        click.echo(view)
 
 
 def _book(deployment: Path) -> AddressBook:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from quietfleet.chain.types import Configuration
 from quietfleet.crypto import derive
@@ -139,7 +140,7 @@ class Calls:
             if not admits(secrets.card.bloom, topic):
                 continue
             try:
-                sealed = open_symmetric(secrets.card.contact_key, data).payload
+                sealed = open_symmetric(secrets.contact_key, data).payload
             except (CryptoError, PayloadError):
                 continue
             hello, peer = handshake.open_hello(secrets.hpke, secrets.card, sealed, now, self._domain)
@@ -219,6 +220,7 @@ def welcome_topic(hello: handshake.Hello, initiator: Card) -> bytes:
     return topic_within(initiator.bloom, derive(hello.share, "welcome topic", length=TOPIC_ENTROPY))
 
 
+@lru_cache(maxsize=8)  # asked for at every envelope
 def announcement(domain: bytes, version: int) -> tuple[bytes, bytes]:
     """The key and topic of announcements: public, like the configuration they belong to."""
     seed = derive(domain, "announcement", version.to_bytes(4, "big"))

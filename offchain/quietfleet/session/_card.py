@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Final
 
 import msgspec
@@ -73,13 +74,18 @@ class Card(msgspec.Struct, frozen=True, array_like=True):
 _CARDS: Final = msgspec.msgpack.Decoder(Card)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EpochSecrets:
     """A worker's own keys for one configuration version, the card that shows their public half, and its signer."""
 
     hpke: HpkePrivateKey
     card: Card
     signer: PrivateKey
+
+    @cached_property
+    def contact_key(self) -> bytes:
+        """The card's: every envelope inside our bloom is tried with it, so it is derived once."""
+        return self.card.contact_key
 
 
 def draw_secrets(

@@ -77,9 +77,9 @@ class Epochs:
         for version in swapped:
             self._store(version, self._secrets[version], b"")
         for version in self.live(now):
-            if not (self._presentable(version, now) and self._can_meet(version)):
+            if not self._complete(version, now):
                 self.load()
-            if not (self._presentable(version, now) and self._can_meet(version)):
+            if not self._complete(version, now):
                 self._redraw(version, now)
         return swapped
 
@@ -170,6 +170,9 @@ class Epochs:
         for version in gone:
             self._erase(version)
         return gone
+
+    def _complete(self, version: int, now: float) -> bool:
+        return self._presentable(version, now) and self._can_meet(version)
 
     def _presentable(self, version: int, now: float) -> bool:
         """Whether our card of `version` is one that others take: by our present key, or pinned."""

@@ -67,9 +67,10 @@ class Partners:
         moved, self._seen = seen != self._seen, seen
         return moved
 
-    def recheck(self) -> None:
-        """End the sessions with whom we no longer work; what the chain forbids everybody has ended already."""
-        for session in list(self._runtime.messenger.table.sessions.values()):
+    def recheck(self, worker: str | None = None) -> None:
+        """End the sessions with whom we no longer work, of all or one; what the chain forbids everybody is over."""
+        table = self._runtime.messenger.table
+        for session in list(table.sessions.values()) if worker is None else table.with_peer(worker):
             reason = self._outdated(session.peer, session.purpose)
             if reason is not None:
                 self._runtime.sever(session.peer, reason)

@@ -124,9 +124,11 @@ class Provider:
         machine = self._machines.get(kept.oracle)
         self._tell(kept.oracle, machine.ended(_deal(purpose)) if machine else [Release(_deal(purpose))])
 
-    def recheck(self) -> None:
-        """Give back the places of those who have not called yet and would not be let in any more."""
+    def recheck(self, worker: str | None = None) -> None:
+        """Give back the places of those, all or one, who have not called yet and would not be let in any more."""
         for purpose, kept in self._expected():
+            if worker not in (None, kept.peer):
+                continue
             reason = self._partners.refusal(kept.peer)
             if reason not in (None, UNSEEN) and self._runtime.messenger.session(kept.peer) is None:
                 self._runtime.note("introduction-refused", peer=kept.peer, reason=reason)

@@ -97,7 +97,9 @@ class Processor:
     def on_change(self, change: Change) -> None:
         if isinstance(change, WorkerChanged) and change.parts:
             self._provider.parted(change.id)
-        if isinstance(change, WorkerChanged | OperatorsChanged):
+        if isinstance(change, WorkerChanged) and change.id != self._runtime.id:
+            self._recheck(change.id)
+        elif isinstance(change, WorkerChanged | OperatorsChanged):
             self._recheck()
         if isinstance(change, ReleaseChanged) and change.release and change.channel == self._slot.channel:
             self._runtime.note("release-announced", sequence=change.release.sequence)
@@ -152,10 +154,10 @@ class Processor:
 
     # sensors
 
-    def _recheck(self) -> None:
-        """Hold everybody we work with, or expect, against the chain and our list as they are now."""
-        self._partners.recheck()
-        self._provider.recheck()
+    def _recheck(self, worker: str | None = None) -> None:
+        """Hold everybody we work with, or expect, or one of them, against the chain and our list as they are now."""
+        self._partners.recheck(worker)
+        self._provider.recheck(worker)
 
     def _opened(self, peer: str, purpose: str) -> None:
         before = self._database.execute("SELECT deal FROM devices WHERE id = ?", (peer,)).fetchone()

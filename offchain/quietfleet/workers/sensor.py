@@ -76,7 +76,9 @@ class Sensor:
                 self._seeking.unheard(event)
 
     def on_change(self, change: Change) -> None:
-        if isinstance(change, WorkerChanged | OperatorsChanged):
+        if isinstance(change, WorkerChanged) and change.id != self._runtime.id:
+            self._partners.recheck(change.id)
+        elif isinstance(change, WorkerChanged | OperatorsChanged):
             self._partners.recheck()
         if not isinstance(change, WorkerChanged) or change.id != self._runtime.id:
             return

@@ -34,6 +34,21 @@ async def fleet(world):
     return world
 
 
+@pytest.fixture
+def oracle(fleet):
+    return fleet.workers["oracle"]
+
+
+@pytest.fixture
+def processor(fleet):
+    return fleet.workers["processor"]
+
+
+@pytest.fixture
+def sensor(fleet):
+    return fleet.workers["sensor"]
+
+
 def moment(month: int, day: int) -> float:
     return datetime(2013, month, day, tzinfo=UTC).timestamp()
 

@@ -124,13 +124,20 @@ async def test_operator__rights_taken_back_before_the_call__place_back_and_one_n
     await world.until(lambda: deals(world) == [], within=5)
 
 
-async def test_operator__on_the_list_and_switched_the_worker_on__let_in(world):
+async def let_in(world: World) -> tuple:
+    """A sensor that the operator on the processor's list has switched on, in session with it; return the two."""
     allow(world, "processor", OPERATOR)
     await found(world)
     sensor, processor = world.workers["sensor"], world.workers["processor"]
     await entrust(world, FRIEND, until=int(world.clock.now()) + 3600)
     await switch_on(world, sensor, OPERATOR)
     await world.until(lambda: processor.in_session_with(sensor), within=60)
+    return sensor, processor
+
+
+async def test_operator__on_the_list_and_switched_the_worker_on__let_in(world):
+    sensor, processor = await let_in(world)
+    assert processor.in_session_with(sensor)
 
 
 async def test_operator__on_the_list_and_named_by_a_stranger_alone__refused(world):
@@ -158,24 +165,14 @@ async def test_operator__term_runs_out__severed_with_that_block(world):
 
 async def test_operator__its_right_to_switch_on_taken_back_and_another_left__severed_at_once(world):
     """An owner that its operator would not let in any more cannot keep its word alive by some other right."""
-    allow(world, "processor", OPERATOR)
-    await found(world)
-    sensor, processor = world.workers["sensor"], world.workers["processor"]
+    sensor, processor = await let_in(world)
     until = int(world.clock.now()) + 3600
-    await entrust(world, FRIEND, until=until)
-    await switch_on(world, sensor, OPERATOR)
-    await world.until(lambda: processor.in_session_with(sensor), within=60)
     await world.say(OperatorChanged(FRIEND, OPERATOR, Right.REPLACE_KEYS, until))
     assert not processor.in_session_with(sensor)
 
 
 async def test_operator__rights_taken_back__severed_at_once(world):
-    allow(world, "processor", OPERATOR)
-    await found(world)
-    sensor, processor = world.workers["sensor"], world.workers["processor"]
-    await entrust(world, FRIEND, until=int(world.clock.now()) + 3600)
-    await switch_on(world, sensor, OPERATOR)
-    await world.until(lambda: processor.in_session_with(sensor), within=60)
+    sensor, processor = await let_in(world)
     await world.say(OperatorChanged(FRIEND, OPERATOR, Right(0), 0))
     assert not processor.in_session_with(sensor)
 

@@ -16,16 +16,6 @@ from quietfleet.storage import AuditLog, Database, fault_of
 PAGE = 4096
 
 
-@pytest.fixture
-def sensor(fleet):
-    return fleet.workers["sensor"]
-
-
-@pytest.fixture
-def processor(fleet):
-    return fleet.workers["processor"]
-
-
 def bear(world):
     """Have workers read the chain as they do by themselves: what a disk does not take is read again."""
     read, lagging = world._read, set()

@@ -26,21 +26,6 @@ BUYER = "0x" + "bb" * 20
 OPERATOR = "0x" + "cc" * 20
 
 
-@pytest.fixture
-def sensor(fleet):
-    return fleet.workers["sensor"]
-
-
-@pytest.fixture
-def processor(fleet):
-    return fleet.workers["processor"]
-
-
-@pytest.fixture
-def oracle(fleet):
-    return fleet.workers["oracle"]
-
-
 def next_number(worker):
     return worker.runtime.replica.worker(worker.id).sequence + 1
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import stat
 
-import pytest
 from worker_world import MAX_AGE, hours
 
 from quietfleet.chain.deployment import save_deployment
@@ -18,16 +17,6 @@ from quietfleet.testbed.contracts import compile_contracts, deploy
 from quietfleet.workers._host import rules_of
 from quietfleet.workers._state import State
 from quietfleet.workers.relay import Relay
-
-
-@pytest.fixture
-def sensor(fleet):
-    return fleet.workers["sensor"]
-
-
-@pytest.fixture
-def processor(fleet):
-    return fleet.workers["processor"]
 
 
 def fails(*_args):

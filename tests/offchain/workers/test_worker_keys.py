@@ -23,21 +23,6 @@ BUYER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 
 
 @pytest.fixture
-def sensor(fleet):
-    return fleet.workers["sensor"]
-
-
-@pytest.fixture
-def processor(fleet):
-    return fleet.workers["processor"]
-
-
-@pytest.fixture
-def oracle(fleet):
-    return fleet.workers["oracle"]
-
-
-@pytest.fixture
 async def scheduled(world, monkeypatch):
     """A processor in a fleet whose owner wants its key replaced every month."""
     settings = world.settings

@@ -1,20 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from worker_world import Pen
 
 from quietfleet.chain.types import Kind
 from quietfleet.workers.messages import EpochKeyGrant, EpochKeyRequest
-
-
-@pytest.fixture
-def oracle(fleet):
-    return fleet.workers["oracle"]
-
-
-@pytest.fixture
-def processor(fleet):
-    return fleet.workers["processor"]
 
 
 def deaf(worker):

@@ -1,20 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from worker_world import DAY, HOUR, SITE, hours
 
 from quietfleet.chain.types import Kind
 from quietfleet.workers.sensor import BUFFER, SILENCE
-
-
-@pytest.fixture
-def sensor(fleet):
-    return fleet.workers["sensor"]
-
-
-@pytest.fixture
-def processor(fleet):
-    return fleet.workers["processor"]
 
 
 def answered(sensor):

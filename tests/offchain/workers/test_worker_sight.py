@@ -32,11 +32,6 @@ class Timer:
 
 
 @pytest.fixture
-def sensor(fleet):
-    return fleet.workers["sensor"]
-
-
-@pytest.fixture
 def timer(fleet, sensor):
     timer = Timer(fleet.clock)
     sensor.runtime.sight = Sight(sensor.runtime, timer)
