@@ -3,8 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # a fleet is a dozen processes that all read the same modules
+LANES := compiled fleet fleets workers offchain contracts style
+JOBS := 6
 
-.PHONY: help setup demo test test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-severing verify fuzz mutate coverage clean
+.PHONY: help setup demo test $(LANES:%=lane-%) test-contracts test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-severing verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,18 +18,41 @@ setup: ## install everything into this folder (pinned, hash-checked, no root)
 demo: setup ## run a whole fleet on this machine, about two minutes, every line checked
 	@ape run demo
 
-test: setup ## check the style, then run every test: contracts, off-chain, system
-	@$(MAKE) --no-print-directory check
-	ape compile --force # Ape does not see that a base contract changed
+test: setup ## check the style, then run every test: contracts, off-chain, system (JOBS=1: one after the other)
+	@rm -rf .cache/lanes
+	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(LANES:%=lane-%); tools/lane --report $(LANES)
+
+# The parts of `make test`, which keep two cores busy: the fleets wait most of the time, the others compute.
+lane-fleet:
+	@PYTHONUNBUFFERED=1 tools/lane fleet pytest -p no:ape_test tests/system -m shared_fleet
+
+lane-fleets: lane-compiled
+	@PYTHONUNBUFFERED=1 tools/lane fleets pytest -p no:ape_test tests/system -m "not shared_fleet"
+
+lane-workers:
+	@PYTHONUNBUFFERED=1 tools/lane workers pytest -p no:ape_test tests/offchain/workers
+
+lane-offchain:
+	@PYTHONUNBUFFERED=1 tools/lane offchain pytest -p no:ape_test tests/offchain --ignore tests/offchain/workers
+
+lane-contracts: lane-compiled
+	@PYTHONUNBUFFERED=1 tools/lane contracts $(MAKE) --no-print-directory test-contracts
+
+lane-style:
+	@tools/lane style $(MAKE) --no-print-directory check
+
+lane-compiled:
+	@tools/lane compiled ape compile --force # Ape does not see that a base contract changed
+
+test-contracts: setup
 	ape test tests/contracts -q
 	FOUNDRY_PROFILE=quick forge test
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-offchain test-system # the one computes, the other waits
 
 test-offchain: setup
-	PYTHONUNBUFFERED=1 pytest -p no:ape_test tests/offchain
+	pytest -p no:ape_test tests/offchain
 
 test-system: setup
-	PYTHONUNBUFFERED=1 pytest -p no:ape_test tests/system
+	pytest -p no:ape_test tests/system
 
 check: setup ## formatting, lint, types, layering
 	ruff check .

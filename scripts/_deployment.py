@@ -13,7 +13,7 @@ CONTRACTS = tuple(_parameters.ARGUMENTS)
 
 
 def deploy(project: Any, account: Any, parameters: dict[str, Any], outbox: Outbox) -> dict[str, Any]:
-    """Deploy both contracts with complete parameters; return what stands where, in the form of the deployment file."""
+    """Deploy the contracts with complete parameters; return what stands where, in the form of the deployment file."""
     unattended(account)
     placed: dict[str, Any] = {}
     for name in CONTRACTS:
@@ -33,7 +33,7 @@ def rehearse(project: Any, account: Any, parameters: dict[str, Any], outbox: Out
         with spoken():
             gas = account.provider.estimate_gas_cost(project.get_contract(name)(*values, sender=account.address))
         outbox.calls.append(Call(place, name, _named(project, name, values), account.address, True, 0, gas, ""))
-    service, releases = places
+    service, releases, _ = places
     if _names_rotator(parameters):
         outbox.foresee(service, "setRotator", {"current": parameters["rotator"]}, account.address)
     if "bootstrap" in parameters:

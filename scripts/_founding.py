@@ -25,7 +25,7 @@ def found(project: Any, account: Any, parameters: dict[str, Any], outbox: Outbox
 
 
 def rehearse(project: Any, account: Any, parameters: dict[str, Any], outbox: Outbox) -> tuple[str, str]:
-    """Check the build and estimate the deployment; return where the two contracts would stand."""
+    """Check the build and estimate the deployment; return where Service and ModelReleases would stand."""
     _prepared(project, account.provider.chain_id)
     return _deployment.rehearse(project, account, parameters, outbox)
 

@@ -19,6 +19,7 @@ NOBODY: Final = "0x" + 40 * "0"
 ARGUMENTS: Final = {
     "Service": {"initialOwner": "owner", "initialFee": "fee", "initialFeeCap": "fee_cap"},
     "ModelReleases": {"initialOwner": "owner", "service_": "service", "initialApprover": "approver"},
+    "AuditAnchor": {},
 }
 ROLES: Final = ("owner", "rotator", "approver", "publisher", "gateway")
 KNOWN: Final = ("fee", "fee_cap", "bootstrap", *ROLES)

@@ -18,11 +18,11 @@ from quietfleet.owners import report
 @network_option(required=True)
 @account_option()
 @click.option("--params", default="scripts/params/default.yaml", type=click.Path(path_type=Path), show_default=True)
-@click.option("--new", is_flag=True, help="Deploy another pair; the record of the present one is kept under a number.")
+@click.option("--new", is_flag=True, help="Deploy them anew; the record of the present one is kept under a number.")
 @dry_run_option
 @json_option
 def cli(account: AccountAPI, provider: ProviderAPI, params: Path, *, new: bool, dry_run: bool, as_json: bool) -> None:
-    """Deploy Service and ModelReleases; parameters are checked before anything is sent."""
+    """Deploy Service, ModelReleases and AuditAnchor; parameters are checked before anything is sent."""
     parameters = _parameters.filled(project, _parameters.load(params), account.address)
     if not new:
         _record.require_free(deployments(), provider.chain_id)

@@ -1,4 +1,4 @@
-"""Move a model release on: `ape run release approve weather 3 --network …`."""
+"""Move a model release on: `ape run release approve weather 3 0x<manifest> --network …`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ cli = group(
     status=(ReleaseVerbs.status, click.argument("channel", default="")),
     history=(ReleaseVerbs.history, CHANNEL),
     propose=(ReleaseVerbs.propose, CHANNEL, click.option("--terms", required=True, type=FILE)),
-    approve=(ReleaseVerbs.approve, CHANNEL, click.argument("sequence", type=int)),
+    approve=(ReleaseVerbs.approve, CHANNEL, click.argument("sequence", type=int), MANIFEST),
     open=(ReleaseVerbs.open, CHANNEL, NEWEST),
     pause=(ReleaseVerbs.pause, CHANNEL, NEWEST),
     resume=(ReleaseVerbs.resume, CHANNEL, NEWEST),

@@ -95,7 +95,7 @@ SERVICE: Final[dict[str, Items]] = {
 RELEASES: Final[dict[str, Items]] = {
     "propose first": (*_PUBLISHER, *_APPROVER, fresh("head"), *_PROPOSED),
     "propose": (*_PUBLISHER, *_APPROVER, *_HEAD, *_PROPOSED),
-    "approve": (*_APPROVER, *_HEAD, log(4, 0)),
+    "approve": (*_APPROVER, *_HEAD, read("release"), log(4, 0)),
     "openWave first": (*_PUBLISHER, *_HEAD, log(3, 1)),
     "openWave next": (*_PUBLISHER, *_HEAD, log(3, 1)),
     "pause by approver": (*_APPROVER, *_HEAD, log(4, 0)),
@@ -109,6 +109,11 @@ RELEASES: Final[dict[str, Items]] = {
     "setPublisher": (*_OWNER, fresh("gateway of publisher"), log(3, 0)),
     "setApprover": (*_OWNER, update("approver, pause"), log(3, 0)),
     "setPaused (releases)": (*_OWNER, update("approver, pause"), log(1, 1)),
+}
+
+AUDIT: Final[dict[str, Items]] = {
+    "anchor first": (fresh("anchor"), log(4, 1)),
+    "anchor": (update("anchor"), log(4, 1)),
 }
 
 VIEWS: Final[dict[str, Items]] = {

@@ -10,8 +10,8 @@ from bench.gas import compiling, field
 from bench.gas.chain import Chain, Measured
 from bench.gas.confirming import confirm
 from bench.gas.costs import TRANSACTION_CAP, Item, solidity, total, transaction_items
-from bench.gas.floors import NO_CEILING, RELEASES, SERVICE, VIEWS
-from bench.gas.operations import ReleasesRun, ServiceRun
+from bench.gas.floors import AUDIT, NO_CEILING, RELEASES, SERVICE, VIEWS
+from bench.gas.operations import ReleasesRun, ServiceRun, anchor
 from eth_typing import ABIFunction
 from eth_utils.abi import function_abi_to_4byte_selector
 
@@ -75,6 +75,7 @@ def measure() -> Run:
         releases = ReleasesRun(chain, service)
         releases.run()
         service.views(releases.gateway)
+        anchor(chain, releases.publisher)
         by_hand = confirm(chain, service, releases)
         ours = dict(chain.measured)
         field.run(chain)
@@ -84,7 +85,7 @@ def measure() -> Run:
 
 
 def _operation(measured: Measured, places: Mapping[bytes, tuple[int, int]], by_hand: int | None) -> Operation:
-    needed = (SERVICE | RELEASES | VIEWS)[measured.name]
+    needed = (SERVICE | RELEASES | AUDIT | VIEWS)[measured.name]
     if measured.view:
         return Operation(measured.name, measured.gas, needed, (solidity(*places[measured.data[:4]]),), by_hand)
     return Operation(measured.name, measured.gas, (*transaction_items(measured.data), *needed), by_hand=by_hand)

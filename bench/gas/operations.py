@@ -209,7 +209,7 @@ class ReleasesRun:
         where = (self.channel, self.sequence)
         report = (word("report"), 980, 3, 17)
         steps = (
-            ("approve", self.functions.approve(*where), self.approver),
+            ("approve", self.functions.approve(*where, terms[0]), self.approver),
             ("openWave first", self.functions.openWave(*where), self.publisher),
             ("pause by approver", self.functions.pause(*where), self.approver),
             ("resume", self.functions.resume(*where), self.approver),
@@ -227,7 +227,7 @@ class ReleasesRun:
         proof, root = wave_proof(manifest)
         terms = self.propose("", manifest, root)
         where = (self.channel, self.sequence)
-        self.chain.send("", self.functions.approve(*where), self.approver)
+        self.chain.send("", self.functions.approve(*where, manifest), self.approver)
         self.chain.send("", self.functions.openWave(*where), self.publisher)
         self.chain.look("admits", self.functions.admits(self.channel, terms, proof))
         self.chain.send("pause by publisher", self.functions.pause(*where), self.publisher)
@@ -239,6 +239,13 @@ class ReleasesRun:
         self.chain.send(name, self.functions.propose(self.channel, terms), self.publisher)
         self.sequence += 1
         return terms
+
+
+def anchor(chain: Chain, keeper: str) -> None:
+    """Anchor an audit log for the first time and once more."""
+    functions = chain.deploy("AuditAnchor").functions
+    for number, name in enumerate(("anchor first", "anchor"), start=1):
+        chain.send(name, functions.anchor(word("log"), number, word(f"root {number}")), keeper)
 
 
 def wave_proof(manifest: bytes) -> tuple[tuple[Any, ...], bytes]:

@@ -7,8 +7,6 @@ import time
 from itertools import count
 from typing import Final
 
-from quietfleet.chain.consent import Consent
-from quietfleet.chain.types import Kind
 from quietfleet.crypto import PrivateKey, derive
 from quietfleet.session._card import Credential
 from quietfleet.session._codec import Mode, Packet, encode_body, encode_packet
@@ -28,18 +26,10 @@ _ANSWER_WITHIN: Final = 30.0
 class Device:
     """A sensor as its processor knows it: one end of a session, and all it takes to write in it."""
 
-    def __init__(self, number: int, owner: int) -> None:
-        self.number = number
-        self.owner = owner
-        self.key = PrivateKey.generate(secrets.token_bytes)
-        self.id = self.key.public.id
+    def __init__(self, key: PrivateKey) -> None:
+        self.id = key.public.id
         self._sender: Sender | None = None
         self._readings = count()
-
-    def consent(self, chain_id: int, contract: str, owner: str) -> Consent:
-        """What its owner enrols it with."""
-        deadline = int(time.time()) + 3600
-        return Consent.sign(self.key, chain_id, contract, owner=owner, kind=Kind.SENSOR, deadline=deadline)
 
     def session_with(self, worker: str, epoch_key: bytes) -> Session:
         """Draw the root of a session, and return the worker's end of it as a handshake would leave it."""

@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import random
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from bench.severing.devices import Device
-from bench.severing.world import Moment, World, until
+from bench.severing.member import Told
+from bench.severing.world import Moment, World
 
-BACKLOG: Final = 20  # envelopes that wait at a worker at most: more would measure the queue
+RATE: Final = 200.0  # messages a second of the devices that are about to be, or were, switched off
 AFTERWARDS: Final = 10  # envelopes of devices switched off that are still to come before they are switched on again
-
-
-class Load:
-    """Devices that send all the time, at a steady rate together; those given go on after they are switched off."""
-
-    def __init__(self, world: World, rate: float, rng: random.Random) -> None:
-        self._world = world
-        self._pause = 1.0 / rate
-        self._rng = rng
-        self._task: asyncio.Task[None] | None = None
-        self.talkers: Sequence[Device] = ()
-        self.sent = 0
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._send())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-
-    async def more(self, count: int) -> None:
-        """Wait until so many further envelopes were sent and heard."""
-        enough = self.sent + count
-        workers = self._world.workers
-        await until(lambda: self.sent >= enough and not any(worker.ether.backlog for worker in workers))
-
-    async def _send(self) -> None:
-        while True:
-            await asyncio.sleep(self._pause)
-            if not self.talkers:
-                continue
-            device = self._rng.choice(self.talkers)
-            ether = self._world.worker_of(device).ether
-            if ether.backlog < BACKLOG:
-                ether.bring(device.envelope())
-                self.sent += 1
 
 
 @dataclass(slots=True)
@@ -67,6 +24,7 @@ class Severed:
     whole: float  # from mined to that
     wiped: float  # from seen to the database's log being empty of it too
     last: float  # from seen to the last message accepted; 0 if that was before
+    busy: float  # of processor time, from seen to gone
 
 
 @dataclass(slots=True)
@@ -80,48 +38,41 @@ class Outcome:
     rows: int = 0  # of severed sessions that were still in a database
 
 
-async def measure(world: World, load: Load, sessions: int, times: int, rng: random.Random) -> Outcome:
+async def measure(world: World, sessions: int, times: int, rng: random.Random) -> Outcome:
     """Switch so many devices off at once, and on again, so many times."""
     outcome = Outcome(sessions)
     for _ in range(times):
-        chosen = rng.sample(world.devices, sessions)
-        load.talkers = chosen
-        await load.more(min(sessions, AFTERWARDS))
+        chosen = world.share(rng.sample(range(world.plan.devices), sessions))
+        await world.ask("talk", chosen, lambda mine: _talk(mine, sessions))
         moment = await world.switch(chosen, active=False)
-        await world.followed(moment)
-        before = _accepted(world)
-        sent = load.sent
-        _note(world, outcome, chosen, moment)
-        await load.more(AFTERWARDS)
-        outcome.unwanted += load.sent - sent
-        outcome.accepted += _accepted(world) - before
-        load.talkers = ()
-        await load.more(0)
-        await world.followed(await world.switch(chosen, active=True))
-        world.join(chosen)
+        told = await world.ask(
+            "switched", chosen, lambda mine, at=moment: {"block": at.block, "count": _part(AFTERWARDS, mine, sessions)}
+        )
+        _note(outcome, [Told(**one) for one, mine in zip(told, chosen, strict=True) if mine], moment)
+        again = await world.switch(chosen, active=True)
+        await world.ask("rejoin", chosen, lambda _, at=again: {"block": at.block})
     return outcome
 
 
-def _note(world: World, outcome: Outcome, chosen: Sequence[Device], moment: Moment) -> None:
-    touched = {id(worker): worker for worker in map(world.worker_of, chosen)}.values()
-    seen = {id(worker): worker.seen(moment.block) for worker in touched}
-    gone = {id(worker): worker.gone[moment.block] for worker in touched}
-    last = [
-        max(0.0, world.worker_of(device).answering.accepted.get(device.id, 0.0) - seen[id(world.worker_of(device))])
-        for device in chosen
-    ]
+def _talk(mine: Sequence[int], of: int) -> dict[str, float]:
+    return {"rate": RATE * len(mine) / of, "count": _part(min(of, AFTERWARDS), mine, of)}
+
+
+def _part(count: int, mine: Sequence[int], of: int) -> int:
+    return math.ceil(count * len(mine) / of)
+
+
+def _note(outcome: Outcome, told: Sequence[Told], moment: Moment) -> None:
     outcome.switches.append(
         Severed(
-            max(seen.values()) - moment.at,
-            max(gone[one] - seen[one] for one in seen),
-            max(gone.values()) - moment.at,
-            max(worker.wiped.get(moment.block, gone[id(worker)]) - seen[id(worker)] for worker in touched),
-            max(last),
+            max(one.seen for one in told) - moment.at,
+            max(one.gone - one.seen for one in told),
+            max(one.gone for one in told) - moment.at,
+            max(one.wiped - one.seen for one in told),
+            max(0.0, *(one.last - one.seen for one in told)),
+            max(one.busy for one in told),
         )
     )
-    for worker in touched:
-        outcome.rows += worker.left([world.sessions[one.id] for one in chosen if world.worker_of(one) is worker])
-
-
-def _accepted(world: World) -> int:
-    return sum(worker.answering.count for worker in world.workers)
+    outcome.unwanted += sum(one.came for one in told)
+    outcome.accepted += sum(one.accepted for one in told)
+    outcome.rows += sum(one.rows for one in told)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from bench.severing.devices import Device
 
@@ -18,13 +17,29 @@ from quietfleet.chain.types import Change
 from quietfleet.clock import SystemClock
 from quietfleet.crypto import PrivateKey
 from quietfleet.session import Event, Received
-from quietfleet.settings import ChainSection, NetworkSection, Settings, WorkerSection
+from quietfleet.settings import Settings
 from quietfleet.storage import Database
 from quietfleet.whisper import Envelope
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers.messages import Readings, Recommendation
 
 ANSWER = Recommendation(1, "carry on")
+
+
+class Arriving:
+    """What comes in, one after another, or what is there at once."""
+
+    def __init__(self, waiting: asyncio.Queue[Envelope]) -> None:
+        self._waiting = waiting
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Envelope:
+        return await self._waiting.get()
+
+    def take(self, most: int) -> list[Envelope]:
+        return [self._waiting.get_nowait() for _ in range(min(most, self._waiting.qsize()))]
 
 
 class Ether:
@@ -43,12 +58,14 @@ class Ether:
     def backlog(self) -> int:
         return self._waiting.qsize()
 
-    async def envelopes(self) -> AsyncIterator[Envelope]:
-        while True:
-            yield await self._waiting.get()
+    def envelopes(self) -> Arriving:
+        return Arriving(self._waiting)
 
     async def publish(self, _envelope: Envelope) -> None:
         self.published += 1
+
+    def withdraw(self, envelopes: Mapping[bytes, float]) -> None:
+        """Whatever was published has left."""
 
     async def work(self, envelope: Envelope, _target: float, _budget: float) -> Envelope:
         return envelope
@@ -102,15 +119,27 @@ class Answering:
         return {}
 
 
+class Moment(NamedTuple):
+    """When something was: on the clock that all processes share, in this process's processor time, and after what."""
+
+    at: float
+    busy: float
+    accepted: int
+
+    @classmethod
+    def now(cls, accepted: int = 0) -> Self:
+        return cls(time.perf_counter(), time.process_time(), accepted)
+
+
 class Seeing(ChainClient):
     """A chain client that notes when it first saw each block."""
 
-    seen: dict[int, dict[int, float]] = {}  # noqa: RUF012 - by deployment, of which each worker has its own
+    seen: dict[int, Moment] = {}  # noqa: RUF012 - one worker a process
 
     async def header(self, number: int | None = None) -> Header | None:
         header = await super().header(number)
         if header is not None:
-            self.seen.setdefault(id(self.deployment), {}).setdefault(header.number, time.perf_counter())
+            self.seen.setdefault(header.number, Moment.now())
         return header
 
 
@@ -123,7 +152,7 @@ class Worker(Runtime):
         self.node = self.ether  # type: ignore[assignment]
         self.presence = replace(self.presence, miner=self.ether)
         self.agent = self.answering = Answering(self)
-        self.gone: dict[int, float] = {}  # block: when its effects were there for everyone to see
+        self.gone: dict[int, Moment] = {}  # block: when its effects were there for everyone to see
         self.wiped: dict[int, float] = {}  # block: when the log held nothing of it any more
         self._reader = Database.observe(self.database.path)
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,15 +161,14 @@ class Worker(Runtime):
         head = self.replica.head
         fresh = head is not None and head.number not in self.gone
         if fresh and head is not None:
-            self.gone[head.number] = time.perf_counter()
+            self.gone[head.number] = Moment.now(self.answering.count)
         await super().after()
         if fresh and head is not None and not self._erased:
             self.wiped[head.number] = time.perf_counter()
 
-    def seen(self, block: int) -> float:
+    def seen(self, block: int) -> Moment:
         """When this worker first saw a block, or one after it."""
-        known = Seeing.seen.get(id(self.deployment), {})
-        return min(at for number, at in known.items() if number >= block)
+        return min(moment for number, moment in Seeing.seen.items() if number >= block)
 
     def reached(self, block: int) -> bool:
         """Whether a block, or one after it, has had its effects."""
@@ -151,6 +179,11 @@ class Worker(Runtime):
         marks = ",".join("?" * len(sessions))
         found = self._reader.execute(f"SELECT count(*) FROM session_sessions WHERE id IN ({marks})", sessions)  # noqa: S608 - question marks
         return int(found.fetchone()[0])
+
+    def join(self, devices: Iterable[Device], epoch_key: bytes) -> list[bytes]:
+        """Put devices in session with this worker; return the sessions' ids."""
+        with self.database.transaction():
+            return [self.enter(device, epoch_key) for device in devices]
 
     def enter(self, device: Device, epoch_key: bytes) -> bytes:
         """Enter a session with a device, as after a handshake; return its id."""
@@ -176,8 +209,12 @@ class Worker(Runtime):
         self.close()
 
 
-def settings_of(folder: Path, number: int, rpc: str, ws: str) -> Settings:
-    """Return the settings of one of these workers."""
-    chain = ChainSection("deployment.json", rpc=rpc, ws=ws, max_age=600.0)
-    name = f"processor-{number}"
-    return Settings(WorkerSection(name, state=name), chain, NetworkSection(stem="off"), folder=str(folder))
+class Deaf(Worker):
+    """The control: a worker that does not sever, and asks nobody."""
+
+    def __init__(self, settings: Settings, key: PrivateKey) -> None:
+        super().__init__(settings, key)
+        self.registry.can_cooperate = lambda *_: True  # type: ignore[method-assign]
+
+    def sever_all(self, _reasons: Mapping[str, str]) -> None:
+        """It goes on."""

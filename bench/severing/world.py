@@ -10,26 +10,28 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from bench.severing.devices import Device
-from bench.severing.workers import Seeing, Worker, settings_of
+from bench.flood.process import Process
+from bench.severing.member import PATIENCE
+from bench.severing.plan import Plan
 
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.deployment import Deployment, save_deployment
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.service import Rotation, ServiceContract
 from quietfleet.chain.types import Kind
-from quietfleet.chain.wallet import Receipt, Wallet
+from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey
 from quietfleet.session import epoch_commitment
 from quietfleet.testbed.anvil import Anvil
 from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
-from quietfleet.workers import _host
 
 BATCH: Final = 400  # devices in one transaction
 _LOOK: Final = 0.002
-_PATIENCE: Final = 60.0
+_PROGRAM: Final = "bench.severing.member"
+
+Shares = Sequence[list[int]]  # devices, by worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +43,29 @@ class Moment:
 
 
 class World:
-    """Everything one measurement needs."""
+    """Everything one measurement needs: a chain here, and a process for each worker."""
 
-    def __init__(self, folder: Path, workers: int, devices: int) -> None:
+    def __init__(self, folder: Path, workers: int, devices: int, *, deaf: bool = False) -> None:
         self._folder = folder
         self._anvil = Anvil()
         self._stack = AsyncExitStack()
-        self._epoch_key = secrets.token_bytes(32)
-        self._count = workers
-        self.devices = [Device(number, number // BATCH) for number in range(devices)]
-        self.workers: list[Worker] = []
-        self.sessions: dict[str, bytes] = {}
+        self._terms = {"workers": workers, "devices": devices, "deaf": deaf}
+        self._members: list[Process] = []
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._stack.enter_context, self._anvil)
+        place = {"folder": str(self._folder), "rpc": self._anvil.url, "ws": self._anvil.ws_url}
+        self.plan = Plan(**place, salt=secrets.token_bytes(32), **self._terms)
+        self.plan.save()
+        keys = (self.plan.key("device", device) for device in range(self.plan.devices))
+        self._ids = [key.public.id for key in keys]
         await self._found()
-        for number in range(self._count):
-            key = self._keys[number]
-            settings = settings_of(self._folder, number, self._anvil.url, self._anvil.ws_url)
-            self.workers.append(Worker(settings, key))
-        self._stack.callback(setattr, _host, "ChainClient", _host.ChainClient)
-        _host.ChainClient = Seeing  # type: ignore[misc]
-        for worker in self.workers:
-            worker.begin()
-            self._stack.push_async_callback(worker.end)
-        await self._caught_up()
-        for worker in self.workers:
-            latest, _ = worker.replica.configuration()
-            assert latest is not None
-            worker.messenger.set_epoch_key(latest, self._epoch_key)
-        self.join(self.devices)
+        for number in range(self.plan.workers):
+            member = await Process.start(_PROGRAM, str(self._folder), str(number))
+            self._stack.push_async_callback(member.stop)
+            self._members.append(member)
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(member.hear("ready") for member in self._members))
         return self
 
     async def __aexit__(
@@ -78,40 +73,42 @@ class World:
     ) -> None:
         await self._stack.aclose()
 
-    def worker_of(self, device: Device) -> Worker:
-        """The worker a device is with."""
-        return self.workers[device.number % len(self.workers)]
+    def share(self, devices: Iterable[int]) -> list[list[int]]:
+        """Return which of these devices each worker has."""
+        shares: list[list[int]] = [[] for _ in self._members]
+        for device in devices:
+            shares[self.plan.worker_of(device)].append(device)
+        return shares
 
-    def join(self, devices: Iterable[Device]) -> None:
-        """Put devices in session with their workers."""
-        for worker in self.workers:
-            with worker.database.transaction():
-                for device in (one for one in devices if self.worker_of(one) is worker):
-                    self.sessions[device.id] = worker.enter(device, self._epoch_key)
+    async def ask(self, do: str, shares: Shares, terms: Callable[[list[int]], dict[str, Any]]) -> list[Any]:
+        """Tell each worker to do something with its share of devices, and return what they answer."""
+        for member, mine in zip(self._members, shares, strict=True):
+            member.tell(do=do, devices=mine, **terms(mine))
+        async with asyncio.timeout(2 * PATIENCE):
+            return await asyncio.gather(*(member.hear(do) for member in self._members))
 
-    async def switch(self, devices: Sequence[Device], *, active: bool) -> Moment:
-        """Switch devices, all in one block, and return when it was mined."""
-        owners = sorted({device.owner for device in devices})
-        ids = [[device.id for device in devices if device.owner == owner] for owner in owners]
-        sending = [
-            asyncio.create_task(self._owners[owner].set_active(some, active))
-            for owner, some in zip(owners, ids, strict=True)
-        ]
-        await self._submitted(len(sending))
+    async def switch(self, shares: Shares, *, active: bool) -> Moment:
+        """Switch devices, all in one block, and return when it was mined; anvil signs, and receipts are not waited for.
+
+        Owners' machines are others than those that are measured, so that theirs is not to be done here meanwhile.
+        """
+        owners: dict[int, list[str]] = {}
+        for device in (device for mine in shares for device in mine):
+            owners.setdefault(_owner(device), []).append(self._ids[device])
+        service = self._client.deployment.service
+        call = self._client.abi(service).function("setActiveBatch")
+        for owner, ids in owners.items():
+            sent = {"from": self._owners[owner], "to": service.address, "data": f"0x{call.encode([ids, active]).hex()}"}
+            await self._client.request("eth_sendTransaction", sent)
+        await self._submitted(len(owners))
         at = time.perf_counter()
         await self._client.request("evm_mine")
-        receipts: list[Receipt] = await asyncio.gather(*sending)
-        (block,) = {receipt.block for receipt in receipts}
-        return Moment(block, at)
-
-    async def followed(self, moment: Moment) -> None:
-        """Wait until every worker has read a block and acted on it."""
-        await until(
-            lambda: all(worker.reached(moment.block) and moment.block in worker.gone for worker in self.workers)
-        )
+        header = await self._client.header()
+        assert header is not None
+        return Moment(header.number, at)
 
     async def _submitted(self, count: int) -> None:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             while int((await self._client.request("txpool_status"))["pending"], 16) < count:  # noqa: ASYNC110 - it is asked
                 await asyncio.sleep(_LOOK)
 
@@ -122,33 +119,30 @@ class World:
         deployment = await deploy(anvil.url, anvil.chain_id, artifacts, accounts[0])
         save_deployment(self._folder / "deployment.json", deployment)
         self._client = await self._stack.enter_async_context(ChainClient(anvil.url, deployment))
-        self._owners = [ServiceContract(self._client, Wallet(key, self._client)) for key in accounts[1:]]
-        self._keys = [PrivateKey.generate(secrets.token_bytes) for _ in range(self._count)]
+        self._owners = [PrivateKey.from_bytes(key).public.id for key in accounts[1:]]
         service = ServiceContract(self._client, Wallet(accounts[0], self._client))
         await self._enrol(deployment, accounts)
-        digest, commitment = secrets.token_bytes(32), epoch_commitment(self._epoch_key)
+        digest, commitment = secrets.token_bytes(32), epoch_commitment(self.plan.epoch_key)
         oracle = PrivateKey.generate(secrets.token_bytes).public.id
         await service.rotate(Rotation(oracle, commitment, digest, grace=0, min_pow=1e-9))
         await self._client.request("evm_setAutomine", False)
 
     async def _enrol(self, deployment: Deployment, accounts: list[bytes]) -> None:
+        devices = range(self.plan.devices)
+        for owner in sorted(set(map(_owner, devices))):
+            keys = [self.plan.key("device", device) for device in devices if _owner(device) == owner]
+            await self._enrolled(deployment, accounts, 1 + owner, Kind.SENSOR, keys)
+        keys = [self.plan.key("worker", number) for number in range(self.plan.workers)]
+        await self._enrolled(deployment, accounts, len(accounts) - 1, Kind.PROCESSOR, keys)
+
+    async def _enrolled(
+        self, deployment: Deployment, accounts: list[bytes], account: int, kind: Kind, keys: list[PrivateKey]
+    ) -> None:
+        owner, deadline = self._owners[account - 1], int(time.time()) + 3600
         place = (deployment.chain_id, deployment.service.address)
-        for owner in sorted({device.owner for device in self.devices}):
-            address = PrivateKey.from_bytes(accounts[1 + owner]).public.id
-            consents = [device.consent(*place, address) for device in self.devices if device.owner == owner]
-            await self._owners[owner].enrol_batch(consents)
-        owner, deadline = PrivateKey.from_bytes(accounts[-1]).public.id, int(time.time()) + 3600
-        consents = [
-            Consent.sign(key, *place, owner=owner, kind=Kind.PROCESSOR, deadline=deadline) for key in self._keys
-        ]
-        await self._owners[-1].enrol_batch(consents)
-
-    async def _caught_up(self) -> None:
-        await until(lambda: all(worker.replica.configuration()[0] is not None for worker in self.workers))
+        consents = [Consent.sign(key, *place, owner=owner, kind=kind, deadline=deadline) for key in keys]
+        await ServiceContract(self._client, Wallet(accounts[account], self._client)).enrol_batch(consents)
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds of what is watched from outside."""
-    async with asyncio.timeout(_PATIENCE):
-        while not holds():  # noqa: ASYNC110 - nobody there tells of it
-            await asyncio.sleep(_LOOK)
+def _owner(device: int) -> int:
+    return device // BATCH

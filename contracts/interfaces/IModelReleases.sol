@@ -77,7 +77,7 @@ interface IModelReleases {
         bytes32[] siblings;
     }
 
-    /// @notice How a release went, as its publisher counted.
+    /// @notice How a release went, as its publisher counted, of a thousand devices however many there are.
     /// @param reportRoot Root of the devices' signed reports.
     /// @param succeeded Devices that committed it.
     /// @param failed Devices that rejected it or went back.
@@ -152,6 +152,9 @@ interface IModelReleases {
     /// The channel has no such release, or another one is its newest.
     error NotNewest(bytes32 channel, uint32 sequence, uint32 newest);
 
+    /// The release of that number offers another manifest than the one named.
+    error OtherManifest(bytes32 channel, uint32 sequence, bytes32 manifestHash);
+
     /// The newest release is in another state.
     error WrongState(bytes32 channel, uint8 state);
 
@@ -174,8 +177,8 @@ interface IModelReleases {
     /// @return sequence Its number, one more than the last.
     function propose(bytes32 channel, Terms calldata terms) external returns (uint32 sequence);
 
-    /// @notice Approves the newest release; approver only.
-    function approve(bytes32 channel, uint32 sequence) external;
+    /// @notice Approves the newest release, by its number and by the manifest that was looked at; approver only.
+    function approve(bytes32 channel, uint32 sequence, bytes32 manifestHash) external;
 
     /// @notice Opens the next wave of an approved release: a publisher whose gateway is active.
     function openWave(bytes32 channel, uint32 sequence) external;

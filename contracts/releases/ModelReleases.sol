@@ -80,9 +80,11 @@ contract ModelReleases is IModelReleases, StandingOwner, ERC165 {
     }
 
     /// @inheritdoc IModelReleases
-    function approve(bytes32 channel, uint32 sequence) external {
+    function approve(bytes32 channel, uint32 sequence, bytes32 manifestHash) external {
         _requireApprover();
         HeadWord head_ = _newest(channel, sequence, PROPOSED);
+        bool named = _releases[channel][manifestHash].offeredAs() == sequence;
+        require(named, OtherManifest(channel, sequence, manifestHash));
         _heads[channel] = head_.withState(APPROVED);
         emit ReleaseApproved(channel, sequence, msg.sender);
     }

@@ -23,6 +23,9 @@ from rich.table import Column, Table
 
 from quietfleet import __version__
 from quietfleet.clock import SystemClock
+from quietfleet.commands.audit import audit
+from quietfleet.commands.pipeline import pipeline
+from quietfleet.commands.store import store
 from quietfleet.crypto import PrivateKey, checksum_address
 from quietfleet.crypto.keystore import create_keystore, load_keystore
 from quietfleet.errors import QuietfleetError, StatusUnreadable
@@ -260,7 +263,10 @@ _agent_command("processor", "Run a processor (T2): answers sensors, watches for 
 _agent_command("sensor", "Run a sensor (T1): sends readings, takes recommendations.")
 
 
+main.add_command(audit)
+main.add_command(store)
 main.add_command(fleet)
+main.add_command(pipeline)
 
 
 def _replicas(states: list[dict[str, Any]]) -> Table:

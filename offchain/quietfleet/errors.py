@@ -221,8 +221,32 @@ class ErasureDelayed(StorageError):
     """Erased data may still stand in the write-ahead log because someone is reading: erase again soon."""
 
 
+class FileRefused(StorageError):
+    """A file of the month's readings is missing or not what was written: put it back, or erase its day."""
+
+
+class StoreOutOfReach(StorageError):
+    """The month's files cannot be read or written now: what was taken is kept here, and work goes on by itself."""
+
+
+class StoreBusy(StorageError):
+    """Somebody else changed the month's files meanwhile: the step is undone and can be done again."""
+
+
+class HoldInForce(StorageError):
+    """Readings stay because a legal hold is in force: once it is released, ask again."""
+
+
 class AuditBroken(StorageError):
     """The audit trail was changed after it was written: nothing from this entry on can be trusted."""
+
+    exit_code = 4
+
+
+class ProofRefused(StorageError):
+    """A proof of an audit entry does not hold."""
+
+    exit_code = 4
 
 
 class DiskFull(StorageError):
@@ -279,8 +303,16 @@ class PipelineError(QuietfleetError):
     """The training pipeline stopped before it had a usable model."""
 
 
+class ProjectError(PipelineError):
+    """The project's file cannot be used: correct the line that is named."""
+
+
+class Cancelled(PipelineError):
+    """The run was stopped: start it again and it goes on where it was."""
+
+
 class DataRejected(PipelineError):
-    """Too little clean data is left to train on."""
+    """The data cannot be trained on."""
 
 
 class PackagingError(PipelineError):
@@ -293,6 +325,21 @@ class ModelRejected(PipelineError):
 
 class RegistryError(PipelineError):
     """The model registry has no such model, version or alias."""
+
+
+# rollout
+
+
+class RolloutError(QuietfleetError):
+    """A release cannot go through the fleet like this."""
+
+
+class ReleaseRefused(RolloutError):
+    """A release, or what came with it, is not what the chain opened to this device: nothing of it was loaded."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
 
 
 # crypto

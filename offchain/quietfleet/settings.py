@@ -124,9 +124,13 @@ class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[gateway]`: what is trained, from what history, and who pays for its releases on chain."""
+    """`[gateway]`: what is trained, from what history, and who pays for its releases on chain.
+
+    `project` is an engineer's file, or the name of one that comes with this package.
+    """
 
     channel: Name = "weather"
+    project: str = "forecast"
     history: str = ""
     history_until: str = ""
     publisher: str = "publisher.json"
@@ -146,6 +150,28 @@ class DispatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: Annotated[list[Address], Meta(max_length=64)] = []
 
 
+class RolloutSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[rollout]`: how a gateway brings a release to the fleet; processors go by it as far as the chain names it.
+
+    It goes out in so many `waves`, a few canaries first. The next one opens once a share `success` of the devices in
+    open waves has committed it, at most `failure` failed or said nothing for `deadline` seconds, at least `reports`
+    (or all) were heard, and `soak` seconds have passed. A device lets the new model make `shadow` forecasts unused and
+    turns it down when its error is more than a share `margin` greater; then it tries it for `trial` seconds and goes
+    back when the share of lost samples rises by more than `lost`.
+    """
+
+    waves: Annotated[int, Meta(ge=1, le=16)] = 1
+    success: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    failure: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    reports: Count = 1
+    soak: Annotated[int, Meta(ge=0, lt=2**24)] = 0
+    deadline: Annotated[int, Meta(ge=1, lt=2**24)] = 60
+    shadow: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    margin: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    trial: Annotated[int, Meta(ge=0, lt=2**24)] = 0
+    lost: Annotated[float, Meta(ge=0, le=1)] = 0.1
+
+
 class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[storage]`: `shelf` is a folder that the gateway and its processors share; releases' artefacts are kept there.
 
@@ -154,6 +180,26 @@ class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     shelf: str = ""
+
+
+class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[store]`: where a gateway keeps its readings, and for how many days.
+
+    `url` is a folder, `file:///srv/month` or `s3://bucket/folder`; without it, `month` in its state folder. Where the
+    bucket is and by which account comes from the environment, as for every S3 client.
+    """
+
+    url: str = ""
+    retention_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+
+
+class AuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[audit]`: how often, in seconds, a gateway anchors its audit log on chain by its publisher's account; 0: never.
+
+    It does so whether or not anything happened, so that nobody can tell from when it does.
+    """
+
+    anchor_every: Annotated[float, Meta(ge=0)] = 86_400.0
 
 
 class OracleSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -192,7 +238,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
     dispatch: DispatchSection = DispatchSection()
+    rollout: RolloutSection = RolloutSection()
     storage: StorageSection = StorageSection()
+    store: StoreSection = StoreSection()
+    audit: AuditSection = AuditSection()
     oracle: OracleSection = OracleSection()
     folder: str = "."
 

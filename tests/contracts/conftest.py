@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from ast import literal_eval
+from functools import cache
 from itertools import count
 
 import pytest
 from ape.api import ReceiptAPI
+from ape_ethereum.ecosystem import Ethereum
 from ape_test.provider import LocalProvider
 from eth_tester.exceptions import TransactionFailed
 from mirrors import FEE, FEE_CAP, Device, Kind
 from rollouts import Rollout
 from stand_ins import stand_in
+from web3.providers.eth_tester import middleware
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +41,17 @@ def _reverts_with_an_apostrophe():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalProvider, "get_virtual_machine_error", decode_either)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _asked_once(networks):
+    """What is the same for every call: its type, which Ape works out from all networks, and who asks if nobody else."""
+    known = networks.ethereum.default_transaction_type
+    first = cache(lambda web3: web3.eth.accounts[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ethereum, "default_transaction_type", property(lambda _: known))
+        patch.setattr(middleware, "guess_from", lambda web3, _: first(web3))
         yield
 
 

@@ -46,6 +46,7 @@ class Rollout:
     approver: Any
     channel: bytes = CHANNEL
     sequence: int = 0
+    proposed: int = 0
 
     @property
     def head(self) -> Any:
@@ -54,10 +55,11 @@ class Rollout:
     def propose(self, number: int = 1, **changes: Any) -> Any:
         tx = self.releases.propose(self.channel, terms(number, **changes), sender=self.publisher)
         self.sequence += 1
+        self.proposed = number
         return tx
 
     def approve(self) -> Any:
-        return self.releases.approve(self.channel, self.sequence, sender=self.approver)
+        return self.releases.approve(self.channel, self.sequence, manifest(self.proposed), sender=self.approver)
 
     def open_wave(self) -> Any:
         return self.releases.openWave(self.channel, self.sequence, sender=self.publisher)

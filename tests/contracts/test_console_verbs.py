@@ -507,7 +507,7 @@ def test_bootstrap__that_its_digest_does_not_confirm__is_not_believed(verbs, ser
 
 def test_release__from_proposal_to_roll_back__goes_its_way(release_verbs):
     release_verbs.propose("weather", TERMS)
-    release_verbs.approve("weather", 1)
+    release_verbs.approve("weather", 1, MANIFEST)
     release_verbs.open("weather")
     release_verbs.pause("weather")
     release_verbs.resume("weather")
@@ -530,7 +530,7 @@ def test_release__terms_and_report_from_files__are_read(release_verbs, tmp_path)
     terms.write_text(json.dumps(hashes | {"not_before": 0, "expires_at": FAR, "soak": 0, "wave_count": 1}))
     report.write_text(json.dumps({"succeeded": 1, "failed": 2, "silent": 3}))
     release_verbs.propose("weather", terms)
-    release_verbs.approve("weather", 1)
+    release_verbs.approve("weather", 1, MANIFEST)
     release_verbs.open("weather", 1)
     release_verbs.finalise("weather", MANIFEST, report, floor=1)
     assert (release_verbs.head("weather")["state"], release_verbs.head("weather")["floor"]) == ("completed", 1)

@@ -76,13 +76,13 @@ def test_deploy__with_roles__names_them(deploy, outbox, rotator, approver, publi
     desk = deploy(rotator=rotator.address, approver=approver.address, publisher=publisher.address, gateway=SOMEBODY)
     assert (desk.service.facts()["rotator"], desk.releases.facts()["approver"]) == (rotator, approver)
     assert desk.releases.publishers() == {publisher.address: to_checksum_address(SOMEBODY)}
-    assert functions(outbox) == ["Service", "ModelReleases", "setRotator", "setPublisher"]
+    assert functions(outbox) == ["Service", "ModelReleases", "AuditAnchor", "setRotator", "setPublisher"]
 
 
 def test_deploy__with_relays__names_them(deploy, outbox, folder, chain):
     desk = deploy(bootstrap=[RELAY])
     assert desk.service.facts()["bootstrap"] == [RELAY]
-    assert functions(outbox) == ["Service", "ModelReleases", "setBootstrap"]
+    assert functions(outbox) == ["Service", "ModelReleases", "AuditAnchor", "setBootstrap"]
     assert read(folder / f"{chain.chain_id}.json")["parameters"]["bootstrap"] == [RELAY]
 
 
@@ -91,7 +91,7 @@ def test_deploy__any__records_transaction_and_block(deploy, folder, chain, netwo
     for contract in read(folder / f"{chain.chain_id}.json")["contracts"].values():
         receipt = networks.provider.get_receipt(contract["tx"])
         assert (receipt.contract_address, receipt.block_number) == (contract["address"], contract["block"])
-        assert {"type": "constructor"}.items() <= contract["abi"][0].items()
+        assert {"function", "event", "error"} <= {entry["type"] for entry in contract["abi"]}
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,11 @@ def test_rehearse__any__estimates_and_sends_nothing(project, fill, rehearsal, se
     filled = fill(fee=FEE, fee_cap=FEE_CAP, bootstrap=[RELAY], **roles)
     service, releases = _founding.rehearse(project, service_owner, filled, rehearsal)
     assert service_owner.nonce == before
-    assert functions(rehearsal) == ["Service", "ModelReleases", "setRotator", "setBootstrap", "setPublisher"]
-    assert [call.contract for call in rehearsal.calls] == [service, releases, service, service, releases]
-    assert [call.gas is None for call in rehearsal.calls] == [False, False, True, True, True]
+    deployed, named = ["Service", "ModelReleases", "AuditAnchor"], ["setRotator", "setBootstrap", "setPublisher"]
+    assert functions(rehearsal) == deployed + named
+    places = [call.contract for call in rehearsal.calls]
+    assert places[:2] + places[3:] == [service, releases, service, service, releases]
+    assert [call.gas is None for call in rehearsal.calls] == [False] * 3 + [True] * 3
     assert rehearsal.calls[1].arguments["service_"] == service
 
 
@@ -187,7 +189,7 @@ def prepared(project):
     return _verification.prepare(project)
 
 
-@pytest.mark.parametrize("name", ["Service", "ModelReleases"])
+@pytest.mark.parametrize("name", ["Service", "ModelReleases", "AuditAnchor"])
 def test_verification__recompiled_by_anyone__gives_the_deployed_bytecode(
     name, project, prepared, deploy, folder, chain, networks
 ):
@@ -237,6 +239,7 @@ MOVE = [
     "setPaused",
     "Service",
     "ModelReleases",
+    "AuditAnchor",
     "setRotator",
     "revoke",
     "setPublisher",
@@ -269,7 +272,7 @@ def test_migrate__interrupted_and_resumed__does_what_is_left(move, old, monkeypa
     monkeypatch.setattr(_migration, "_carry_over", carry)
     old.outbox.calls.clear()
     move(resumed=True)
-    assert functions(old.outbox) == MOVE[4:]
+    assert functions(old.outbox) == MOVE[5:]
     old.outbox.calls.clear()
     move(resumed=True)
     assert functions(old.outbox) == []

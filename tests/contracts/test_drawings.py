@@ -158,7 +158,7 @@ def test_drawing__release__is_what_the_contract_does(chain, releases, publisher,
 
     actions = {
         "propose": propose,
-        "approve": lambda: releases.approve(CHANNEL, head().sequence, sender=approver),
+        "approve": lambda: releases.approve(CHANNEL, head().sequence, newest(), sender=approver),
         "openWave": lambda: releases.openWave(CHANNEL, head().sequence, sender=publisher),
         "pause": lambda: releases.pause(CHANNEL, head().sequence, sender=approver),
         "resume": lambda: releases.resume(CHANNEL, head().sequence, sender=approver),

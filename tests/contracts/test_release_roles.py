@@ -12,7 +12,7 @@ PUBLISHERS = {  # what only publishers do, and the state in which they could
     "openWave": (State.APPROVED, (CHANNEL, 2)),
     "finalise": (State.ROLLING, (CHANNEL, manifest(2), 0, NO_REPORT)),
 }
-APPROVERS = {"approve": (State.PROPOSED, (CHANNEL, 2)), "resume": (State.PAUSED, (CHANNEL, 2))}
+APPROVERS = {"approve": (State.PROPOSED, (CHANNEL, 2, manifest(2))), "resume": (State.PAUSED, (CHANNEL, 2))}
 OF_ALL_IN_CHARGE = {"pause": (State.ROLLING, (CHANNEL, 2)), "rollBack": (State.ROLLING, (CHANNEL, manifest(1)))}
 OWNERS = {"setPublisher": (ZERO, ZERO), "setApprover": (ZERO,), "setPaused": (True,)}
 
@@ -171,7 +171,7 @@ def test_set_approver__to_another__passes_the_right(releases, rollout, service_o
     rollout.propose(1)
     with ape.reverts(releases.NotApprover, caller=approver):
         rollout.approve()
-    releases.approve(CHANNEL, 1, sender=stranger)
+    releases.approve(CHANNEL, 1, manifest(1), sender=stranger)
 
 
 def test_set_approver__to_nobody__stops_approvals(releases, rollout, service_owner, approver):
@@ -179,7 +179,7 @@ def test_set_approver__to_nobody__stops_approvals(releases, rollout, service_own
     rollout.propose(1)
     for caller in (approver, service_owner):
         with ape.reverts(releases.NotApprover, caller=caller):
-            releases.approve(CHANNEL, 1, sender=caller)
+            releases.approve(CHANNEL, 1, manifest(1), sender=caller)
 
 
 def test_set_approver__what_it_is__reverts(releases, service_owner, approver):

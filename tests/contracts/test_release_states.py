@@ -11,6 +11,7 @@ from rollouts import CHANNEL, NO_REPORT, OTHER_CHANNEL, manifest, terms, terms_d
 
 FREE = {State.PROPOSED, State.APPROVED, State.COMPLETED, State.REVOKED}
 EVERY = set(State)
+NAMED = {"approve": (manifest(1),)}  # what an act names beside the number
 ACTS = {  # what is called, in which states it may be, and the state it leads to
     "propose": (lambda rollout: rollout.propose(3), FREE, State.PROPOSED),
     "approve": (lambda rollout: rollout.approve(), {State.PROPOSED}, State.APPROVED),
@@ -66,7 +67,7 @@ def test_propose__while_another_waits__replaces_it(rollout, releases):
     rollout.propose(2)
     assert tuple(rollout.head) == (2, 0, 0, State.PROPOSED, 0, 1, 0, 0, FAR, 0)
     with ape.reverts(releases.NotNewest, channel=CHANNEL, sequence=1, newest=2):
-        releases.approve(CHANNEL, 1, sender=rollout.approver)
+        releases.approve(CHANNEL, 1, manifest(1), sender=rollout.approver)
 
 
 def test_propose__in_another_channel__counts_apart(rollout, releases, publisher):
@@ -117,18 +118,27 @@ def test_propose__a_manifest_the_channel_had__reverts(state, releases, rollout):
 def test_act__on_no_such_release__reverts(act, role, sequence, releases, rollout, request):
     rollout.propose(1)
     with ape.reverts(releases.NotNewest, channel=CHANNEL, sequence=sequence, newest=1):
-        getattr(releases, act)(CHANNEL, sequence, sender=request.getfixturevalue(role))
+        getattr(releases, act)(CHANNEL, sequence, *NAMED.get(act, ()), sender=request.getfixturevalue(role))
 
 
 @pytest.mark.parametrize("act", ["approve", "resume"])
 def test_act__in_an_unused_channel__reverts(act, releases, approver):
     with ape.reverts(releases.NotNewest, channel=CHANNEL, sequence=0, newest=0):
-        getattr(releases, act)(CHANNEL, 0, sender=approver)
+        getattr(releases, act)(CHANNEL, 0, *NAMED.get(act, ()), sender=approver)
 
 
 def test_approve__proposed__tells_by_whom(releases, rollout, approver):
     rollout.propose(1)
     assert rollout.approve().events == [releases.ReleaseApproved(channel=CHANNEL, sequence=1, by=approver)]
+
+
+@pytest.mark.parametrize("named", [manifest(1), manifest(3), bytes(32)], ids=["older", "unknown", "none"])
+def test_approve__naming_another_manifest__reverts(named, releases, rollout, approver):
+    rollout.reach(State.COMPLETED, 1)
+    rollout.propose(2)
+    with ape.reverts(releases.OtherManifest, channel=CHANNEL, sequence=2, manifestHash=named):
+        releases.approve(CHANNEL, 2, named, sender=approver)
+    assert rollout.head.state == State.PROPOSED
 
 
 def test_pause_and_resume__tell_by_whom_and_watch_anew(releases, rollout, publisher, approver):

@@ -68,10 +68,12 @@ class ReleasesMachine(ContractMachine):
         else:
             self.propose(next(model for model in count(1) if model not in self.known), waves, soak, None)
 
-    @act(when=lambda self: self.head.sequence, off=SEQUENCES)
-    def approve(self, off):
-        error = self.refusal(self.sequence(off), State.PROPOSED)
-        event = self.attempt(error, "approve", CHANNEL, self.sequence(off), sender=self.approver)
+    @act(when=lambda self: self.head.sequence, off=SEQUENCES, other=(False, False, True))
+    def approve(self, off, other=False):
+        error = self.refusal(self.sequence(off), State.PROPOSED) or ("OtherManifest" if other else None)
+        offered = (model for model, (sequence, *_) in self.known.items() if sequence == self.head.sequence)
+        named = bytes(32) if other else manifest(next(offered, 0))
+        event = self.attempt(error, "approve", CHANNEL, self.sequence(off), named, sender=self.approver)
         self.move(event, state=State.APPROVED)
 
     @act(when=lambda self: self.head.sequence, off=SEQUENCES)

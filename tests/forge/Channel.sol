@@ -51,8 +51,12 @@ abstract contract Channel is Fleet {
     }
 
     function _approve(uint32 sequence) internal {
+        _approve(sequence, MODEL);
+    }
+
+    function _approve(uint32 sequence, bytes32 manifestHash) internal {
         vm.prank(approver);
-        releases.approve(CHANNEL, sequence);
+        releases.approve(CHANNEL, sequence, manifestHash);
     }
 
     function _openWave(uint32 sequence) internal {
@@ -77,7 +81,7 @@ abstract contract Channel is Fleet {
 
     function _rolling(bytes32 manifestHash) internal returns (uint32 sequence) {
         sequence = _propose(manifestHash);
-        _approve(sequence);
+        _approve(sequence, manifestHash);
         _openWave(sequence);
     }
 

@@ -340,9 +340,9 @@ def keys(chain, bloom, count):
 def read_packet(payload):
     assert payload[:1] == b"\2"
     fields = unpack(payload[1:])
-    fields += [None, None, []][len(fields) - 5 :]
-    names = ("id", "parent", "mode", "reply_by", "body", "conversation", "after", "passed")
-    packet = dict(zip(names, fields[:8], strict=True))
+    fields += [None, None, [], []][len(fields) - 5 :]
+    names = ("id", "parent", "mode", "reply_by", "body", "conversation", "after", "passed", "heard")
+    packet = dict(zip(names, fields[:9], strict=True))
     return {**packet, "body": unpack(packet["body"])}
 
 

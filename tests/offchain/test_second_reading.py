@@ -194,8 +194,9 @@ def test_session__from_the_root_on__every_message_of_both_directions_opens(meeti
     assert [packet["mode"] for packet in said] == [2, 1, 1, 1]
     answers = opened(reader.keys(back, read.initiator.bloom, 8), meeting.b.sent)
     texts = [{"type": "answer/1", "text": f"NUMBER {n}"} for n in range(3)]
-    assert [packet["body"] for packet in answers] == [{"type": "ack/1"}, *texts]
-    assert [packet["parent"] for packet in answers] == [packet["id"] for packet in said]
+    assert [packet["body"] for packet in answers] == texts
+    assert [packet["parent"] for packet in answers] == asked
+    assert [packet["heard"] for packet in answers] == [[said[0]["id"]], [], []]
     assert len(meeting.a.sent) + len(meeting.b.sent) == 2 + len(said) + len(answers)
 
 
@@ -215,6 +216,8 @@ def test_session__version_after_version__roots_ratchet_and_epoch_keys_come_in(me
     _, _, root = reader.chains(root, 1, b"")
     meeting.rotate()
     meeting.a.messenger.notify(meeting.b.messenger.id, Question("in the second"))
+    meeting.exchange()
+    meeting.clock.advance(1)
     meeting.exchange()
     there, back, _ = reader.chains(root, 2, meeting.epoch_keys[2])
     said = opened(reader.keys(there, read.responder.bloom, 2), meeting.a.sent)

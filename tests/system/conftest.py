@@ -1,4 +1,4 @@
-"""One chain and one fleet for all system tests: each test leaves it as it found it, with readings flowing."""
+"""One chain and one fleet for most system tests: each leaves it as it found it, with readings flowing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from system_fleet import System, standing
 from quietfleet.chain.deployment import save_deployment
 from quietfleet.crypto import PrivateKey
 from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "shared_fleet: on the fleet that each such test leaves as it found it")
+
+
+def pytest_collection_modifyitems(items):
+    """Name the tests of the shared fleet, so that the others, which stand up their own, may run beside them."""
+    for item in items:
+        if "flowing" in item.fixturenames:
+            item.add_marker(pytest.mark.shared_fleet)
 
 
 @pytest.fixture(scope="session")

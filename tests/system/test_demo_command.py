@@ -12,8 +12,8 @@ from system_fleet import alive
 
 from quietfleet.testbed.anvil import program
 
-UNDER_WAY = 180.0  # seconds, on however slow a machine, until ten workers run
-ENDED = 120.0
+UNDER_WAY = 400.0  # seconds, on however slow a machine, until ten workers run
+ENDED = 240.0
 WORKERS = 10
 LOOK = 0.05
 

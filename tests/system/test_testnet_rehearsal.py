@@ -213,7 +213,7 @@ def _release(operator, tmp_path):
     for step in (
         ("publisher", operator.record()["deployer"], workers["gateway"]),
         ("propose", "weather", "--terms", tmp_path / "terms.json"),
-        ("approve", "weather", "1"),
+        ("approve", "weather", "1", GOOD),
         ("open", "weather"),
         ("finalise", "weather", GOOD, "--report", tmp_path / "report.json"),
         ("revoke", "weather", BAD),
@@ -233,6 +233,7 @@ def _migrate(operator, tmp_path, key):
         "setPaused",
         "Service",
         "ModelReleases",
+        "AuditAnchor",
         "revoke",
         "setPublisher",
         "nameSuccessor",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, ServerDisconnectedError
 from web3 import AsyncHTTPProvider
-from web3.types import RPCEndpoint
+from web3.types import RPCEndpoint, RPCResponse
 
 LONGEST: Final = 64 << 20
 """Bytes of an answer; what is longer would fill the memory."""
@@ -35,6 +36,12 @@ class Provider(AsyncHTTPProvider):
             if method == _ONCE:
                 raise
             return await self._post(request_data)
+
+    @staticmethod
+    def decode_rpc_response(raw_response: bytes) -> RPCResponse:
+        """Read an answer; a block's logs may be a megabyte, and a revocation among them."""
+        answer: RPCResponse = msgspec.json.decode(raw_response)
+        return answer
 
     async def disconnect(self) -> None:
         """Close the connections; the next request opens new ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +16,6 @@ from quietfleet.chain.events import (
     KeyRotated,
     channel_of,
     decode_event,
-    encode_event,
     operators_of,
     operators_subject,
 )
@@ -61,6 +60,15 @@ STEPS: Final = (
 )
 
 _TABLES: Final = ("chain_identity", "chain_blocks", "chain_events", "chain_workers", "chain_lines", "chain_keys")
+
+_ADDRESS: Final = "0x"
+_AT_ONCE: Final = 500  # workers looked up in one statement
+
+# Leaves the index of owners alone, which an owner's switch does not move; another owner's worker it leaves as it was.
+_SAME_OWNERS: Final = (
+    "INSERT INTO chain_workers VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (id) DO UPDATE SET state = excluded.state WHERE owner = excluded.owner AND kind = excluded.kind"
+)
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -133,18 +141,13 @@ class Journal:
         self._write("DELETE FROM chain_keys WHERE block > ?", (block,))
         self._write("DELETE FROM chain_blocks WHERE number > ?", (block,))
 
-    def add(self, located: Located) -> bytes:
-        """Store an event and return its stored form."""
-        stored = encode_event(located.event)
-        self._write(
-            "INSERT INTO chain_events VALUES (?, ?, ?, ?, ?)",
-            (located.block, located.index, located.timestamp, located.event.subject, stored),
-        )
-        if isinstance(located.event, KeyRotated):
-            self._give(located.event, located.block)
-        return stored
+    def add(self, events: Iterable[tuple[Located, bytes]]) -> None:
+        """Store events, each with its stored form."""
+        rows = ((one.block, one.index, one.timestamp, one.event.subject, stored) for one, stored in events)
+        self._memory.clear()
+        self._database.execute_many("INSERT INTO chain_events VALUES (?, ?, ?, ?, ?)", rows)
 
-    def _give(self, event: KeyRotated, block: int) -> None:
+    def give(self, event: KeyRotated, block: int) -> None:
         """Remember whose key it is; the contract gives a key once."""
         if self.later_key(event.key) is not None or self.worker(event.key) is not None:
             raise ReplicaGap(f"{event.key} became {event.id}'s key and was somebody's before")
@@ -159,6 +162,8 @@ class Journal:
 
     def state(self, subject: str) -> State:
         """Return a subject's state at the head."""
+        if subject.startswith(_ADDRESS):  # almost always
+            return self.worker(subject)
         if subject == CONFIGURATION:
             return self.configurations()
         if subject == BOOTSTRAP:
@@ -173,6 +178,16 @@ class Journal:
         for located in self.events(subject):
             state = fold(state, located.event, located.timestamp)
         return state
+
+    def foresee(self, subjects: Iterable[str]) -> None:
+        """Look up the workers among these subjects together, for whoever asks for each of them next."""
+        wanted = sorted(set(subjects))
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            query = f"SELECT state FROM chain_workers WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - question marks
+            for (state,) in self._database.execute(query, some):
+                worker = _worker_decoder.decode(state)
+                self._memory.learn(self._database, "worker", worker.id, worker)
 
     def worker(self, worker_id: str) -> WorkerState | None:
         return self._memory.answer(self._database, "worker", worker_id, lambda: self._read_worker(worker_id))
@@ -231,19 +246,21 @@ class Journal:
     def channel(self, subject: str) -> Channel | None:
         return self._line(subject, _channel_decoder)
 
-    def save(self, subject: str, state: State) -> None:
-        """Keep a folded state, or forget the subject when there is none."""
-        if isinstance(state, WorkerState):
-            self._write(
-                "INSERT OR REPLACE INTO chain_workers VALUES (?, ?, ?, ?)",
-                (state.id, state.owner, state.kind, msgspec.json.encode(state)),
-            )
-        elif state is not None:
-            row = (subject, msgspec.json.encode(state))
-            self._write("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", row)
-        else:
-            self._write("DELETE FROM chain_workers WHERE id = ?", (subject,))
-            self._write("DELETE FROM chain_lines WHERE subject = ?", (subject,))
+    def save(self, states: Mapping[str, State]) -> None:
+        """Keep folded states by subject, and forget the subjects that have none."""
+        self._memory.clear()
+        workers = [state for state in states.values() if isinstance(state, WorkerState)]
+        lines = [(subject, state) for subject, state in states.items() if not isinstance(state, WorkerState | None)]
+        gone = [(subject,) for subject, state in states.items() if state is None]
+        encode, many = msgspec.json.encode, self._database.execute_many
+        rows = [(one.id, one.owner, one.kind, encode(one)) for one in workers]
+        if many(_SAME_OWNERS, rows) < len(rows):
+            many("INSERT OR REPLACE INTO chain_workers VALUES (?, ?, ?, ?)", rows)
+        many("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", ((subject, encode(state)) for subject, state in lines))
+        many("DELETE FROM chain_workers WHERE id = ?", gone)
+        many("DELETE FROM chain_lines WHERE subject = ?", gone)
+        for worker in workers:
+            self._memory.learn(self._database, "worker", worker.id, worker)
 
     def _line(self, subject: str, decoder: msgspec.json.Decoder[_Line]) -> _Line | None:
         return self._memory.answer(self._database, "line", subject, lambda: self._read_line(subject, decoder))

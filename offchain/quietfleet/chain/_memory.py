@@ -32,20 +32,31 @@ class Memory:
 
     def answer(self, database: Database, kind: str, about: str, read: Callable[[], _Answer]) -> _Answer:
         """Return what is known, or else what `read` finds; it must not be changed."""
-        if database.undone != self._undone:
-            self.clear()
-            self._undone = database.undone
+        self._check(database)
         question = kind, about
         if question not in self._answers:
-            if len(self._answers) >= MOST:
-                self.clear()
-            self._answers[question] = read()
+            self._keep(question, read())
         found: _Answer = self._answers[question]
         return found
+
+    def learn(self, database: Database, kind: str, about: str, answer: object) -> None:
+        """Take note of what was just written."""
+        self._check(database)
+        self._keep((kind, about), answer)
 
     def clear(self) -> None:
         """Forget everything."""
         self._answers.clear()
+
+    def _check(self, database: Database) -> None:
+        if database.undone != self._undone:
+            self.clear()
+            self._undone = database.undone
+
+    def _keep(self, question: tuple[str, str], answer: object) -> None:
+        if len(self._answers) >= MOST:
+            self.clear()
+        self._answers[question] = answer
 
 
 _MEMORIES: Final[WeakKeyDictionary[Database, Memory]] = WeakKeyDictionary()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from eth_abi.abi import encode
@@ -21,6 +22,8 @@ _UNREADABLE: Final = DecodingError, OverflowError
 """What eth_abi raises on hostile bytes; the latter for lengths beyond what a machine can address."""
 
 _WORD: Final = 32
+_BEFORE_ADDRESS: Final = 12
+_ADDRESSES: Final = 16_384  # whose checksums are remembered: the same workers and owners come up time and again
 _LONGEST: Final = 16_384  # bytes of an event's data: in more, one string a thousand times named would fill the memory
 
 
@@ -36,26 +39,32 @@ def _decoder() -> ABIDecoder:
 decode: Final = _decoder().decode
 
 
-def _words(kinds: Sequence[str], data: bytes) -> list[Any]:
-    """Decode values by type as `decode` does, single words by hand: a block may bring a thousand events at once."""
-    if len(data) < _WORD * len(kinds) or not all(map(_by_hand, kinds)):
-        return list(decode(kinds, data))
-    words = (data[at : at + _WORD] for at in range(0, _WORD * len(kinds), _WORD))
-    return [_word(kind, word) for kind, word in zip(kinds, words, strict=True)]
-
-
 def _by_hand(kind: str) -> bool:
     return kind in {"address", "bool", "bytes32"} or (kind.startswith("uint") and not kind.endswith("]"))
 
 
-def _word(kind: str, word: bytes) -> Any:
+def _reader(kind: str) -> Callable[[bytes], Any]:
+    """Return what reads a value of one word; it raises DecodingError for a word that is none."""
     if kind == "bytes32":
-        return word
-    number = int.from_bytes(word, "big")
-    bits = 160 if kind == "address" else 1 if kind == "bool" else int(kind[4:])
-    if number >> bits:
-        raise DecodingError(f"{word.hex()} is no {kind}")
-    return "0x" + word[12:].hex() if kind == "address" else bool(number) if kind == "bool" else number
+        return bytes
+    if kind == "address":
+        return _address
+    bits = 1 if kind == "bool" else int(kind[len("uint") :])
+
+    def number(word: bytes) -> Any:
+        value = int.from_bytes(word, "big")
+        if value >> bits:
+            raise DecodingError(f"{word.hex()} is no {kind}")
+        return bool(value) if kind == "bool" else value
+
+    return number
+
+
+@lru_cache(_ADDRESSES)
+def _address(word: bytes) -> str:
+    if word[:_BEFORE_ADDRESS] != bytes(_BEFORE_ADDRESS):
+        raise DecodingError(f"{word.hex()} is no address")
+    return checksum_address(word[_BEFORE_ADDRESS:])
 
 
 _ERROR_STRING = {"name": "Error", "inputs": [{"name": "message", "type": "string"}]}
@@ -118,25 +127,41 @@ class Function:
         return tuple(_shaped(one, value) for one, value in zip(self.outputs, values, strict=True))
 
 
+_Readers = tuple[tuple[str, Callable[[bytes], Any]], ...]  # by name of the argument, in order
+
+
 @dataclass(frozen=True, slots=True)
 class EventDecoder:
-    """One event's layout, its types spelled out once so that nothing of them is left to decoding a log."""
+    """One event's layout, and how to read it, worked out once: a block may bring a thousand events at once."""
 
     name: str
     indexed: tuple[Entry, ...]
     plain: tuple[Entry, ...]
     types: tuple[str, ...]
     size: int
+    keys: _Readers | None  # None where a value is not a single word, and eth_abi has to read them
+    values: _Readers | None
 
     def decode(self, topics: Sequence[bytes], data: bytes) -> dict[str, Any]:
         """Return the arguments by name; AbiError if the log does not have this event's shape."""
         if len(topics) != len(self.indexed) + 1 or not self.size <= len(data) <= _LONGEST:
             raise AbiError(f"{self.name} has {len(topics)} topics and {len(data)} bytes")
         try:
-            keys = [_words([one["type"]], topic)[0] for one, topic in zip(self.indexed, topics[1:], strict=True)]
-            return named(self.indexed, keys) | named(self.plain, _words(self.types, data))
+            return self._keys(topics[1:]) | self._values(data)
         except _UNREADABLE as error:
             raise AbiError(f"{self.name}: {error}") from error
+
+    def _keys(self, topics: Sequence[bytes]) -> dict[str, Any]:
+        if self.keys is not None and all(len(topic) == _WORD for topic in topics):
+            return {name: read(topic) for (name, read), topic in zip(self.keys, topics, strict=True)}
+        kinds = (one["type"] for one in self.indexed)
+        return named(self.indexed, [decode([kind], topic)[0] for kind, topic in zip(kinds, topics, strict=True)])
+
+    def _values(self, data: bytes) -> dict[str, Any]:
+        if self.values is None:
+            return named(self.plain, decode(self.types, data))
+        words = range(0, _WORD * len(self.values), _WORD)
+        return {name: read(data[at : at + _WORD]) for (name, read), at in zip(self.values, words, strict=True)}
 
 
 class Abi:
@@ -181,7 +206,14 @@ def _event(entry: Entry) -> EventDecoder:
     indexed = tuple(one for one in entry["inputs"] if one["indexed"])
     plain = tuple(one for one in entry["inputs"] if not one["indexed"])
     types = tuple(canonical_type(one) for one in plain)
-    return EventDecoder(entry["name"], indexed, plain, types, sum(map(_least_size, plain)))
+    size = sum(map(_least_size, plain))
+    return EventDecoder(entry["name"], indexed, plain, types, size, _readers(indexed), _readers(plain))
+
+
+def _readers(parameters: Sequence[Entry]) -> _Readers | None:
+    if not all(_by_hand(one["type"]) for one in parameters):
+        return None
+    return tuple((one["name"] or str(place), _reader(one["type"])) for place, one in enumerate(parameters))
 
 
 def _least_size(parameter: Entry) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from quietfleet.crypto import checksum_address
 from quietfleet.errors import DeploymentError
+
+_AUDIT: Final = "AuditAnchor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Deployment:
     chain_id: int
     service: ContractRecord
     releases: ContractRecord
+    audit: ContractRecord | None = None
+    """Where audit logs are anchored; a deployment may do without."""
 
     @property
     def first_block(self) -> int:
@@ -37,7 +41,7 @@ class Deployment:
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """The addresses whose events are followed."""
+        """The addresses whose events are followed; anchors concern nobody but auditors."""
         return self.service.address, self.releases.address
 
 
@@ -60,12 +64,15 @@ def load_deployment(path: Path) -> Deployment:
         raise DeploymentError(f"{path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise DeploymentError(f"{path}: {error}") from error
-    return Deployment(file.chain_id, _record(path, file, "Service"), _record(path, file, "ModelReleases"))
+    audit = _record(path, file, _AUDIT) if _AUDIT in file.contracts else None
+    return Deployment(file.chain_id, _record(path, file, "Service"), _record(path, file, "ModelReleases"), audit)
 
 
 def save_deployment(path: Path, deployment: Deployment) -> None:
     """Write a new deployment file; DeploymentError if there is one already: what it names may still be in use."""
     contracts = {"Service": deployment.service, "ModelReleases": deployment.releases}
+    if deployment.audit is not None:
+        contracts[_AUDIT] = deployment.audit
     content = msgspec.json.encode({"chain_id": deployment.chain_id, "contracts": contracts})
     try:
         with path.open("xb") as file:

@@ -235,6 +235,7 @@ def _distinct(logs: Iterable[RawLog], first: int, last: int, block_hash: bytes =
     for log in logs:
         if not first <= log.block <= last or (block_hash and log.block_hash != block_hash):
             raise ChainUnavailable(f"it answers with a log of block {log.block}, which was not asked for")
-        if known.setdefault((log.block, log.index), log) != log:
+        first_seen = known.setdefault((log.block, log.index), log)
+        if first_seen is not log and first_seen != log:
             raise _ChainMoved  # of two branches, or made up: either way not one chain
     return list(known.values())

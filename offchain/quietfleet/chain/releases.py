@@ -46,9 +46,9 @@ class ReleasesContract(Face):
 
     # the approver, and the owner
 
-    async def approve(self, channel: bytes, sequence: int) -> Receipt:
-        """Approve the proposed release."""
-        return await self._send("approve", channel, sequence)
+    async def approve(self, channel: bytes, sequence: int, manifest_hash: bytes) -> Receipt:
+        """Approve the proposed release, naming the manifest that was looked at."""
+        return await self._send("approve", channel, sequence, manifest_hash)
 
     async def resume(self, channel: bytes, sequence: int) -> Receipt:
         """Let a paused rollout go on."""

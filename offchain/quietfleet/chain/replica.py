@@ -12,8 +12,10 @@ from quietfleet.chain.events import (
     BOOTSTRAP,
     CONFIGURATION,
     ConfigurationRotated,
+    KeyRotated,
     channel_of,
     channel_subject,
+    encode_event,
     operators_of,
 )
 from quietfleet.chain.fold import State, fold
@@ -164,31 +166,40 @@ class _Advance:
         undone = journal.above(ancestor)
         self._undone = frozenset(undone)
         self._told: dict[str, State] = {subject: journal.state(subject) for subject, _ in undone}
-        self._states: dict[str, State] = {}
         journal.forget_above(ancestor)
-        for subject in self._told:
-            self._move(subject, journal.folded(subject))
+        self._states: dict[str, State] = {subject: journal.folded(subject) for subject in self._told}
+        self._moved: dict[str, State] = dict(self._states)  # states that are still to be written, and events
+        self._came: list[tuple[Located, bytes]] = []
 
     def apply(self, batch: Batch) -> list[Change]:
+        self._journal.foresee(located.event.subject for located in batch.events)
         for located in batch.events:
             self._apply(located)
         for subject, told in tuple(self._told.items()):
             if told != self._states[subject]:
                 self._tell(subject, batch.blocks[-1].number)
+        self._write()
         return self._changes
 
     def _apply(self, located: Located) -> None:
         subject = located.event.subject
         if subject not in self._states:
             self._told[subject] = self._states[subject] = self._journal.state(subject)
-        stored = self._journal.add(located)
-        self._move(subject, fold(self._states[subject], located.event, located.timestamp))
+        if isinstance(located.event, KeyRotated):
+            self._write()  # whether that key was anybody's also depends on what came before it in this batch
+            self._journal.give(located.event, located.block)
+        stored = encode_event(located.event)
+        self._came.append((located, stored))
+        state = fold(self._states[subject], located.event, located.timestamp)
+        self._states[subject] = self._moved[subject] = state
         if (subject, stored) not in self._undone:
             self._tell(subject, located.block)
 
-    def _move(self, subject: str, state: State) -> None:
-        self._states[subject] = state
-        self._journal.save(subject, state)
+    def _write(self) -> None:
+        """Write what moved so far: all at once, since a block may move a thousand workers."""
+        self._journal.add(self._came)
+        self._journal.save(self._moved)
+        self._came, self._moved = [], {}
 
     def _tell(self, subject: str, block: int) -> None:
         change = _change(subject, self._told[subject], self._states[subject], block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,7 +18,7 @@ from quietfleet.chain.abi import Abi
 from quietfleet.chain.deployment import ContractRecord, Deployment
 from quietfleet.chain.source import Header, RawLog
 from quietfleet.crypto import checksum_address
-from quietfleet.errors import ChainMismatch, ChainRefused, ChainUnavailable
+from quietfleet.errors import ChainError, ChainMismatch, ChainRefused, ChainUnavailable
 
 TIMEOUT: Final = 10.0
 """Seconds an endpoint may take to answer."""
@@ -48,6 +49,14 @@ class ChainClient:
         """Close the connections to the endpoint."""
         await self._provider.disconnect()
 
+    @property
+    def endpoint(self) -> int:
+        """Which endpoint is asked, where there are several."""
+        return 0
+
+    def turn(self) -> None:
+        """Ask the next endpoint from now on, where there are several."""
+
     async def request(self, method: str, *parameters: Any) -> Any:
         """Make one request; the first one after a failure checks the chain id before.
 
@@ -56,6 +65,14 @@ class ChainClient:
         if not self._checked:
             await self._check_chain()
         return await self._send(method, parameters)
+
+    async def everywhere(self, method: str, *parameters: Any) -> list[ChainError | None]:
+        """Make one request of every endpoint there is; return what went wrong with each."""
+        try:
+            await self.request(method, *parameters)
+        except ChainError as error:
+            return [error]
+        return [None]
 
     async def header(self, number: int | None = None) -> Header | None:
         """Return block `number`'s header, the newest for None; None if there is no such block."""
@@ -158,9 +175,15 @@ def _header(found: dict[str, Any]) -> Header:
     )
 
 
+@lru_cache(16)
+def _contract(text: str) -> str:
+    """Read the address of a contract: all logs of an answer are of the same two."""
+    return checksum_address(_bytes(text))
+
+
 def _log(found: dict[str, Any]) -> RawLog | None:
     log = RawLog(
-        address=checksum_address(_bytes(found["address"])),
+        address=_contract(found["address"]),
         topics=tuple(_bytes(topic) for topic in found["topics"]),
         data=_bytes(found["data"]),
         block=_count(found["blockNumber"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from quietfleet.chain.types import Head
 
 
@@ -24,8 +26,7 @@ class Header:
         return Head(self.number, self.hash, self.timestamp)
 
 
-@dataclass(frozen=True, slots=True)
-class RawLog:
+class RawLog(msgspec.Struct, frozen=True):
     """One log entry as the endpoint gave it; `index` counts within the block."""
 
     address: str

@@ -58,10 +58,30 @@ def wave_proof(places: Sequence[Place], index: int) -> WaveProof:
     return WaveProof(own.pseudonym, own.wave, own.manifest_hash, own.salt, index, tuple(siblings))
 
 
+def proof_root(proof: WaveProof) -> bytes:
+    """Return the root a proof leads to, as the contract does; an index beyond the tree leads to none."""
+    node = Place(proof.pseudonym, proof.wave, proof.manifest_hash, proof.salt).leaf
+    index = proof.index
+    for sibling in proof.siblings:
+        left, right = (sibling, node) if index & 1 else (node, sibling)
+        node = keccak256(_NODE + left + right)
+        index >>= 1
+    return bytes(32) if index else node
+
+
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """Return the root over hashes of leaves, at least one, padded to a power of two."""
+    return _tree(leaves)[-1][0]
+
+
 def _levels(places: Sequence[Place]) -> list[list[bytes]]:
+    return _tree([place.leaf for place in places])
+
+
+def _tree(leaves: Sequence[bytes]) -> list[list[bytes]]:
     """Return the tree from its leaves up."""
-    width = 1 << (len(places) - 1).bit_length()
-    levels = [[place.leaf for place in places] + [_EMPTY] * (width - len(places))]
+    width = 1 << (len(leaves) - 1).bit_length()
+    levels = [[*leaves, *[_EMPTY] * (width - len(leaves))]]
     while len(levels[-1]) > 1:
         below = levels[-1]
         levels.append([keccak256(_NODE + below[at] + below[at + 1]) for at in range(0, len(below), 2)])

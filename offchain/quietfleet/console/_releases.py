@@ -92,9 +92,9 @@ class ReleaseVerbs(Verbs):
         given = terms if isinstance(terms, Terms) else load(Path(terms), Terms)
         return self._do("propose", channel, msgspec.structs.astuple(given), by=self._publishing())
 
-    def approve(self, channel: str, sequence: int) -> View:
-        """Approve the release of that number, which must be the newest: a replaced one has another number."""
-        return self._do("approve", channel, sequence, by=[self._releases.approver()])
+    def approve(self, channel: str, sequence: int, manifest: str) -> View:
+        """Approve the release of that number and manifest, which must be the newest: a replaced one has another."""
+        return self._do("approve", channel, sequence, manifest, by=[self._releases.approver()])
 
     def open(self, channel: str, sequence: int = 0) -> View:
         """Open the next wave of the newest release."""

@@ -19,6 +19,7 @@ _DIGEST_SIZE: Final = 32
 _UNCOMPRESSED: Final = b"\x04"
 _HALF_ORDER: Final = (coincurve.utils.GROUP_ORDER_INT // 2).to_bytes(32, "big")
 _RECOVERY: Final = {0: b"\x00", 1: b"\x01", 27: b"\x00", 28: b"\x01"}
+_BIT_5: Final = int.from_bytes(b"\x20" * 40, "big")  # of each of forty digits
 _DRAWS: Final = 8  # a fair source fails one draw in 2^128
 
 
@@ -152,7 +153,13 @@ def recover(digest: bytes, signature: bytes) -> PublicKey:
 
 
 def checksum_address(address: bytes) -> str:
-    """Write a 20-byte address as EIP-55 mixed-case hex with 0x."""
-    plain = address.hex()
-    digits = zip(plain, plain.upper(), keccak256(plain.encode()).hex(), strict=False)
-    return "0x" + "".join([upper if nibble > "7" else lower for lower, upper, nibble in digits])
+    """Write a 20-byte address as EIP-55 mixed-case hex with 0x.
+
+    All digits at once, as one number of a byte each: a letter has bit 6, and where its place in the hash has a digit
+    from 8 on, which is ASCII with bit 3 or bit 6, it loses bit 5, which is what tells its cases apart.
+    """
+    plain = address.hex().encode()
+    digits = int.from_bytes(plain, "big")
+    marks = int.from_bytes(keccak256(plain).hex()[: len(plain)].encode(), "big")
+    raised = (digits >> 1) & ((marks << 2) | (marks >> 1)) & _BIT_5
+    return "0x" + (digits ^ raised).to_bytes(len(plain), "big").decode()

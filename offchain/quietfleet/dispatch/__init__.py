@@ -14,7 +14,15 @@ from quietfleet.dispatch._dispatcher import (
     Dispatcher,
 )
 from quietfleet.dispatch._match import Registry
-from quietfleet.dispatch._provider import OPEN_WITHIN, ProviderMachine, ProviderState, Served, ServedState, Service
+from quietfleet.dispatch._provider import (
+    OPEN_WITHIN,
+    RENEW_EVERY,
+    ProviderMachine,
+    ProviderState,
+    Served,
+    ServedState,
+    Service,
+)
 from quietfleet.dispatch._seeker import REPEAT_EVERY, RETRY_AFTER, SeekerMachine, SeekerState, Wish
 from quietfleet.dispatch._store import DispatchStore, drop_old_tables
 from quietfleet.dispatch._tie import Tie, deal_of
@@ -59,6 +67,7 @@ __all__ = [
     "MAX_SEEKS",
     "OPEN_WITHIN",
     "REMEMBER",
+    "RENEW_EVERY",
     "REPEAT_EVERY",
     "RETRY_AFTER",
     "TRY_FOR",

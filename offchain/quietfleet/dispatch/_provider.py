@@ -1,9 +1,11 @@
 """The serving side of deals: one service of one worker, up to its own capacity.
 
-Theory of operation: the offer is said until the oracle confirms it, renewed at half of its lifetime under the same id,
-and said again when the oracle has suspended it. Each proposal within the capacity is a small deal of its own; one that
-is not concluded within the oracle's deadline is dropped here as it is there, and one whose seeker then opens no session
-gives its place back. After a restart this machine knows none of its deals: the oracle still counts them.
+Theory of operation: the offer is said until the oracle confirms it, renewed from time to time under the same id, and
+said again when the oracle has suspended it. An oracle that could not reach this worker for a while has suspended it
+without its hearing of that, so that a renewal is also how it comes back. Each proposal within the capacity is a small
+deal of its own; one that is not concluded within the oracle's deadline is dropped here as it is there, and one whose
+seeker then opens no session gives its place back. After a restart this machine knows none of its deals: the oracle
+still counts them.
 
 Each offer brings a fresh stock of one-time keys. Half of it used, the next comes. The private keys live in this machine
 alone: one goes when it has opened its card, the others when four later offers have been made.
@@ -48,6 +50,7 @@ from quietfleet.errors import CryptoError
 
 OPEN_WITHIN: Final = 120.0  # seconds for the seeker to open the session, as long as its introduction may be delayed
 _LEAST_STOCK: Final = 8  # one-time keys in an offer: deals may fail
+RENEW_EVERY: Final = 600.0  # seconds between two renewals of an offer that stands
 _LATER: Final = 0.001  # seconds by which an offer outlasts the one before, so that it is a renewal
 _STOCKS: Final = 4  # offers whose keys may still be answered
 
@@ -264,7 +267,7 @@ class ProviderMachine:
 
     def _listed(self, now: float, *, is_open: bool) -> None:
         if self._step(ProviderEvent.OPENED if is_open else ProviderEvent.CLOSED):
-            self._due = now + (self.service.lifetime / 2 if is_open else REPEAT_EVERY)
+            self._due = now + (min(self.service.lifetime / 2, RENEW_EVERY) if is_open else REPEAT_EVERY)
 
     def _proposed(self, message: Proposal, now: float) -> list[FromWorker]:
         deal_id = message.deal_id

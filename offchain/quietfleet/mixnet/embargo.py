@@ -71,6 +71,10 @@ class Embargo:
         out = self._out.pop(envelope_hash, None)
         return out.paths[-1] if out else None
 
+    def drop(self, envelope_hash: bytes) -> None:
+        """Stop watching what need not appear."""
+        self._out.pop(envelope_hash, None)
+
     def due(self, now: float) -> list[Due]:
         """Return what is to be sent again; what is exhausted or expired is returned as such, once, and forgotten.
 

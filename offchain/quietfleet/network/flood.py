@@ -7,7 +7,7 @@ send envelopes of its own than to flood them.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from weakref import WeakSet
 
@@ -126,6 +126,10 @@ class Flood:
             self._spread(envelope, source=None)
         elif reason is not DropReason.DUPLICATE:
             raise UnsendableError(reason)
+
+    def withdraw(self, hashes: Iterable[bytes]) -> None:
+        """Offer these envelopes of our own to nobody any more, and take them from nobody as new."""
+        self._forget([gone for digest in hashes if digest in self._own and (gone := self._pool.remove(digest))])
 
     def take_in(self, raw: bytes, source: Peer | None) -> DropReason | None:
         """Judge what a peer (or the end of a stem) brought and pass it on if it is new and good; else say why not."""

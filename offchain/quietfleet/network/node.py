@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Never
 
@@ -25,6 +25,7 @@ from quietfleet.network.link import SHH, Link, LinkLayer, Listener, Message
 from quietfleet.network.peer import NOTHING, Peer
 from quietfleet.network.service import Service
 from quietfleet.network.shedding import worst
+from quietfleet.network.subscription import Subscription
 from quietfleet.network.tuning import Tuning
 from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, Status, decode_bloom, decode_pow, iter_list
 from quietfleet.whisper import DropReason, Envelope, Rules
@@ -75,7 +76,8 @@ class EmbeddedNode:
         self._by_id: dict[bytes, Peer] = {}
         self._inbound: dict[Peer, asyncio.Task[None]] = {}
         self._peers_changed = asyncio.Event()
-        self.send = self._flood.publish
+        self.send: Callable[[Envelope], None] = self._flood.publish
+        self.recall: Callable[[Mapping[bytes, float]], None] = self._flood.withdraw
 
     @property
     def peers(self) -> int:
@@ -138,7 +140,10 @@ class EmbeddedNode:
     async def publish(self, envelope: Envelope) -> None:
         self.send(envelope)
 
-    def envelopes(self) -> AsyncIterator[Envelope]:
+    def withdraw(self, envelopes: Mapping[bytes, float]) -> None:
+        self.recall(envelopes)
+
+    def envelopes(self) -> Subscription:
         return self._flood.subscribe()
 
     def set_rules(self, rules: Rules) -> None:

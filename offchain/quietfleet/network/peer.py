@@ -31,6 +31,12 @@ NOTHING: Final = bytes(len(FULL_BLOOM))  # the bloom of a peer that wants no env
 _GREETING: Final = 5.0  # seconds a peer has to send its status
 _SAVED: Final = 4.0  # seconds' worth of quota a peer may use at once
 
+LastLook = Callable[[Message], Message]
+
+
+def _as_it_is(message: Message) -> Message:
+    return message
+
 
 class Peer:
     """The sending half of a link, and what we know of who is behind it."""
@@ -48,7 +54,7 @@ class Peer:
         self.harm = Fading()  # units lately that were worthless or above its pace
         self._known: set[bytes] = set()
         self._outbox = Outbox(tuning.outbox)
-        self._posts: deque[Message] = deque()
+        self._posts: deque[tuple[Message, LastLook]] = deque()
         self._posted, self._post_limit = 0, tuning.posts
         self._changed = asyncio.Event()
 
@@ -84,12 +90,15 @@ class Peer:
             self._changed.set()
         return dropped
 
-    def post(self, message: Message) -> bool:
-        """Queue a message that goes before any envelope; tell whether there was room."""
+    def post(self, message: Message, last_look: LastLook = _as_it_is) -> bool:
+        """Queue a message that goes before any envelope; tell whether there was room.
+
+        `last_look` is shown it right before it goes, and returns what goes.
+        """
         if self._posted + len(message.payload) > self._post_limit:
             return False
         self._posted += len(message.payload)
-        self._posts.append(message)
+        self._posts.append((message, last_look))
         self._changed.set()
         return True
 
@@ -120,9 +129,9 @@ class Peer:
         while True:
             await self._until_due()
             while self._posts:
-                message = self._posts.popleft()
+                message, last_look = self._posts.popleft()
                 self._posted -= len(message.payload)
-                await self.link.send(message)
+                await self.link.send(last_look(message))
             for batch in bundles(self._due(look_up, now())):
                 await self.link.send(Message(SHH.name, MESSAGES, encode_bundle(batch)))
                 on_sent(len(batch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from quietfleet.whisper import Envelope, Rules
@@ -26,6 +26,10 @@ class Network(Protocol):
 
     async def publish(self, envelope: Envelope) -> None:
         """Hand over an envelope, to go as soon as there is a peer; raise UnsendableError if peers would drop it."""
+        ...
+
+    def withdraw(self, envelopes: Mapping[bytes, float]) -> None:
+        """Let none of these envelopes of ours, given by hash and expiry, leave any more; cover takes their places."""
         ...
 
     def envelopes(self) -> AsyncIterator[Envelope]:

@@ -3,13 +3,16 @@
 The schedule decides when a packet leaves, and never what is waiting: a real one takes the place of a cover one. What
 does not come back with the flood is sent again by another path, for only relays start floods: an envelope that a
 worker flooded itself would point at it.
+
+What is withdrawn keeps its place, and a cover packet leaves in it: neither when packets leave nor how large they are
+tells whoever watches the link that anything was withdrawn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from random import Random
@@ -36,6 +39,7 @@ from quietfleet.mixnet import (
 )
 from quietfleet.network.address import Address, Enode
 from quietfleet.network.directory import Directory
+from quietfleet.network.link import Message
 from quietfleet.network.node import EmbeddedNode
 from quietfleet.network.peer import Peer
 from quietfleet.network.stemwire import packet
@@ -101,7 +105,8 @@ class Sending:
         self._changed = asyncio.Event()
         self._guard: Relay | None = None
         self._guard_since = 0.0
-        node.flood.ours, node.send = self._seen, self.publish
+        self._withdrawn: dict[bytes, float] = {}  # by hash: when it expires
+        node.flood.ours, node.send, node.recall = self._seen, self.publish, self.withdraw
 
     def publish(self, envelope: Envelope) -> None:
         """Queue an envelope; UnsendableError if peers would drop it, QueueFull if too many wait already."""
@@ -112,6 +117,10 @@ class Sending:
         self._schedules[letter.index].offer(letter, letter.expiry, self._clock.now())
         self._metrics.count("network_published")
         self._changed.set()
+
+    def withdraw(self, envelopes: Mapping[bytes, float]) -> None:
+        """Have cover leave in the places of these envelopes, by hash and expiry; so too if they are to leave again."""
+        self._withdrawn |= envelopes
 
     @property
     def guard(self) -> str | None:
@@ -144,6 +153,7 @@ class Sending:
                 await asyncio.sleep(STALLED)
 
     def sweep(self, now: float) -> None:
+        self._withdrawn = {digest: expiry for digest, expiry in self._withdrawn.items() if expiry >= now}
         for schedule in self._schedules:
             for letter in schedule.expired(now):
                 self._lose(letter, "expired")
@@ -224,18 +234,34 @@ class Sending:
         return None
 
     def _send(self, peer: Peer, path: Path, index: int, letter: _Letter | None, now: float) -> None:
+        letter = self._unless_withdrawn(letter)
         delays = draw_delays(self._tuning.hop_delay, self._rng)
-        envelope = letter.envelope if letter else None
-        content = build(path.descriptors, envelope, delays, coarse_expiry(now), index, self._random)
-        if not peer.post(packet(content)):
+
+        def made(envelope: bytes | None) -> Message:
+            return packet(build(path.descriptors, envelope, delays, coarse_expiry(now), index, self._random))
+
+        def last_look(message: Message) -> Message:
+            return message if letter is None or self._unless_withdrawn(letter) else made(None)
+
+        message = made(letter.envelope if letter else None)
+        if not peer.post(message, last_look):
             self._metrics.count("stem_packets_lost", reason="slow_guard")
         self._metrics.count("stem_emitted", size=str(index))
-        self._metrics.count("stem_emitted_bytes", len(content))
+        self._metrics.count("stem_emitted_bytes", len(message.payload))
         if letter:
             self._metrics.count("stem_sent")
             self._late.pop(letter.hash, None)
             if letter.watched:
                 self._embargo.sent(letter.hash, letter.envelope, letter.expiry, path, now)
+
+    def _unless_withdrawn(self, letter: _Letter | None) -> _Letter | None:
+        """Return a letter that may still leave; of another nothing is known any more, nor held against a guard."""
+        if letter is None or letter.hash not in self._withdrawn:
+            return letter
+        self._late.pop(letter.hash, None)
+        self._embargo.drop(letter.hash)
+        self._metrics.count("stem_withdrawn")
+        return None
 
     def _seen(self, digest: bytes) -> bool:
         """Recognise an envelope of ours that came back with the flood."""

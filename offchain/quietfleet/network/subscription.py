@@ -30,6 +30,10 @@ class Subscription(AsyncIterator[Envelope]):
         """How many envelopes the reader has not taken yet."""
         return len(self._queue)
 
+    def take(self, most: int) -> list[Envelope]:
+        """Take what waits at this moment, up to so many, oldest first."""
+        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+
     def close(self) -> None:
         """End the iteration once the queue is empty."""
         self._open = False

@@ -48,6 +48,8 @@ SENTENCES: Final = {
     "NotAgreed": "{to} did not sign for {id} as it is now: have it sign again.",
     "NotApprover": "{caller} may not approve: use the approver's account.",
     "NotInCharge": "{caller} may not: use the account of the owner, the approver or, unless it revokes, a publisher.",
+    "OtherManifest": "Release {sequence} offers another manifest than {manifestHash}: look at its terms, and name "
+    "that one.",
     "NotNewest": "The newest release of the channel is {newest}, not {sequence}: look at its status and name that one.",
     "NotOffered": "{id} is not offered to {caller}: ask its owner for an offer.",
     "NotPending": "{id} waits for nobody's acceptance: there is nothing to do.",

@@ -9,20 +9,22 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from quietfleet.pipeline.features import FEATURES, TARGET
+from quietfleet.errors import DataRejected
 from quietfleet.pipeline.train import Samples
 
 Floats = npt.NDArray[np.float64]
 Predictor = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
-"""Rows [n, features] (float32) → forecasts [n] in °C."""
+"""Rows [n, features] (float32) → forecasts [n] in the target's unit."""
 
 LEVELS: Final = tuple(round(0.05 * step, 2) for step in range(1, 21))
-_NOW: Final = FEATURES.index(TARGET)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Errors in °C on held-out days; `error_quantiles` are of |error| at `LEVELS`; skill 1 is perfect and 0 nothing."""
+    """Errors on held-out days, in the target's unit; `error_quantiles` are of |error| at `LEVELS`.
+
+    Skill 1 is perfect and 0 no better than the rival.
+    """
 
     n: int
     rmse: float
@@ -41,8 +43,12 @@ class Evaluation:
 def evaluate(predict: Predictor, held_out: Samples, *, champion: Predictor | None = None) -> Evaluation:
     """Compare forecasts with what came; the champion, when there is one, gets the same days."""
     errors = _errors(predict, held_out)
+    if not np.isfinite(errors).all():
+        raise DataRejected("the model forecasts something that is no number on the held-out days")
     rmse = _rmse(errors)
-    persistence = _rmse(held_out.rows[:, _NOW].astype(np.float64) - held_out.targets)
+    naive = held_out.naive - held_out.targets
+    naive = naive[np.isfinite(naive)]
+    persistence = _rmse(naive) if naive.size else 0.0
     rival = _rmse(_errors(champion, held_out)) if champion else None
     return Evaluation(
         n=len(held_out),

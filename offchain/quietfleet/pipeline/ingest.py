@@ -8,6 +8,7 @@ prove what it was trained on (paper section V.A.1, data ingestion).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +18,25 @@ import numpy as np
 import numpy.typing as npt
 
 from quietfleet.errors import DataRejected
-from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, FindingKind, inspect
-from quietfleet.pipeline.features import CHANNELS, PERIOD
+from quietfleet.monitor.integrity import FindingKind, inspect
+from quietfleet.pipeline.project import Channel, Project
 
 Reading = tuple[str, float, Mapping[str, float]]
-"""Device pseudonym, Unix seconds, channels (°C, %, m/s)."""
+"""Device pseudonym, Unix seconds, channels in the schema's units."""
+_Row = tuple[float, Mapping[str, float]]
 _Point = tuple[int, tuple[float, ...]]
+"""A period's beginning, and its values in the schema's order, NaN where an optional one is missing."""
 
-MINIMUM_ROWS: Final = 240
-"""Ten days of one device: fewer teach nothing about weather."""
+_LAST_TIME: Final = 253_402_300_800.0  # year 10000: later times are broken clocks, not readings
+_LONGEST: Final = 1_000_000  # periods that a dataset may span: a century of hours
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Clean readings: `device` [n] indexes `devices`, `time` [n] in s, `columns` [n] each; sorted by time, device."""
+    """Clean readings: `device` [n] indexes `devices`, `time` [n] in s, `columns` [n] each; sorted by time, device.
+
+    `sites` are the places of `devices`: those of one place can stand in for each other.
+    """
 
     id: str
     devices: tuple[str, ...]
@@ -38,6 +44,7 @@ class Dataset:
     time: npt.NDArray[np.int64]
     columns: Mapping[str, npt.NDArray[np.float64]]
     lineage: Mapping[str, Any]
+    sites: tuple[str, ...]
 
     def __len__(self) -> int:
         return int(self.time.size)
@@ -48,19 +55,24 @@ class Dataset:
         return self.time[mine], {name: column[mine] for name, column in self.columns.items()}
 
 
-def ingest(readings: Iterable[Reading], *, rules: Mapping[str, ChannelRules] = DEFAULT_RULES) -> Dataset:
+def ingest(readings: Iterable[Reading], project: Project, *, sites: Mapping[str, str] | None = None) -> Dataset:
     """Clean, validate and name a set of readings in any order; `DataRejected` when too little survives.
 
     What is refused is counted in the lineage: incomplete readings, values out of their physical range, stuck
-    runs, repeated and contradicting readings.
+    runs, repeated and contradicting readings, times that no clock shows. Fields that the schema does not name are
+    left out. Devices without a site are all at one.
     """
     rejected: Counter[str] = Counter()
-    clean = {device: _clean(rows, rules, rejected) for device, rows in sorted(_by_device(readings).items())}
+    clean = {device: _clean(rows, project, rejected) for device, rows in sorted(_by_device(readings).items())}
     devices = tuple(device for device, points in clean.items() if points)
-    points = sorted((time, index, values) for index, name in enumerate(devices) for time, values in clean[name])
-    if len(points) < MINIMUM_ROWS:
-        raise DataRejected(f"{len(points)} of at least {MINIMUM_ROWS} readings are usable; refused: {dict(rejected)}")
-    return _dataset(devices, points, rejected)
+    points = sorted(((time, index, values) for index, name in enumerate(devices) for time, values in clean[name]))
+    if len(points) < project.minimum_rows:
+        raise DataRejected(
+            f"{len(points)} of at least {project.minimum_rows} readings are usable; refused: {dict(rejected)}"
+        )
+    if (points[-1][0] - points[0][0]) // project.period >= _LONGEST:
+        raise DataRejected(f"the readings span {_LONGEST} periods of {project.period} s: is a clock wrong?")
+    return _dataset(project, devices, points, rejected, tuple((sites or {}).get(name, "") for name in devices))
 
 
 def _by_device(readings: Iterable[Reading]) -> dict[str, list[tuple[float, Mapping[str, float]]]]:
@@ -70,58 +82,74 @@ def _by_device(readings: Iterable[Reading]) -> dict[str, list[tuple[float, Mappi
     return grouped
 
 
-def _clean(
-    rows: Sequence[tuple[float, Mapping[str, float]]], rules: Mapping[str, ChannelRules], rejected: Counter[str]
-) -> list[_Point]:
-    valid = list(_valid(_unique(rows, rejected), rules, rejected))
-    stuck = [(f.since, f.until) for f in _stuck(valid, rules)]
+def _clean(rows: Sequence[_Row], project: Project, rejected: Counter[str]) -> list[_Point]:
+    valid = list(_valid(_unique(rows, project.period, rejected), project.schema, rejected))
+    stuck = [(found.since, found.until) for found in _stuck(valid, project)]
     kept = [point for point in valid if not any(since <= point[0] <= until for since, until in stuck)]
     rejected["stuck"] += len(valid) - len(kept)
     return kept
 
 
-def _unique(
-    rows: Sequence[tuple[float, Mapping[str, float]]], rejected: Counter[str]
-) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Keep each hour's last reading; of two that differ at one instant neither can be believed."""
+def _unique(rows: Sequence[_Row], period: int, rejected: Counter[str]) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """Keep each period's last reading; of two that differ at one instant neither can be believed."""
     moments: dict[float, list[Mapping[str, float]]] = {}
     for time, values in rows:
-        moments.setdefault(time, []).append(values)
-    hours: dict[int, Mapping[str, float]] = {}
+        if 0 <= time < _LAST_TIME:
+            moments.setdefault(time, []).append(values)
+        else:
+            rejected["clock"] += 1
+    periods: dict[int, Mapping[str, float]] = {}
     for time, versions in sorted(moments.items()):
-        agreed = all(dict(version) == dict(versions[0]) for version in versions)
+        agreed = all(_same(version, versions[0]) for version in versions)
         rejected["repeated" if agreed else "contradicting"] += len(versions) - agreed
         if agreed:
-            hours[int(time // PERIOD) * PERIOD] = versions[0]
-    yield from hours.items()
+            periods[int(time // period) * period] = versions[0]
+    yield from periods.items()
+
+
+def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two readings say the same, a missing number being like another missing one."""
+    return one.keys() == other.keys() and all(
+        value == other[name] or (value != value and other[name] != other[name])  # noqa: PLR0124 - NaN
+        for name, value in one.items()
+    )
 
 
 def _valid(
-    rows: Iterable[tuple[int, Mapping[str, float]]], rules: Mapping[str, ChannelRules], rejected: Counter[str]
+    rows: Iterable[tuple[int, Mapping[str, float]]], schema: Mapping[str, Channel], rejected: Counter[str]
 ) -> Iterator[_Point]:
     for time, values in rows:
-        if any(name not in values or not np.isfinite(values[name]) for name in CHANNELS):
+        point = {name: float(values.get(name, math.nan)) for name in schema}
+        known = {name: value for name, value in point.items() if math.isfinite(value)}
+        if any(channel.required and name not in known for name, channel in schema.items()) or not known:
             rejected["incomplete"] += 1
-        elif any(not rules[name].low <= values[name] <= rules[name].high for name in CHANNELS):
+        elif any(not schema[name].low <= value <= schema[name].high for name, value in known.items()):
             rejected["range"] += 1
         else:
-            yield time, tuple(float(values[name]) for name in CHANNELS)
+            yield time, tuple(known.get(name, math.nan) for name in schema)
 
 
-def _stuck(points: Sequence[_Point], rules: Mapping[str, ChannelRules]) -> list[Any]:
-    rows = [(float(time), dict(zip(CHANNELS, values, strict=True))) for time, values in points]
-    used = {name: rules[name] for name in CHANNELS}
-    findings = inspect(rows, now=rows[-1][0], rules=used, period=PERIOD) if rows else ()
+def _stuck(points: Sequence[_Point], project: Project) -> list[Any]:
+    names = tuple(project.schema)
+    rows = [
+        (float(time), {name: value for name, value in zip(names, values, strict=True) if math.isfinite(value)})
+        for time, values in points
+    ]
+    findings = inspect(rows, now=rows[-1][0], rules=project.rules, period=project.period) if rows else ()
     return [finding for finding in findings if finding.kind is FindingKind.STUCK]
 
 
 def _dataset(
-    devices: tuple[str, ...], points: Sequence[tuple[int, int, tuple[float, ...]]], rejected: Counter[str]
+    project: Project,
+    devices: tuple[str, ...],
+    points: Sequence[tuple[int, int, tuple[float, ...]]],
+    rejected: Counter[str],
+    sites: tuple[str, ...],
 ) -> Dataset:
     time = np.array([point[0] for point in points], dtype="<i8")
     device = np.array([point[1] for point in points], dtype="<i8")
     table = np.array([point[2] for point in points], dtype="<f8")
-    columns = {name: np.ascontiguousarray(table[:, place]) for place, name in enumerate(CHANNELS)}
+    columns = {name: np.ascontiguousarray(table[:, place]) for place, name in enumerate(project.schema)}
     for array in (time, device, *columns.values()):
         array.setflags(write=False)
     lineage = {
@@ -131,18 +159,28 @@ def _dataset(
         "rows": len(points),
         "rejected": {reason: count for reason, count in sorted(rejected.items()) if count},
     }
-    return Dataset(_identify(devices, time, device, columns), devices, device, time, columns, lineage)
+    name = _identify(devices, sites, time, device, columns)
+    return Dataset(name, devices, device, time, columns, lineage, sites)
 
 
 def _identify(
     devices: tuple[str, ...],
+    sites: tuple[str, ...],
     time: npt.NDArray[np.int64],
     device: npt.NDArray[np.int64],
     columns: Mapping[str, npt.NDArray[np.float64]],
 ) -> str:
+    """Hash the columns; where there are several places, they are part of the data."""
     digest = hashlib.sha256()
-    named = [*((f"device:{name}", b"") for name in devices), ("time", time.tobytes()), ("device", device.tobytes())]
-    for name, data in [*named, *((name, (column + 0.0).tobytes()) for name, column in columns.items())]:
-        label = name.encode()  # adding 0.0 above makes -0.0 and 0.0, which compare equal, hash equal
+    places = [(f"site:{site}", b"") for site in sites] if len(set(sites)) > 1 else []
+    named = [*((f"device:{name}", b"") for name in devices), *places]
+    named += [("time", time.tobytes()), ("device", device.tobytes())]
+    for name, data in [*named, *((name, canonical_floats(column)) for name, column in columns.items())]:
+        label = name.encode()
         digest.update(len(label).to_bytes(4, "little") + label + len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
+
+
+def canonical_floats(column: npt.NDArray[np.float64]) -> bytes:
+    """Little-endian float64 in which what is equal is the same bytes: one zero, one NaN."""
+    return np.where(np.isnan(column), np.nan, column + 0.0).astype("<f8").tobytes()

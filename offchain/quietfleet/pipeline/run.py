@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from quietfleet.pipeline.evaluate import Evaluation, Predictor, evaluate
 from quietfleet.pipeline.ingest import Dataset, Reading, ingest
 from quietfleet.pipeline.package import Package, package
-from quietfleet.pipeline.train import Progress, samples, split, train
+from quietfleet.pipeline.project import Project
+from quietfleet.pipeline.train import Memory, Progress, Stop, samples, split, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +56,47 @@ class Decision:
 
 def run_pipeline(
     readings: Iterable[Reading],
+    project: Project,
+    *,
+    seed: int,
+    now: float,
+    champion: Predictor | None = None,
+    parent: int | None = None,
+    sites: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Candidate:
+    """Ingest, train, evaluate and package; raises a `PipelineError` naming the step that failed.
+
+    `champion` forecasts with the model in production (such as `Model.predict_many`), `parent` is its release
+    sequence; `sites` are the devices' places; `progress` hears of every step.
+    """
+    tell = progress or (lambda _stage, _share: None)
+    tell("ingest", 0.0)
+    dataset = ingest(readings, project, sites=sites)
+    return learn(dataset, project, seed=seed, now=now, champion=champion, parent=parent, progress=progress)
+
+
+def learn(
+    dataset: Dataset,
+    project: Project,
     *,
     seed: int,
     now: float,
     champion: Predictor | None = None,
     parent: int | None = None,
     progress: Progress | None = None,
+    stopped: Stop | None = None,
+    memory: Memory | None = None,
 ) -> Candidate:
-    """Ingest, train, evaluate and package; raises a `PipelineError` naming the step that failed.
-
-    `champion` forecasts with the model in production (such as `Model.predict_many`), `parent` is its release
-    sequence; `progress` hears of every step.
-    """
+    """Train, evaluate and package, from a dataset that was named before: `run_pipeline` without its first step."""
     tell = progress or (lambda _stage, _share: None)
-    tell("ingest", 0.0)
-    dataset = ingest(readings)
-    learning, held_out = split(samples(dataset))
+    learning, held_out = split(samples(dataset, project.features), project)
     tell("train", 0.2)
-    trained = train(learning, seed=seed, progress=progress)
+    trained = train(learning, project, seed=seed, progress=progress, stopped=stopped, memory=memory)
     tell("evaluate", 0.7)
     evaluation = evaluate(trained.model.predict, held_out, champion=champion)
     tell("package", 0.8)
-    packaged = package(trained, evaluation, held_out, dataset, created_at=now, parent=parent)
+    packaged = package(project, trained, evaluation, held_out, dataset, created_at=now, parent=parent)
     tell("done", 1.0)
     return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged))
 

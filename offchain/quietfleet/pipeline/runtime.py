@@ -17,24 +17,24 @@ import onnxruntime
 from quietfleet.crypto import keccak256
 from quietfleet.errors import ModelRejected, MonitorError
 from quietfleet.monitor.drift import Baseline
-from quietfleet.pipeline.features import FEATURES, feature_schema_hash
+from quietfleet.pipeline.features import Features
 from quietfleet.pipeline.onnx_guard import guard
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAXIMUM_MANIFEST_BYTES: Final = 32 * 1024
-TOLERANCE_C: Final = 2.0
-"""A forecast is called right when it is at most this far off."""
-
 _WARM_C: Final = 24.0
 _COOL_C: Final = 10.0
 _FROST_C: Final = 1.0
 _MUGGY_DEW_C: Final = 17.0
 _TRUSTED: Final = 0.5
+_UNLIKELY: Final = 0.99
+"""A reading further from its estimate than this share of errors wants an explanation."""
+_HOUR: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Temperature at the horizon in °C, its standard error in °C, and how likely it is within `TOLERANCE_C`."""
+    """The target at the horizon, its standard error, and how likely it is within the task's tolerance."""
 
     value: float
     sigma: float
@@ -43,7 +43,7 @@ class Forecast:
 
 
 class Advice(StrEnum):
-    """What a building should do with its windows."""
+    """What a building should do with its windows, or a sensor's owner with the sensor."""
 
     FROST = "protect from frost"
     HEAT = "keep windows shut"
@@ -51,51 +51,85 @@ class Advice(StrEnum):
     VENTILATE_LATER = "ventilate later"
     SHADE = "close and shade"
     HOLD = "change nothing"
+    CHECK = "check the sensor"
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The answer to a reading: advice, the forecast behind it in °C, how sure, and how far ahead in hours."""
+    """The answer to a reading: advice, the forecast behind it, how sure, and how far ahead in hours."""
 
     advice: Advice
-    forecast_c: float
+    forecast: float
     confidence: float
     horizon_h: int
 
 
 class Model:
-    """A verified model; `baseline` is what it was trained on, for the drift monitor."""
+    """A verified model; `features` are what its rows are made of, `baseline` what it was trained on.
 
-    def __init__(self, session: Any, manifest: Mapping[str, Any]) -> None:
-        self._session = session
-        self._input = session.get_inputs()[0].name
+    Devices that have a model of their own are forecast with it, all others with the one for everybody.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], default: Any, personal: Mapping[str, Any] | None = None) -> None:
+        self._default = default
+        self._personal = dict(personal or {})
         self.manifest = manifest
+        self.features = Features.from_plain(manifest["features"])
         self.baseline = Baseline.from_plain(manifest["baseline"])
-        error = manifest["error"]
+        error, task = manifest["error"], manifest["task"]
+        self._advises = str(task["advice"])
         self._sigma = float(error["sigma"])
-        self._horizon = int(manifest["task"]["horizon_h"])
-        self._confidence = float(np.interp(TOLERANCE_C, [0.0, *error["quantiles"]], [0.0, *error["levels"]]))
+        levels, quantiles = [0.0, *error["levels"]], [0.0, *error["quantiles"]]
+        self._confidence = float(np.interp(float(task["tolerance"]), quantiles, levels))
+        self._unlikely = float(np.interp(_UNLIKELY, levels, quantiles))
 
-    def predict(self, row: npt.NDArray[np.float32]) -> Forecast:
-        """Forecast from one feature row [1, features]."""
-        return Forecast(float(self.predict_many(row)[0]), self._sigma, self._confidence, self._horizon)
+    @property
+    def personal(self) -> frozenset[str]:
+        """The devices that have a model of their own."""
+        return frozenset(self._personal)
 
-    def predict_many(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Forecast rows [n, features] → [n] in °C."""
-        forecasts: npt.NDArray[np.float32] = self._session.run(None, {self._input: rows})[0].reshape(-1)
+    def predict(self, row: npt.NDArray[np.float32], device: str | None = None) -> Forecast:
+        """Forecast from one feature row [1, features], a device's by its own model if it has one."""
+        horizon = self.features.horizon_seconds // _HOUR
+        return Forecast(float(self.predict_many(row, device)[0]), self._sigma, self._confidence, horizon)
+
+    def predict_many(self, rows: npt.NDArray[np.float32], device: str | None = None) -> npt.NDArray[np.float32]:
+        """Forecast rows [n, features] → [n] in the target's unit."""
+        session = self._personal.get(device, self._default) if device else self._default
+        forecasts: npt.NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: rows})[0].reshape(-1)
         return forecasts
 
+    def advise(self, forecast: Forecast, now: Mapping[str, float]) -> Recommendation:
+        """Say what the task's advice is, from the forecast and the present reading."""
+        match self._advises:
+            case "ventilation":
+                return recommend(forecast, now)
+            case "check":
+                off = abs(now.get(self.features.target, forecast.value) - forecast.value)
+                advice = Advice.CHECK if off > self._unlikely else Advice.HOLD
+                return Recommendation(advice, round(forecast.value, 2), forecast.confidence, forecast.horizon_h)
+        return Recommendation(Advice.HOLD, round(forecast.value, 2), forecast.confidence, forecast.horizon_h)
 
-def load_model(manifest: bytes, artifact: bytes, expected_manifest_hash: bytes) -> Model:
-    """Verify a release against the hash read from the chain and load it; `ModelRejected` at the first doubt."""
+
+def load_model(
+    manifest: bytes, artifact: bytes, expected_manifest_hash: bytes, personal: Mapping[str, bytes] | None = None
+) -> Model:
+    """Verify a release against the hash read from the chain and load it; `ModelRejected` at the first doubt.
+
+    `personal` are the artefacts of single devices, which the manifest must name, every one and no other.
+    """
     plain = _verified_manifest(manifest, expected_manifest_hash)
-    guard(artifact)
+    own = personal or {}
+    for each in (artifact, *own.values()):
+        guard(each)
     try:
-        _check_artifact(plain, artifact)
-        model = Model(open_session(artifact), plain)
-    except (KeyError, TypeError, ValueError, IndexError, MonitorError) as error:
+        width = _check_features(plain)
+        _check_artifacts(plain, artifact, own)
+        sessions = {device: open_session(each, width) for device, each in own.items()}
+        model = Model(plain, open_session(artifact, width), sessions)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, MonitorError) as error:
         raise ModelRejected(f"the manifest lacks or garbles what a device needs: {error!r}") from error
-    _probe(model)
+    _probe(model, width)
     return model
 
 
@@ -104,8 +138,8 @@ def recommend(forecast: Forecast, now: Mapping[str, float]) -> Recommendation:
     return Recommendation(_advice(forecast, now), round(forecast.value, 2), forecast.confidence, forecast.horizon_h)
 
 
-def open_session(artifact: bytes) -> Any:
-    """Start a single-threaded CPU session from bytes; a path would let the file reach its neighbours."""
+def open_session(artifact: bytes, width: int) -> Any:
+    """Start a single-threaded CPU session from bytes, taking rows of `width`; a path could reach its neighbours."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -114,7 +148,7 @@ def open_session(artifact: bytes) -> Any:
         session = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own exceptions share no base
         raise ModelRejected(f"the runtime refuses it: {type(error).__name__}") from error
-    _check_face(session)
+    _check_face(session, width)
     return session
 
 
@@ -132,28 +166,37 @@ def _verified_manifest(manifest: bytes, expected: bytes) -> dict[str, Any]:
     return plain
 
 
-def _check_artifact(manifest: Mapping[str, Any], artifact: bytes) -> None:
-    promised = manifest["artifact"]
-    if len(artifact) != promised["size"] or hashlib.sha256(artifact).hexdigest() != promised["sha256"]:
-        raise ModelRejected("the artifact is not the one in the manifest")
-    if manifest["feature_schema"] != feature_schema_hash():
-        raise ModelRejected("the model reads other features than this device makes")
+def _check_features(manifest: Mapping[str, Any]) -> int:
+    """Return how wide a row is."""
+    features = Features.from_plain(manifest["features"])
+    if manifest["feature_schema"] != features.schema_hash:
+        raise ModelRejected("the features are not those the model was trained on")
+    return len(features.names)
 
 
-def _check_face(session: Any) -> None:
+def _check_artifacts(manifest: Mapping[str, Any], artifact: bytes, personal: Mapping[str, bytes]) -> None:
+    promised = manifest["models"]
+    if promised["personal"].keys() != personal.keys():
+        raise ModelRejected("the devices with a model of their own are not those of the manifest")
+    for named, each in ((promised["default"], artifact), *((promised["personal"][d], personal[d]) for d in personal)):
+        if len(each) != named["size"] or hashlib.sha256(each).hexdigest() != named["sha256"]:
+            raise ModelRejected("the artifact is not the one in the manifest")
+
+
+def _check_face(session: Any, width: int) -> None:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise ModelRejected("a model has one input and one output")
     shape = inputs[0].shape
-    if inputs[0].type != "tensor(float)" or len(shape) != 2 or shape[1] != len(FEATURES):  # noqa: PLR2004 -- [N, F]
-        raise ModelRejected(f"input {inputs[0].type} {shape} is not float32 [N, {len(FEATURES)}]")
+    if inputs[0].type != "tensor(float)" or len(shape) != 2 or shape[1] != width:  # noqa: PLR2004 -- [N, F]
+        raise ModelRejected(f"input {inputs[0].type} {shape} is not float32 [N, {width}]")
 
 
-def _probe(model: Model) -> None:
-    """Forecast once before anybody relies on it."""
-    value = model.predict(np.zeros((1, len(FEATURES)), dtype=np.float32)).value
-    if not math.isfinite(value):
-        raise ModelRejected("its forecast is not a number")
+def _probe(model: Model, width: int) -> None:
+    """Forecast once with each before anybody relies on it."""
+    for device in (None, *model.personal):
+        if not math.isfinite(model.predict(np.zeros((1, width), dtype=np.float32), device).value):
+            raise ModelRejected("its forecast is not a number")
 
 
 def _advice(forecast: Forecast, now: Mapping[str, float]) -> Advice:

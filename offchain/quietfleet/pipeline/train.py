@@ -1,107 +1,259 @@
-"""Search, fit, and keep the past before the future: folds are cut in time, never shuffled.
+"""From a dataset to a fitted model: samples, a cut in time, a search whose every fit can be kept, and the last fit.
 
-One thread per fit: on a busy gateway more threads cost many times the CPU and save no time.
+Folds are cut in time and never shuffled. The search is GridSearchCV's and RandomizedSearchCV's own order of candidates,
+scores and choice, one fit at a time, so that it can be watched, stopped and resumed between any two fits. One thread
+per fit: on a busy gateway more threads cost many times the CPU and save no time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.base import clone
+from sklearn.model_selection import ParameterGrid, ParameterSampler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from quietfleet.errors import DataRejected
-from quietfleet.pipeline.features import HORIZON_HOURS, PERIOD, feature_table
+from quietfleet.errors import Cancelled, DataRejected, ProjectError
+from quietfleet.pipeline.features import Features, Floats, Table, feature_table, others_median
 from quietfleet.pipeline.ingest import Dataset
+from quietfleet.pipeline.project import Grid, Project
 
-Floats = npt.NDArray[np.float64]
 Progress = Callable[[str, float], None]
 """Called with a stage's name and the share of it that is done."""
+Stop = Callable[[], bool]
+"""Asked between two fits whether to stop."""
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
-ALPHAS: Final = (0.01, 0.1, 1.0, 10.0, 100.0)
-FOLDS: Final = 3
-HELD_OUT: Final = 0.2
 _MINIMUM_SAMPLES: Final = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Feature rows [n, features] (float32), targets [n] in °C, times [n] in s; in order of time over all devices."""
+    """Rows [n, features] (float32), targets [n], times [n] in s, by time over all devices.
+
+    `naive` [n] is what persistence forecasts, NaN where it cannot; `device` [n] indexes `devices`.
+    """
 
     rows: npt.NDArray[np.float32]
     targets: Floats
     times: Floats
+    naive: Floats
+    device: npt.NDArray[np.int64]
+    devices: tuple[str, ...]
 
     def __len__(self) -> int:
         return int(self.targets.size)
 
+    def take(self, chosen: Any) -> Samples:
+        """Those of a mask, a slice or places."""
+        return Samples(
+            self.rows[chosen],
+            self.targets[chosen],
+            self.times[chosen],
+            self.naive[chosen],
+            self.device[chosen],
+            self.devices,
+        )
+
     def between(self, start: int, stop: int) -> Samples:
-        return Samples(self.rows[start:stop], self.targets[start:stop], self.times[start:stop])
+        return self.take(slice(start, stop))
+
+    def of_device(self, index: int) -> Samples:
+        """One device's, in order of time."""
+        return self.take(self.device == index)
+
+
+class Memory:
+    """Where the scores of a search are kept between runs; this one forgets."""
+
+    def recall(self, _candidate: Mapping[str, Any], _fold: int) -> float | None:
+        """Return the score of a fit that was made before."""
+        return None
+
+    def keep(self, _candidate: Mapping[str, Any], _fold: int, _rmse: float) -> None:
+        """Keep the score of a fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A fitted scikit-learn pipeline, what the search chose, and its error in the search (°C)."""
+    """A fitted scikit-learn pipeline, what the search chose, and its error in the search (the target's unit)."""
 
     model: Any
-    parameters: dict[str, float]
+    parameters: dict[str, Any]
     search_rmse: float
 
 
-def samples(dataset: Dataset) -> Samples:
-    """Turn a dataset into training samples; `DataRejected` when gaps leave too few."""
-    tables = [feature_table(*dataset.of_device(index)) for index in range(len(dataset.devices))]
-    rows, targets, times = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+def samples(dataset: Dataset, features: Features) -> Samples:
+    """Turn a dataset into samples; `DataRejected` when gaps leave too few."""
+    tables = list(_tables(dataset, features))
+    targets = np.concatenate([table.targets for table in tables])
     if targets.size < _MINIMUM_SAMPLES:
-        raise DataRejected(f"{targets.size} of at least {_MINIMUM_SAMPLES} samples have a complete day before them")
-    order = np.argsort(times, kind="stable")
-    return Samples(rows[order].astype(np.float32), targets[order], times[order])
-
-
-def split(everything: Samples) -> tuple[Samples, Samples]:
-    """Cut off the last fifth in time for evaluation, leaving a gap so that no training target lies inside it."""
-    start = int(np.searchsorted(everything.times, np.quantile(everything.times, 1 - HELD_OUT)))
-    gap = everything.times[start] - HORIZON_HOURS * PERIOD
-    return everything.between(0, int(np.searchsorted(everything.times, gap))), everything.between(
-        start, len(everything)
+        raise DataRejected(
+            f"{targets.size} of at least {_MINIMUM_SAMPLES} samples have all they need: "
+            f"{features.reach // features.period} periods before them, {features.horizon} after"
+            + (", and a neighbour" if features.peers else "")
+        )
+    device = np.repeat(np.arange(len(tables)), [table.targets.size for table in tables])
+    rows, times, naive = (
+        np.concatenate([getattr(table, name) for table in tables]) for name in ("rows", "times", "naive")
     )
+    return Samples(rows, targets, times, naive, device, dataset.devices).take(np.argsort(times, kind="stable"))
 
 
-def train(learning: Samples, *, seed: int, progress: Progress | None = None) -> Trained:
-    """Choose the regularisation by time-ordered cross-validation and fit on all of `learning`.
+def split(everything: Samples, project: Project) -> tuple[Samples, Samples]:
+    """Cut off the last share in time for evaluation, leaving a gap so that no training target lies inside it."""
+    start = int(np.searchsorted(everything.times, np.quantile(everything.times, 1 - project.held_out)))
+    gap = everything.times[start] - project.features.horizon_seconds
+    learning = everything.between(0, int(np.searchsorted(everything.times, gap)))
+    if not len(learning):
+        raise DataRejected("all samples are of one moment, so there is no past to learn from")
+    return learning, everything.between(start, len(everything))
 
-    Ridge needs no randomness of its own; `seed` fixes whatever solver scikit-learn picks.
+
+def folds(times: Floats, project: Project) -> list[Fold]:
+    """Train on everything before a cut, test on the stretch after it, one horizon apart; or `DataRejected`."""
+    cuts = np.quantile(times, np.arange(1, project.folds + 2) / (project.folds + 1))
+    cuts[-1] = np.inf
+    made = [
+        (np.flatnonzero(times < start - project.features.horizon_seconds), np.flatnonzero(_within(times, start, stop)))
+        for start, stop in pairwise(cuts)
+    ]
+    if not all(past.size and future.size for past, future in made):
+        raise DataRejected(f"the samples do not last for {project.folds} folds in time")
+    return made
+
+
+def train(
+    learning: Samples,
+    project: Project,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    stopped: Stop | None = None,
+    memory: Memory | None = None,
+) -> Trained:
+    """Choose parameters by cross-validation in time and fit on all of `learning`; `Cancelled` between two fits.
+
+    `memory` gives back what a run before this one had found out already. `seed` fixes the draw of candidates and
+    every `random_state` that the project leaves open.
     """
-    tell = progress or _silent
+    tell, kept, stop = progress or _silent, memory or Memory(), stopped or _never
+    model, tried, cut = seeded(project.model, seed), candidates(project, seed), folds(learning.times, project)
+    scores = np.empty((len(tried), len(cut)))
     tell("search", 0.0)
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), Ridge(random_state=seed)),
-        {"ridge__alpha": ALPHAS},
-        scoring="neg_root_mean_squared_error",
-        cv=list(_folds(learning.times)),
-        n_jobs=1,
-    )
     with threadpool_limits(limits=1):
-        search.fit(learning.rows, learning.targets)
-    tell("search", 1.0)
-    return Trained(search.best_estimator_, {"alpha": float(search.best_params_["ridge__alpha"])}, -search.best_score_)
+        for done, place in enumerate(np.ndindex(scores.shape)):
+            if stop():
+                raise Cancelled(f"after {done} of {scores.size} fits")
+            candidate, fold = tried[place[0]], place[1]
+            known = kept.recall(candidate, fold)
+            if known is None:
+                known = _score(model, candidate, learning, cut[fold])
+                kept.keep(candidate, fold, known)
+            scores[place] = known
+            tell("search", (done + 1) / scores.size)
+        best = _best(scores)
+        if stop():
+            raise Cancelled("after the search")
+        fitted = _fit(model, tried[best], learning)
+    return Trained(fitted, {name: _plain(value) for name, value in tried[best].items()}, float(scores[best].mean()))
 
 
-def _folds(times: Floats) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Train on everything before a cut, test on the stretch after it, one horizon apart."""
-    cuts = np.quantile(times, np.arange(1, FOLDS + 2) / (FOLDS + 1))
-    for start, stop in pairwise(cuts):
-        past = np.flatnonzero(times < start - HORIZON_HOURS * PERIOD)
-        yield past, np.flatnonzero((times >= start) & (times < stop))
+def candidates(project: Project, seed: int) -> list[dict[str, Any]]:
+    """Every combination to try, in scikit-learn's order; `ProjectError` when there is none or it fits no parameter."""
+    search = project.search
+    try:
+        if isinstance(search, Grid):
+            tried = list(ParameterGrid({name: list(values) for name, values in search.parameters.items()}))
+        else:
+            tried = list(ParameterSampler(dict(search.parameters), search.tries, random_state=seed))
+        for candidate in tried[:1]:
+            clone(project.model).set_params(**candidate)
+    except (TypeError, ValueError) as error:
+        raise ProjectError(f"search: {error}") from error
+    if not tried:
+        raise ProjectError("search: there is nothing to try")
+    return tried
+
+
+def seeded(model: Any, seed: int) -> Any:
+    """Return an unfitted copy whose every open `random_state` is the seed."""
+    copy = clone(model)
+    free = [
+        name
+        for name, value in copy.get_params().items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    ]
+    return copy.set_params(**dict.fromkeys(free, seed))
+
+
+def _tables(dataset: Dataset, features: Features) -> Iterator[Table]:
+    company = _company(dataset, features) if features.peers else {}
+    for index in range(len(dataset.devices)):
+        mine = np.flatnonzero(dataset.device == index)
+        columns = {name: dataset.columns[name][mine] for name in features.channels}
+        yield feature_table(
+            features, dataset.time[mine], columns, {name: column[mine] for name, column in company.items()}
+        )
+
+
+def _company(dataset: Dataset, features: Features) -> dict[str, Floats]:
+    """For every row the median of the other devices of its place then; `DataRejected` when nobody has a neighbour."""
+    sites = np.array(dataset.sites)[dataset.device]
+    medians = {name: np.full(len(dataset), np.nan) for name in features.peers}
+    for site in np.unique(sites):
+        here = np.flatnonzero(sites == site)
+        moments, moment = np.unique(dataset.time[here], return_inverse=True)
+        members, member = np.unique(dataset.device[here], return_inverse=True)
+        for name, column in medians.items():
+            lines = np.full((members.size, moments.size), np.nan)
+            lines[member, moment] = dataset.columns[name][here]
+            column[here] = others_median(lines)[member, moment]
+    if not any(np.isfinite(column).any() for column in medians.values()):
+        raise DataRejected("no device has a neighbour at its place, which these features compare it with")
+    return medians
+
+
+def _score(model: Any, candidate: Mapping[str, Any], learning: Samples, fold: Fold) -> float:
+    past, future = fold
+    fitted = _fit(model, candidate, learning.take(past))
+    errors = np.asarray(fitted.predict(learning.rows[future])).ravel() - learning.targets[future]
+    return float(np.sqrt(np.mean(errors**2)))
+
+
+def _fit(model: Any, candidate: Mapping[str, Any], learning: Samples) -> Any:
+    try:
+        return clone(model).set_params(**candidate).fit(learning.rows, learning.targets)
+    except (TypeError, ValueError) as error:
+        raise ProjectError(f"the model cannot be fitted with {dict(candidate)}: {error}") from error
+
+
+def _best(scores: Floats) -> int:
+    """The first of the best, as scikit-learn ranks; a candidate that diverged in a fold is none."""
+    means = np.where(np.isfinite(scores).all(axis=1), scores.mean(axis=1), np.inf)
+    if not np.isfinite(means).any():
+        raise DataRejected("no candidate forecasts numbers on every fold")
+    return int(np.argmin(means))
+
+
+def _within(times: Floats, start: float, stop: float) -> npt.NDArray[np.bool_]:
+    return (times >= start) & (times < stop)
+
+
+def _plain(value: Any) -> Any:
+    """Return a parameter as JSON can hold it."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
 def _silent(stage: str, share: float) -> None:
     """Tell nobody."""
+
+
+def _never() -> bool:
+    return False

@@ -44,6 +44,7 @@ class Arrivals:
         metrics: Metrics,
         clock: Clock,
         random: Random,
+        ack_delay: float,
     ) -> None:
         self._table = table
         self._conversations = conversations
@@ -57,6 +58,7 @@ class Arrivals:
         self._metrics = metrics
         self._clock = clock
         self._random = random
+        self._ack_delay = ack_delay
 
     def read(self, match: Match, payload: bytes) -> list[Event]:
         """Take a message that opened, if the chain lets its author and us work together at this moment."""
@@ -80,7 +82,9 @@ class Arrivals:
         return events + self._arrive(session, packet, body, now)
 
     def _arrive(self, session: Session, packet: Packet, body: Any, now: float) -> list[Event]:
-        """Hear a message in its turn, and after it what waited for it."""
+        """Hear a message in its turn, and after it what waited for it; what it acknowledges is heard at once."""
+        for notice in packet.heard:
+            self._conversations.acknowledged(notice, session.peer, now)
         if packet.mode is not Mode.REPLY and self._repeated(session, packet):
             return []
         self._waiting.drop(session.peer, packet.id)
@@ -117,7 +121,8 @@ class Arrivals:
             answers = verdict.context
         self._accept(session, body)
         if packet.mode is Mode.NOTICE:
-            self._departures.answer(session.peer, packet, Ack(), now + NOTICE_PATIENCE, session.id)
+            until = now + NOTICE_PATIENCE
+            self._departures.answer(session.peer, packet, Ack(), until, session.id, self._ack_delay)
         elif asks:
             self._conversations.remember(packet.id, session.peer, now)
         if isinstance(body, Ready | Ack):

@@ -81,6 +81,12 @@ class Calls:
         self._timing = timing
         self._attempts: dict[bytes, Attempt] = {}
 
+    def concerns(self, topic: bytes, data: bytes) -> bool:
+        """Whether an envelope may be an announcement, an answer to a call of ours, or a call; changes nothing."""
+        if topic in self.announcement_topics() or any(topic == one.topic for one in self._attempts.values()):
+            return True
+        return any(_addressed(secrets, topic, data) is not None for secrets in self._epochs.faces())
+
     def dial(self, card: Card, purpose: str, now: float) -> None:
         """Start calling the holder of `card`; raises `HandshakeRefused` if its version or its key is no good."""
         shown = self._epochs.secrets if purpose == ORACLE else self._epochs.meeting
@@ -137,11 +143,8 @@ class Calls:
     def called(self, topic: bytes, data: bytes, now: float) -> Caller | None:
         """Recognise a Hello to us; raises `HandshakeRefused` when it is addressed to us but not in order."""
         for secrets in self._epochs.faces():
-            if not admits(secrets.card.bloom, topic):
-                continue
-            try:
-                sealed = open_symmetric(secrets.contact_key, data).payload
-            except (CryptoError, PayloadError):
+            sealed = _addressed(secrets, topic, data)
+            if sealed is None:
                 continue
             hello, peer = handshake.open_hello(secrets.hpke, secrets.card, sealed, now, self._domain)
             return Caller(hello, peer, secrets)
@@ -213,6 +216,16 @@ def new_session(root: bytes, hello: handshake.Hello, own: Card, peer: Card, now:
         confirmed=initiator,
         hello_id=hello.hello_id,
     )
+
+
+def _addressed(secrets: EpochSecrets, topic: bytes, data: bytes) -> bytes | None:
+    """What was sealed to whoever holds these secrets, if the envelope is a call to us."""
+    if not admits(secrets.card.bloom, topic):
+        return None
+    try:
+        return open_symmetric(secrets.contact_key, data).payload
+    except (CryptoError, PayloadError):
+        return None
 
 
 def welcome_topic(hello: handshake.Hello, initiator: Card) -> bytes:

@@ -21,6 +21,7 @@ from quietfleet.session._large_wire import LARGE_BODIES, Id
 MAX_BODY = 100_000  # bytes; larger content travels in pieces
 PACKET_VERSION = b"\x02"  # before every packet; one of another version is refused
 PASSED = 16  # messages given up that a later one names
+HEARD = 15  # notices that one message acknowledges besides what it says
 
 
 class Mode(IntEnum):
@@ -36,7 +37,7 @@ class Packet(msgspec.Struct, frozen=True, array_like=True):
 
     `parent` is the message this one answers; `conversation` the first message of the conversation it belongs to, None
     for that one and its answer; `after` the one its sender wants to have been heard before it; `passed` those its
-    sender has given up, which are not to be heard any more.
+    sender has given up, which are not to be heard any more; `heard` notices of its receiver's that were handled.
     """
 
     id: Id
@@ -47,6 +48,7 @@ class Packet(msgspec.Struct, frozen=True, array_like=True):
     conversation: Id | None = None
     after: Id | None = None
     passed: Annotated[tuple[Id, ...], msgspec.Meta(max_length=PASSED)] = ()
+    heard: Annotated[tuple[Id, ...], msgspec.Meta(max_length=HEARD)] = ()
 
     @property
     def thread(self) -> bytes:

@@ -12,11 +12,12 @@ before its turn waits (`_waiting.py`), is not acknowledged, and comes again anyw
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
 import msgspec
 
-from quietfleet.session._codec import PASSED, Mode, Packet
+from quietfleet.session._codec import HEARD, PASSED, Ack, Mode, Packet, encode_body
 from quietfleet.session._tags import TAG, Tags
 from quietfleet.session._timing import Timing
 from quietfleet.session._vault import Mine, Random, Vault, everyone
@@ -28,6 +29,7 @@ ANSWERS = 16  # of a peer, kept to be sent again; acknowledgements are small, an
 ANSWER_BYTES = 32 << 10  # more of them are kept while they come to less: a rotation may cost many short ones at once
 SMALL = 16  # bytes of a body; an acknowledgement's has 12
 HANDLED = 8192  # messages of a peer that are remembered
+_ACK = encode_body(Ack())
 
 
 class Unexpected(StrEnum):
@@ -79,7 +81,7 @@ _NOBODYS = Handled("", 0.0)
 
 
 class Past(msgspec.Struct, array_like=True):
-    """Ids of messages that were handled, of a peer that was severed: not whose, nor what; the last was at `at`."""
+    """Ids of messages that were handled, of peers that were severed: not whose, nor what; the last was at `at`."""
 
     at: float
     ids: list[bytes]
@@ -155,6 +157,27 @@ class Conversations:
         ids = tuple(message_id for _, message_id in passed[-PASSED:])
         return msgspec.structs.replace(pending.packet, after=after, passed=ids)
 
+    def owed(self, pending: Pending, session: bytes) -> list[Pending]:
+        """Acknowledgements that wait, and may go with a message through that session, oldest first."""
+        waiting = (self.pending[message_id] for message_id in self._to.get(pending.peer, ()))
+        acks = [p for p in waiting if p.packet.body == _ACK and p.via in (b"", session) and p is not pending]
+        return acks[: HEARD - len(pending.packet.heard)]
+
+    def carry(self, pending: Pending, acks: list[Pending]) -> None:
+        """Have a message acknowledge, as often as it is said, what these would."""
+        notices = (p.packet.parent for p in acks if p.packet.parent is not None)
+        pending.packet = msgspec.structs.replace(pending.packet, heard=(*pending.packet.heard, *notices))
+        for ack in acks:
+            self.remove(ack.id)
+
+    def acknowledged(self, message_id: bytes, author: str, now: float) -> None:
+        """Take a notice for heard if its own receiver says so in time, whatever else that one says with it."""
+        pending = self.pending.get(message_id)
+        if pending is None or pending.mode is not Mode.NOTICE:
+            return
+        if pending.peer == author and now <= pending.reply_by:
+            self.remove(message_id)
+
     def sent(self, pending: Pending, now: float) -> None:
         """Note a transmission: a reply is done with, the rest comes again."""
         if pending.mode is Mode.REPLY:
@@ -177,36 +200,39 @@ class Conversations:
                 self._abandoned.put(pending.id, pending)
         return late
 
-    def knows(self, peer: str) -> bool:
-        """Whether anything is said to a peer, was given up, or was handled of it."""
-        given_up = any(pending.peer == peer for pending in self._given_up.values())
-        return peer in self._to or peer in self._of_peer or given_up
+    def known(self) -> set[str]:
+        """To whom anything is said, of whom anything was handled, or for whom anything was given up."""
+        return self._to.keys() | self._of_peer.keys() | {pending.peer for pending in self._given_up.values()}
 
-    def drop_peer(self, peer: str) -> list[Pending]:
-        """Take out everything addressed to a peer, and erase what we know of theirs.
+    def drop_peers(self, peers: AbstractSet[str]) -> list[Pending]:
+        """Take out everything addressed to some peers, and erase what we know of theirs.
 
         The bare ids of what was handled stay, so that it is not handled again should the two meet again.
         """
-        mine = [self.pending[message_id] for message_id in self._to.get(peer, ())]
-        for pending in mine:
-            self.remove(pending.id)
-        for message_id in [m for m, pending in self._given_up.items() if pending.peer == peer]:
+        unsaid = [message_id for peer in peers & self._to.keys() for message_id in self._to.pop(peer)]
+        dropped = [self.pending.pop(message_id) for message_id in unsaid]
+        given_up = [m for m, pending in self._given_up.items() if pending.peer in peers]
+        for message_id in given_up:
             del self._given_up[message_id]
-            self._abandoned.delete(message_id)
-        self._bury(peer)
-        return mine
+        self._outbox.delete_many(unsaid)
+        self._abandoned.delete_many(given_up)
+        self._bury(peers & self._of_peer.keys())
+        return sorted(dropped, key=lambda pending: pending.order)
 
-    def _bury(self, peer: str) -> None:
-        ids = list(self._of_peer.pop(peer, ()))
-        self._answered.pop(peer, None)
-        if not ids:
-            return
-        past = Past(max(self._handled.pop(message_id).at for message_id in ids), ids)
-        self._inbox.delete_all(self.tags.of(peer))
-        row_id = self._random(16)
-        self._past[row_id] = past
-        self._bare.update(ids)
-        self._pasts.put(row_id, past)
+    def _bury(self, peers: AbstractSet[str]) -> None:
+        """Erase what was handled of these peers; their ids go into as few rows as are of a bounded size."""
+        gone: list[bytes] = []
+        for peer in peers:
+            gone += self._of_peer.pop(peer)
+            self._answered.pop(peer)
+        self._inbox.delete_all(*map(self.tags.of, peers))
+        pasts = {}
+        for start in range(0, len(gone), HANDLED):
+            ids = gone[start : start + HANDLED]
+            pasts[self._random(16)] = Past(max(self._handled.pop(message_id).at for message_id in ids), ids)
+        self._past |= pasts
+        self._bare.update(gone)
+        self._pasts.put_many(pasts.items())
 
     def judge(self, packet: Packet, author: str, tag: str, now: float) -> Pending | Unexpected:
         """Hold an answer against what was expected of it."""

@@ -7,6 +7,7 @@ the cover for sessions that were severed. Each gets a fresh key, which is stored
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,7 @@ from quietfleet.session._vault import Random
 from quietfleet.whisper import TOPIC_ENTROPY, room, seal_symmetric, topic_within
 
 SIZE_CLASSES: Final = (512, 4096, 32_768, 114_688)
+CARRIED: Final = 18  # bytes that an acknowledgement adds to the message it goes with
 
 Allowed = Callable[[str], bool]
 
@@ -66,17 +68,17 @@ class Departures:
         """Forget what is in memory alone: a transaction was rolled back."""
         self.controls.clear()
 
-    def drop(self, peers: set[str]) -> None:
+    def drop(self, peers: AbstractSet[str]) -> None:
         """Have nothing more to say to these peers."""
         if self.controls:
             self.controls = [control for control in self.controls if control.peer not in peers]
         if self._leaving is not None and self._leaving.peer in peers:
             self._leaving = None
 
-    def leads_to(self, peer: str) -> bool:
-        """Whether something for a peer is on its way out: queued, or handed out and worked on."""
-        leaving = self._leaving is not None and self._leaving.peer == peer
-        return leaving or any(control.peer == peer for control in self.controls)
+    def known(self) -> set[str]:
+        """For whom something is on its way out: queued, or handed out and worked on."""
+        leaving = {self._leaving.peer} if self._leaving is not None else set()
+        return leaving | {control.peer for control in self.controls}
 
     def hand_out(self, transmission: Transmission | None) -> Transmission | None:
         """Note what is given away to be worked on, which may take seconds: until it leaves it can be dropped."""
@@ -117,14 +119,16 @@ class Departures:
         self._conversations.put(pending)
         return packet.id
 
-    def answer(self, peer: str, asked: Packet, body: msgspec.Struct, until: float, via: bytes = b"") -> None:
-        """Answer, and keep the answer in case it is asked for again."""
+    def answer(
+        self, peer: str, asked: Packet, body: msgspec.Struct, until: float, via: bytes = b"", delay: float = 0.0
+    ) -> None:
+        """Answer, now or after so many seconds, and keep the answer in case it is asked for again."""
         now = self._clock.now()
         answer = Packet(
             self._random(16), asked.id, Mode.REPLY, asked.reply_by, encode_body(body), conversation=asked.conversation
         )
         order = self._conversations.remember(asked.id, peer, now, answer)
-        self._conversations.put(Pending(answer.id, peer, answer, now, until, [], via=via, order=order))
+        self._conversations.put(Pending(answer.id, peer, answer, now + delay, until, [], via=via, order=order))
 
     # handing out
 
@@ -143,7 +147,7 @@ class Departures:
             session = self._table.sessions.get(pending.via) if pending.via else self._open(pending.peer)
             if session is None or self._keeper.version(session, now) is None or not self._allowed(session.peer):
                 continue
-            packet = self._conversations.placed(pending)
+            packet = self._laden(session, pending)
             self._conversations.sent(pending, now)
             return self.seal(session, encode_packet(packet))
         return self._next_large()
@@ -167,6 +171,18 @@ class Departures:
         session.said.count(size_class(len(packet)), now)
         message = self._table.next_key(session, version)
         return self._transmission(session.peer, message.topic, message.key, packet)
+
+    def _laden(self, session: Session, pending: Pending) -> Packet:
+        """Return a message's packet, with the acknowledgements owed to its peer if it grows no larger by them."""
+        packet = self._conversations.placed(pending)
+        owed = self._conversations.owed(pending, session.id)
+        if not owed:
+            return packet
+        laden = len(encode_packet(packet)) + CARRIED * len(owed)
+        if size_class(laden) != size_class(len(encode_packet(packet))):
+            return packet
+        self._conversations.carry(pending, owed)
+        return self._conversations.placed(pending)
 
     def _open(self, peer: str) -> Session | None:
         return self._keeper.usable(peer, self._clock.now())

@@ -63,6 +63,13 @@ class Door:
         """Forget what is in memory alone: a transaction was rolled back."""
         self._crossed.clear()
 
+    def overhears(self, topic: bytes, data: bytes) -> bool:
+        """Whether an envelope is another worker's; then it is counted."""
+        others = not self._calls.concerns(topic, data)
+        if others:
+            self._metrics.count("messages_passed_over")
+        return others
+
     def receive(self, topic: bytes, data: bytes) -> list[Event]:
         """Recognise an announcement, an answer to a call of ours, or a call; the rest is somebody else's."""
         card = self._calls.announced(topic, data)

@@ -77,17 +77,26 @@ class Ghosts:
 
     def leave(self, peer: str, sessions: Iterable[Session], now: float, *, both: bool) -> None:
         """Have a ghost go on for sessions with a peer that end; with `both`, for what the peer said as well."""
-        live = [session for session in sessions if session.confirmed and session.generations]
-        if not live:
-            return
+        self.leave_all([(peer, sessions, both)], now)
+
+    def leave_all(self, ends: Iterable[tuple[str, Iterable[Session], bool]], now: float) -> None:
+        """Have a ghost go on for each peer with whom sessions end, as `leave` does."""
+        left = {}
+        for peer, sessions, both in ends:
+            live = [session for session in sessions if session.confirmed and session.generations]
+            if live:
+                left[self._tags.of(peer)] = self._ghost(live, now, both=both)
+        if left:
+            self._ghosts |= left
+            self._vault.put_many(left.items())
+            self._changed()
+
+    def _ghost(self, live: list[Session], now: float, *, both: bool) -> Ghost:
         voices = [voice for one in live for voice in self._voices(one.peer_bloom, one.said, one.opened_at, now)]
         if both:
             voices += [voice for one in live for voice in self._voices(one.own_bloom, one.heard, one.opened_at, now)]
         version = max(max(one.generations) for one in live)
-        tag, ghost = self._tags.of(peer), Ghost(version, sorted({one.own_bloom for one in live}), voices)
-        self._ghosts[tag] = ghost
-        self._vault.put(tag, ghost)
-        self._changed()
+        return Ghost(version, sorted({one.own_bloom for one in live}), voices)
 
     def end(self, peer: str) -> None:
         """Let a peer's ghost go: the two are in session again."""

@@ -29,7 +29,7 @@ class Keeper:
             return False
         for other in self._table.with_peer(session.peer):
             if not other.confirmed:
-                self._table.remove(other, bury=False)
+                self._table.remove(other)
         self._table.add(session)
         self._table.add_generation(session, session.version, epoch_key)
         self.rekey(now)
@@ -51,7 +51,7 @@ class Keeper:
         """Let a confirmed session replace older ones with the same peer; oracle sessions end with their version."""
         older = [s for s in self._table.with_peer(session.peer) if session.mixes and s.mixes and s.id != session.id]
         for other in older:
-            self._table.remove(other, bury=False)
+            self._table.remove(other)
         return [Closed(s.peer, s.purpose, "replaced by a new session") for s in older if s.purpose != session.purpose]
 
     def usable(self, peer: str, now: float) -> Session | None:
@@ -69,7 +69,7 @@ class Keeper:
 
     def end(self, session: Session, reason: str) -> list[Event]:
         """End one session without a grave: its peer knows, or is not there."""
-        self._table.remove(session, bury=False)
+        self._table.remove(session)
         return [Closed(session.peer, session.purpose, reason)]
 
     def give_up(self, now: float) -> list[Event]:
@@ -92,7 +92,7 @@ class Keeper:
         """Erase the keys of versions whose grace is over, and sessions nobody ever used."""
         for session in list(self._table.sessions.values()):
             if not session.confirmed and now > session.opened_at + CONFIRM_WITHIN:
-                self._table.remove(session, bury=False)
+                self._table.remove(session)
         gone = self._epochs.retire(now)
         if not gone:
             return []
@@ -101,7 +101,7 @@ class Keeper:
             for version in [v for v in session.generations if v not in live]:
                 self._table.drop_generation(session, version)
             if not session.generations and not session.mixes:
-                self._table.remove(session, bury=False)
+                self._table.remove(session)
         self._table.exhume(live)
         self._ghosts.exhume(live)
         self.rekey(now)

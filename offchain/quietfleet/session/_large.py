@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from itertools import islice
 
 import msgspec
@@ -275,13 +276,13 @@ class Large:
                 self._ask(one, now)
         return events
 
-    def drop_peer(self, peer: str) -> list[Event]:
-        """Erase everything to and from a peer."""
-        self._said = {key: body for key, body in self._said.items() if key[0] != peer}
-        for one in [one for one in self.incoming.values() if one.peer == peer]:
-            self._pieces.delete_all(self._theirs(peer, one.have.transfer))
+    def drop_peers(self, peers: AbstractSet[str]) -> list[Event]:
+        """Erase everything to and from some peers."""
+        self._said = {key: body for key, body in self._said.items() if key[0] not in peers}
+        for one in [one for one in self.incoming.values() if one.peer in peers]:
+            self._pieces.delete_all(self._theirs(one.peer, one.have.transfer))
             self._forget(one)
-        ours = [one for one in self.outgoing.values() if one.peer == peer]
+        ours = [one for one in self.outgoing.values() if one.peer in peers]
         return [event for one in ours for event in self._ended(one, delivered=False)]
 
     def _say(self, peer: str, body: Have | Want | Got) -> None:

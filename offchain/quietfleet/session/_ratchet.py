@@ -8,7 +8,7 @@ delivery.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,8 +20,7 @@ WINDOW = 128  # messages a receiver recognises ahead of the last one it read
 MAX_SKIPPED = 256  # keys kept for messages that have not come
 
 
-@dataclass(frozen=True, slots=True)
-class MessageKey:
+class MessageKey(msgspec.Struct, frozen=True, gc=False):
     """The key and topic of the n-th message of a chain."""
 
     number: int
@@ -72,9 +71,13 @@ class Receiver:
         self._ahead = {n: MessageKey(n, key[:4], key[4:]) for n, key in self.state.skipped.items()}
         self._look_ahead()
 
-    def expected(self) -> Iterator[MessageKey]:
-        """Yield every key a message may come under."""
-        yield from self._ahead.values()
+    def expected(self) -> Collection[MessageKey]:
+        """Return every key a message may come under."""
+        return self._ahead.values()
+
+    def at(self, number: int) -> MessageKey | None:
+        """Return the key of a message that may still come."""
+        return self._ahead.get(number)
 
     def used(self, number: int) -> tuple[list[MessageKey], list[MessageKey]]:
         """Spend the key of `number`; return the keys no longer expected and those newly expected."""

@@ -96,6 +96,10 @@ class Meetings:
                 patience.due = now + min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(patience.said, 16))
                 patience.said += 1
 
+    def expects(self, topic: bytes, now: float) -> bool:
+        """Whether the card of a peer we are to meet may come under that topic."""
+        return topic in self._expecting(now)
+
     def heard(self, topic: bytes, data: bytes, now: float) -> Card | None:
         """Recognise the card of a peer we are to meet; only its own, and of the version it came under."""
         found = self._expecting(now).get(topic)

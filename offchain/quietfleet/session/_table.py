@@ -4,11 +4,15 @@ A session has a root that ratchets once a configuration version and, per version
 keys in each direction, made from root and epoch key. A rotation adds a generation to every session; the end of its
 predecessor's grace erases the old one. Severing erases all keys at once and leaves only the topics that were still
 expected, so that what a severed device goes on sending is recognised, ignored and counted without being readable.
+
+The index of topics holds no keys: an entry says which message of which session is expected there. When a session is
+severed its keys go with its receivers, and its entries stay where they are as those of its tombstone, so that an owner
+who switches a thousand devices off waits for as little as can be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -22,6 +26,8 @@ from quietfleet.session._vault import Mine, Random, Vault, everyone
 from quietfleet.storage import Rows
 
 GRAVE = 1024  # topics remembered of a severed peer
+
+Place = tuple[bytes, int, int]  # where a topic is expected: session, version, number of the message
 
 
 class Generation(msgspec.Struct, array_like=True):
@@ -61,7 +67,7 @@ class Session(msgspec.Struct, array_like=True):
 
 
 class Tombstone(msgspec.Struct, array_like=True):
-    """What is left of a severed session: topics its peer might still use."""
+    """What is left of a severed session, under its id: topics its peer might still use."""
 
     peer: str
     version: int
@@ -93,18 +99,19 @@ class Table:
         self.sessions: dict[bytes, Session] = {}
         self._of_peer: dict[str, dict[bytes, None]] = {}
         self._receivers = {}
-        self._index: dict[bytes, list[tuple[bytes, int, MessageKey]]] = {}
-        self._buried: dict[bytes, str] = {}
+        self._index: dict[bytes, tuple[Place, ...]] = {}
         for session_id, session in self._vault.all(Session):
             if not self._mine(session.peer):
                 continue
             self._enter(session)
             for version in session.generations:
                 self._listen(session, version, known.get((session_id, version)))
-        self._stones: dict[str, tuple[bytes, Tombstone]] = {}
-        for stone_id, stone in self._graves.all(Tombstone):
+        self._stones: dict[bytes, Tombstone] = {}
+        self._graves_of: dict[str, dict[bytes, None]] = {}
+        for stone_id, stone in sorted(self._graves.all(Tombstone), key=lambda row: row[1].version):
             if self._mine(stone.peer):
                 self._set_up(stone_id, stone)
+                self._expect(stone_id, stone.version, ((topic, 0) for topic in stone.topics))
 
     def add(self, session: Session) -> None:
         """Enter a session with the generations it has."""
@@ -143,9 +150,19 @@ class Table:
         self.save(session)
         return message
 
+    def expects(self, topic: bytes) -> bool:
+        """Whether a message of a session, or of one that was severed, may come under that topic."""
+        return topic in self._index
+
     def find(self, topic: bytes) -> list[Match]:
         """Return every expected message with that topic."""
-        return [Match(self.sessions[sid], version, message) for sid, version, message in self._index.get(topic, ())]
+        found = []
+        for session_id, version, number in self._index.get(topic, ()):
+            receiver = self._receivers.get((session_id, version))
+            message = receiver.at(number) if receiver is not None else None
+            if message is not None:
+                found.append(Match(self.sessions[session_id], version, message))
+        return found
 
     def spend(self, match: Match, now: float) -> None:
         """Use up a received message's key, for good; the peer is there."""
@@ -153,64 +170,92 @@ class Table:
         receiver = self._receivers[(match.session.id, match.version)]
         gone, fresh = receiver.used(match.message.number)
         self._forget(match.session.id, match.version, gone)
-        self._expect(match.session.id, match.version, fresh)
+        self._expect(match.session.id, match.version, ((key.topic, key.number) for key in fresh))
         match.session.generations[match.version].receive = receiver.state
         self.save(match.session)
 
-    def remove(self, session: Session, *, bury: bool) -> None:
-        """Erase a session; with `bury`, remember the topics its peer might still use."""
-        keys = [key for version in session.generations for key in self._unlisten(session, version)]
+    def remove(self, session: Session) -> None:
+        """Erase a session without a trace: its peer knows, or is not there."""
+        for version in session.generations:
+            self._unlisten(session, version)
+        self._leave(session)
+        self._vault.delete(session.id)
+
+    def bury(self, sessions: Sequence[Session]) -> None:
+        """Erase sessions, and remember the topics their peers might still use: keys first, then what is on disk."""
+        stones = {
+            session.id: Tombstone(session.peer, max(session.generations), topics)
+            for session in sessions
+            if (topics := self._fell(session))
+        }
+        self._vault.delete_many(session.id for session in sessions)
+        self._graves.put_many(stones.items())
+        for stone_id, stone in stones.items():
+            self._set_up(stone_id, stone)
+        self._clear([stone for peer in {session.peer for session in sessions} for stone in self._too_many(peer)])
+
+    def _fell(self, session: Session) -> list[bytes]:
+        """Let go of a session and its keys in memory; return the topics that are still entered in the index."""
+        receivers = [self._receivers.pop((session.id, version), None) for version in session.generations]
+        topics = [key.topic for receiver in receivers if receiver is not None for key in receiver.expected()]
+        self._leave(session)
+        self._unmark(session.id, set(topics[:-GRAVE]) - set(topics[-GRAVE:]))
+        return topics[-GRAVE:]
+
+    def _leave(self, session: Session) -> None:
         del self.sessions[session.id]
         self._of_peer[session.peer].pop(session.id, None)
         if not self._of_peer[session.peer]:
             del self._of_peer[session.peer]
-        self._vault.delete(session.id)
-        if bury:
-            self._bury(session, [key.topic for key in keys])
-
-    def _bury(self, session: Session, topics: list[bytes]) -> None:
-        """Keep one grave a peer, of bounded size, until the last version it has topics of is over."""
-        version = max(session.generations, default=0)
-        former = self._clear(session.peer)
-        if former is not None:
-            topics, version = former.topics + topics, max(version, former.version)
-        if topics:
-            stone = Tombstone(session.peer, version, topics[-GRAVE:])
-            self._graves.put(session.id, stone)
-            self._set_up(session.id, stone)
 
     def _set_up(self, stone_id: bytes, stone: Tombstone) -> None:
-        self._stones[stone.peer] = stone_id, stone
-        self._buried.update(dict.fromkeys(stone.topics, stone.peer))
+        self._stones[stone_id] = stone
+        self._graves_of.setdefault(stone.peer, {})[stone_id] = None
 
-    def _clear(self, peer: str) -> Tombstone | None:
-        """Take a peer's grave away, and return what it said."""
-        stone_id, stone = self._stones.pop(peer, (b"", None))
-        if stone is not None:
-            self._graves.delete(stone_id)
-            for topic in stone.topics:
-                if self._buried.get(topic) == peer:
-                    del self._buried[topic]
-        return stone
+    def _too_many(self, peer: str) -> list[bytes]:
+        """Return the oldest tombstones of a peer that has more topics remembered than it may."""
+        stones = list(self._graves_of.get(peer, ()))
+        known = sum(len(self._stones[stone_id].topics) for stone_id in stones)
+        excess = []
+        while known > GRAVE:
+            excess.append(stones.pop(0))
+            known -= len(self._stones[excess[-1]].topics)
+        return excess
+
+    def _clear(self, stone_ids: Sequence[bytes]) -> None:
+        """Take tombstones away."""
+        if not stone_ids:
+            return
+        self._graves.delete_many(stone_ids)
+        for stone_id in stone_ids:
+            stone = self._stones.pop(stone_id)
+            self._graves_of[stone.peer].pop(stone_id)
+            if not self._graves_of[stone.peer]:
+                del self._graves_of[stone.peer]
+            self._unmark(stone_id, stone.topics)
 
     def buried(self, topic: bytes) -> str | None:
         """Return the severed peer that topic belonged to, if any."""
-        return self._buried.get(topic)
+        stones = (self._stones.get(session_id) for session_id, _, _ in self._index.get(topic, ()))
+        return next((stone.peer for stone in stones if stone is not None), None)
 
     def exhume(self, live: Iterable[int]) -> None:
         """Forget tombstones of versions no longer live."""
         kept = set(live)
-        for peer in [peer for peer, (_, stone) in self._stones.items() if stone.version not in kept]:
-            self._clear(peer)
+        self._clear([stone_id for stone_id, stone in self._stones.items() if stone.version not in kept])
 
     def with_peer(self, peer: str) -> list[Session]:
         """Sessions with `peer`, newest first."""
         found = [self.sessions[session_id] for session_id in self._of_peer.get(peer, ())]
         return sorted(found, key=lambda session: session.opened_at, reverse=True)
 
+    def peers(self) -> set[str]:
+        """Everyone we have a session with, confirmed or not."""
+        return set(self._of_peer)
+
     def mourns(self, peer: str) -> bool:
         """Whether topics of a severed peer are still remembered."""
-        return peer in self._stones
+        return peer in self._graves_of
 
     def _enter(self, session: Session) -> None:
         self.sessions[session.id] = session
@@ -223,23 +268,26 @@ class Table:
         else:
             receiver = Receiver(generation.receive, session.own_bloom)
         self._receivers[(session.id, version)] = receiver
-        self._expect(session.id, version, receiver.expected())
+        self._expect(session.id, version, ((key.topic, key.number) for key in receiver.expected()))
 
-    def _unlisten(self, session: Session, version: int) -> list[MessageKey]:
+    def _unlisten(self, session: Session, version: int) -> None:
         receiver = self._receivers.pop((session.id, version), None)
-        keys = list(receiver.expected()) if receiver is not None else []
-        self._forget(session.id, version, keys)
-        return keys
+        if receiver is not None:
+            self._forget(session.id, version, receiver.expected())
 
-    def _expect(self, session_id: bytes, version: int, keys: Iterable[MessageKey]) -> None:
-        for key in keys:
-            self._index.setdefault(key.topic, []).append((session_id, version, key))
+    def _expect(self, session_id: bytes, version: int, topics: Iterable[tuple[bytes, int]]) -> None:
+        for topic, number in topics:
+            self._index[topic] = (*self._index.get(topic, ()), (session_id, version, number))
 
     def _forget(self, session_id: bytes, version: int, keys: Iterable[MessageKey]) -> None:
         for key in keys:
-            entries = self._index.pop(key.topic, [])
-            if len(entries) == 1 and entries[0][2] is key:
-                continue  # nobody else expects that topic: almost always
-            rest = [entry for entry in entries if entry != (session_id, version, key)]
-            if rest:
-                self._index[key.topic] = rest
+            self._drop(key.topic, lambda place, gone=(session_id, version, key.number): place == gone)  # type: ignore[misc]
+
+    def _unmark(self, stone_id: bytes, topics: Iterable[bytes]) -> None:
+        for topic in topics:
+            self._drop(topic, lambda place: place[0] == stone_id)
+
+    def _drop(self, topic: bytes, gone: Callable[[Place], bool]) -> None:
+        rest = tuple(place for place in self._index.pop(topic, ()) if not gone(place))
+        if rest:  # somebody else expects that topic: almost never
+            self._index[topic] = rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -37,6 +37,10 @@ class Vault:
         """Store or replace a row."""
         self._rows.put(row_id, self.seal(row_id, row))
 
+    def put_many(self, rows: Iterable[tuple[bytes, msgspec.Struct]]) -> None:
+        """Store or replace rows by id, all of them or none."""
+        self._rows.put_many((row_id, self.seal(row_id, row)) for row_id, row in rows)
+
     def get(self, row_id: bytes, kind: type[Row]) -> Row | None:
         """Return one row, or None."""
         sealed = self._rows.get(row_id)
@@ -46,9 +50,13 @@ class Vault:
         """Erase a row."""
         self._rows.delete(row_id)
 
-    def delete_all(self, prefix: bytes) -> None:
-        """Erase the rows whose ids begin so."""
-        self._rows.delete_all(prefix)
+    def delete_many(self, row_ids: Iterable[bytes]) -> None:
+        """Erase rows, all of them or none."""
+        self._rows.delete_many(row_ids)
+
+    def delete_all(self, *prefixes: bytes) -> None:
+        """Erase the rows whose ids begin with one of these, all of them or none."""
+        self._rows.delete_all(*prefixes)
 
     def ids(self, prefix: bytes) -> list[bytes]:
         """Return the ids that begin so, in order, without opening a row."""

@@ -6,6 +6,7 @@ saves the time until then.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,10 @@ class Waiting:
         """Forget a message that was given up, or has come again in its turn."""
         self._early.get(peer, {}).pop(message_id, None)
 
-    def drop_peer(self, peer: str) -> None:
-        """Forget all of a peer's."""
-        self._early.pop(peer, None)
+    def drop_peers(self, peers: AbstractSet[str]) -> None:
+        """Forget all of some peers'."""
+        for peer in peers & self._early.keys():
+            del self._early[peer]
 
     def forget(self, now: float) -> None:
         """Forget what has waited too long."""

@@ -10,6 +10,7 @@ payload. A crash at any point repeats work, never loses it and never reuses a ke
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import msgspec
@@ -121,6 +122,7 @@ class Messenger:
             metrics,
             clock,
             random,
+            timing.acknowledge,
         )
         self._door = Door(
             self.id,
@@ -224,23 +226,27 @@ class Messenger:
         return any(s.version == version and s.confirmed for s in self.table.with_peer(peer))
 
     def sever(self, peer: str, reason: str) -> list[Event]:
-        """End everything with `peer` at once: keys and all we had of it erased, later messages ignored and counted.
+        """End everything with `peer` at once, as `sever_all` does."""
+        return self.sever_all({peer: reason})
 
-        Where its session was open, a ghost goes on until the version is over, unless we ourselves are switched off.
+    def sever_all(self, reasons: Mapping[str, str]) -> list[Event]:
+        """End everything with these peers at once, each for a reason: all we had of them goes, later messages too.
+
+        Nothing of any of them is accepted, nor leaves, once this has begun: keys go from memory first, then from disk.
+        Where a session was open, a ghost goes on until the version is over, unless we ourselves are switched off.
         """
-        expired = [*self._expire(self.conversations.drop_peer(peer)), *self.large.drop_peer(peer)]
-        self._waiting.drop_peer(peer)
-        calls = self._calls.hang_up(lambda attempt: attempt.peer.worker == peer)
-        sessions = self.table.with_peer(peer)
-        if sessions:
-            self._cover(peer, sessions)
-        return self._cut({peer}, calls, sessions, reason) + expired
+        peers = reasons.keys()
+        self._waiting.drop_peers(peers)
+        calls = self._calls.hang_up(lambda attempt: attempt.peer.worker in peers)
+        sessions = {peer: met for peer in peers if (met := self.table.with_peer(peer))}
+        self._cover(sessions)
+        closed = self._cut(peers, calls, [session for met in sessions.values() for session in met], reasons)
+        return closed + self._expire(self.conversations.drop_peers(peers)) + self.large.drop_peers(peers)
 
-    def knows(self, peer: str) -> bool:
-        """Whether there is anything of a peer that severing would end or erase."""
-        ours = self.conversations.knows(peer) or peer in self.large.known()
-        met = bool(self.table.with_peer(peer)) or peer in self._calls.peers()
-        return ours or met or self._departures.leads_to(peer)
+    def known(self) -> set[str]:
+        """Everyone of whom there is anything that severing would end or erase."""
+        met = self.table.peers() | self._calls.peers() | self._departures.known()
+        return met | self.conversations.known() | self.large.known()
 
     def fall_silent(self) -> None:
         """Send nothing for severed sessions any more: we ourselves were switched off."""
@@ -255,13 +261,18 @@ class Messenger:
         calls = self._calls.hang_up(lambda attempt: fallen(attempt.own.card.credential, attempt.peer.credential))
         sessions = [one for one in self.table.sessions.values() if fallen(one.own, one.theirs)]
         peers = {attempt.peer.worker for attempt in calls} | {session.peer for session in sessions}
-        return self._cut(peers, calls, sessions, reason)
+        return self._cut(peers, calls, sessions, dict.fromkeys(peers, reason))
+
+    def abandon(self, reason: str) -> list[Event]:
+        """End every session and call at once: none of their keys may be used. What is to be said waits for others."""
+        calls, sessions = self._calls.hang_up(lambda _: True), list(self.table.sessions.values())
+        peers = {attempt.peer.worker for attempt in calls} | {session.peer for session in sessions}
+        return self._cut(peers, calls, sessions, dict.fromkeys(peers, reason))
 
     def peers(self) -> set[str]:
         """Everyone we are in session with, are calling, or have something to tell."""
-        sessions = {session.peer for session in self.table.sessions.values()}
         told = {pending.peer for pending in self.conversations.pending.values()}
-        return sessions | self._calls.peers() | told | self.large.peers()
+        return self.table.peers() | self._calls.peers() | told | self.large.peers()
 
     def leave(self, peer: str, reason: str) -> list[Event]:
         """End a session of our own accord, and say goodbye so that the peer need not wait."""
@@ -311,6 +322,16 @@ class Messenger:
     def send_large(self, peer: str, kind: str, data: bytes, within: float = LIFE) -> bytes:
         """Send up to 8 MiB in pieces; `LargeEnded` names the transfer returned. MessageRefused when it cannot begin."""
         return self.large.send(peer, kind, data, self._clock.now() + min(within, LIFE))
+
+    def overhears(self, topic: bytes, data: bytes) -> bool:
+        """Whether an envelope is nothing to us, as most are: it is counted then, and need not be received.
+
+        That takes no transaction: nothing is stored.
+        """
+        now = self._clock.now()
+        if self.table.expects(topic) or self._meetings.expects(topic, now) or self.epochs.outlived(now):
+            return False
+        return self._door.overhears(topic, data)
 
     def receive(self, topic: bytes, data: bytes) -> list[Event]:
         """Take an envelope from the network; what is not for us, or not in order, is dropped and counted.
@@ -381,21 +402,24 @@ class Messenger:
         pinned = self.epochs.pins(credential.digest, self._clock.now())
         return pinned or speaks_for(credential.worker, credential.key)
 
-    def _cut(self, peers: set[str], calls: list[Attempt], sessions: list[Session], reason: str) -> list[Event]:
+    def _cut(
+        self, peers: AbstractSet[str], calls: list[Attempt], sessions: list[Session], reasons: Mapping[str, str]
+    ) -> list[Event]:
         """Bury sessions; neither they nor the calls hung up beside them have anything more to say to these peers."""
         self._departures.drop(peers)
-        for session in sessions:
-            self.table.remove(session, bury=True)
-        called = [Closed(attempt.peer.worker, attempt.hello.purpose, reason) for attempt in calls]
-        return [*called, *(Closed(session.peer, session.purpose, reason) for session in sessions)]
+        self.table.bury(sessions)
+        called = [(attempt.peer.worker, attempt.hello.purpose) for attempt in calls]
+        ended = [*called, *((session.peer, session.purpose) for session in sessions)]
+        return [Closed(peer, purpose, reasons[peer]) for peer, purpose in ended]
 
     def _allowed(self, peer: str) -> bool:
         return self._registry.can_cooperate(self.id, peer)
 
-    def _cover(self, peer: str, sessions: list[Session]) -> None:
-        """Leave a ghost; a peer that was switched off says nothing any more, so that it speaks for both."""
-        if not self._registry.stopped(self.id):
-            self.ghosts.leave(peer, sessions, self._clock.now(), both=self._registry.stopped(peer))
+    def _cover(self, sessions: Mapping[str, list[Session]]) -> None:
+        """Leave ghosts; a peer that was switched off says nothing any more, so that its ghost speaks for both."""
+        if sessions and not self._registry.stopped(self.id):
+            ends = ((peer, met, self._registry.stopped(peer)) for peer, met in sessions.items())
+            self.ghosts.leave_all(ends, self._clock.now())
 
     def _next_cover(self) -> Transmission | None:
         """Cover stops where messages do: when we may not work, or cannot know."""

@@ -1,6 +1,8 @@
 """What a worker keeps on disk: one SQLite file, an object folder, physical erasure, a tamper-evident trail."""
 
+from quietfleet.storage._anchors import AuditAnchors, AuditProof, LogAnchor
 from quietfleet.storage._audit import AuditEntry, AuditHead, AuditLog
+from quietfleet.storage._certificates import certificates
 from quietfleet.storage._database import Database
 from quietfleet.storage._encrypted import (
     EncryptedObjects,
@@ -12,6 +14,9 @@ from quietfleet.storage._encrypted import (
     sealed_size,
 )
 from quietfleet.storage._faults import fault_of
+from quietfleet.storage._files import Files, FsspecFiles, open_files
+from quietfleet.storage._holds import Hold, Holds
+from quietfleet.storage._lake import Lake
 from quietfleet.storage._ledger import Ledger
 from quietfleet.storage._objects import ObjectStore
 from quietfleet.storage._redis import RedisStore
@@ -22,14 +27,22 @@ from quietfleet.storage._shared import SqliteStore, open_store
 from quietfleet.storage._swarm import SwarmHash, swarm_address
 
 __all__ = [
+    "AuditAnchors",
     "AuditEntry",
     "AuditHead",
     "AuditLog",
+    "AuditProof",
     "Database",
     "EncryptedObjects",
+    "Files",
     "FolderShelf",
+    "FsspecFiles",
     "Guard",
+    "Hold",
+    "Holds",
+    "Lake",
     "Ledger",
+    "LogAnchor",
     "ObjectStore",
     "RedisStore",
     "Reference",
@@ -41,7 +54,9 @@ __all__ = [
     "Store",
     "SwarmHash",
     "TimeSeries",
+    "certificates",
     "fault_of",
+    "open_files",
     "open_object",
     "open_store",
     "seal_object",

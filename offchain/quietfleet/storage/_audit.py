@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,8 +29,16 @@ _SCHEMA: Final = (
     CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
         BEGIN SELECT raise(ABORT, 'the audit trail is append-only'); END;
     """,
+    """
+    CREATE TABLE audit_log_name (name BLOB NOT NULL) STRICT;
+    CREATE TABLE audit_anchor (
+        number INTEGER NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, salt BLOB NOT NULL, at REAL NOT NULL,
+        keeper TEXT NOT NULL, block INTEGER, PRIMARY KEY (keeper, number)
+    ) STRICT;
+    """,
 )
 _COLUMNS: Final = "sequence, at, kind, detail, previous, hash"
+_Row = tuple[int, float, str, str, bytes, bytes]  # the columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +72,23 @@ class AuditLog:
 
     def append(self, kind: str, detail: Mapping[str, Any], at: float) -> AuditEntry:
         """Write an entry; inside a transaction it stands or falls with the rest of it."""
-        text = _canonical(detail)
+        (row,) = self._append(kind, [detail], at)
+        return _entry(row)
+
+    def append_all(self, kind: str, details: Iterable[Mapping[str, Any]], at: float) -> None:
+        """Write entries of one kind and moment, each chained to the one before it, all of them or none."""
+        self._append(kind, details, at)
+
+    def _append(self, kind: str, details: Iterable[Mapping[str, Any]], at: float) -> list[_Row]:
+        rows = []
         with self._database.transaction():
             head = self.head()
-            digest = _link(head.hash, head.sequence + 1, at, kind, text)
-            entry = AuditEntry(head.sequence + 1, float(at), kind, json.loads(text), head.hash, digest)
-            self._database.execute(
-                f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
-                (entry.sequence, entry.at, kind, text, head.hash, digest),
-            )
-        return entry
+            for detail in details:
+                text, sequence, previous = _canonical(detail), head.sequence + 1, head.hash
+                head = AuditHead(sequence, _link(previous, sequence, at, kind, text))
+                rows.append((sequence, float(at), kind, text, previous, head.hash))
+            self._database.execute_many(f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+        return rows
 
     def head(self) -> AuditHead:
         """Return the trail's present end; sequence 0 when nothing is written yet."""
@@ -87,8 +102,7 @@ class AuditLog:
         rows = self._database.execute(
             f"SELECT {_COLUMNS} FROM audit WHERE sequence > ?{chosen} ORDER BY sequence", parameters
         )
-        for sequence, at, name, detail, previous, digest in rows:
-            yield AuditEntry(sequence, at, name, json.loads(detail), previous, digest)
+        yield from map(_entry, rows)
 
     def verify(self, kept: AuditHead | None = None) -> int:
         """Check every link, and that the trail still contains a head `kept` elsewhere; return its length.
@@ -105,12 +119,22 @@ class AuditLog:
         return head.sequence
 
 
-def _follow(head: AuditHead, row: tuple[int, float, str, str, bytes, bytes]) -> AuditHead:
+def _entry(row: _Row) -> AuditEntry:
+    sequence, at, kind, detail, previous, digest = row
+    return AuditEntry(sequence, at, kind, json.loads(detail), previous, digest)
+
+
+def _follow(head: AuditHead, row: _Row) -> AuditHead:
     sequence, at, kind, detail, previous, digest = row
     fits = sequence == head.sequence + 1 and previous == head.hash
     if not fits or digest != _link(previous, sequence, at, kind, detail):
         raise AuditBroken(f"entry {sequence}")
     return AuditHead(sequence, digest)
+
+
+def entry_hash(previous: bytes, sequence: int, at: float, kind: str, detail: Mapping[str, Any]) -> bytes:
+    """Return the hash (32 bytes) of an entry after one whose hash is `previous`."""
+    return _link(previous, sequence, at, kind, _canonical(detail))
 
 
 def _link(previous: bytes, sequence: int, at: float, kind: str, detail: str) -> bytes:

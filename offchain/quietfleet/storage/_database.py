@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ _WRITER_PRAGMAS: Final = (
     "synchronous=FULL",  # what was journalled survives a power cut, so it may be sent
     "secure_delete=ON",  # erased rows are overwritten, not only unlinked
     "foreign_keys=ON",
+    f"journal_size_limit={4 << 20}",  # bytes the log keeps once it was folded in, however long it has been
 )
 
 
@@ -54,6 +55,11 @@ class Database:
         """Run one statement; outside of `transaction()` it is durable when this returns."""
         self._require_transaction()
         return self._connection.execute(sql, parameters)
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """Run one statement that writes for each row, all of them or none; return how many rows that changed."""
+        with self.transaction():
+            return self._connection.executemany(sql, rows).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[Self]:

@@ -12,7 +12,7 @@ ensures, or rows of contended tables, which it reads first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Final
@@ -147,10 +147,10 @@ class Ledger:
         for (table, row_id), row in changes.items():
             before = self._before(table, row_id)
             sums[table] = (sums.get(table, 0) + self._digest(table, row_id, row) - before) % _MODULUS
-            if row is None:
-                self._tables[table].delete(row_id)
-            else:
-                self._tables[table].put(row_id, row)
+        for table in {table: None for table, _ in changes}:
+            mine = [(row_id, row) for (name, row_id), row in changes.items() if name == table]
+            self._tables[table].delete_many([row_id for row_id, row in mine if row is None])
+            self._tables[table].put_many([(row_id, row) for row_id, row in mine if row is not None])
         entered = _Sums(self._own.count + 1, {table: total.to_bytes(32, "big") for table, total in sums.items()})
         self._rows.put(self._me, self._sealed.seal(msgspec.msgpack.encode(entered), row=self._me))
         return entered
@@ -213,15 +213,21 @@ class _LedgerTable:
     def put(self, row_id: bytes, row: bytes) -> None:
         self._ledger.write(self._name, {row_id: row})
 
+    def put_many(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self._ledger.write(self._name, dict(rows))
+
     def get(self, row_id: bytes) -> bytes | None:
         return self._ledger.read_one(self._name, row_id)
 
     def delete(self, row_id: bytes) -> None:
         self._ledger.write(self._name, {row_id: None})
 
-    def delete_all(self, prefix: bytes) -> None:
+    def delete_many(self, row_ids: Iterable[bytes]) -> None:
+        self._ledger.write(self._name, dict.fromkeys(row_ids))
+
+    def delete_all(self, *prefixes: bytes) -> None:
         with self._ledger.transaction():
-            self._ledger.write(self._name, dict.fromkeys(self._ledger.read(self._name, prefix)))
+            self.delete_many(row_id for prefix in prefixes for row_id in self._ledger.read(self._name, prefix))
 
     def ids(self, prefix: bytes = b"") -> list[bytes]:
         return self._ledger.read_ids(self._name, prefix)

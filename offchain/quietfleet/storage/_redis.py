@@ -11,11 +11,11 @@ either way nothing had left before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from quietfleet.errors import Fenced, SettingsError, StoreUnavailable
+from quietfleet.errors import ErasureDelayed, Fenced, SettingsError, StoreUnavailable
 from quietfleet.storage._rows import Guard, RowTable
 
 if TYPE_CHECKING:
@@ -102,6 +102,16 @@ class RedisStore:
                 asked.hgetall(self.keys(name)[0])
             return dict(zip(names, asked.execute(), strict=True))
 
+    def truncate_log(self) -> None:
+        """Have the server write its file of commands anew, from the rows that there are; if it keeps one."""
+        with _translated():
+            persistence = self._client.info("persistence")
+            if not persistence.get("aof_enabled"):
+                return
+            if persistence.get("aof_rewrite_in_progress") or persistence.get("rdb_bgsave_in_progress"):
+                raise ErasureDelayed("the server is writing its file")
+            self._client.bgrewriteaof()
+
     def close(self) -> None:
         self._client.close()
 
@@ -164,6 +174,9 @@ class _RedisTable:
     def put(self, row_id: bytes, row: bytes) -> None:
         self._store.write(self._name, {row_id: row})
 
+    def put_many(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self._store.write(self._name, dict(rows))
+
     def get(self, row_id: bytes) -> bytes | None:
         written = self._store.written(self._name)
         if row_id in written:
@@ -174,8 +187,11 @@ class _RedisTable:
     def delete(self, row_id: bytes) -> None:
         self._store.write(self._name, {row_id: None})
 
-    def delete_all(self, prefix: bytes) -> None:
-        self._store.write(self._name, dict.fromkeys(self.ids(prefix)))
+    def delete_many(self, row_ids: Iterable[bytes]) -> None:
+        self._store.write(self._name, dict.fromkeys(row_ids))
+
+    def delete_all(self, *prefixes: bytes) -> None:
+        self.delete_many(row_id for prefix in prefixes for row_id in self.ids(prefix))
 
     def ids(self, prefix: bytes = b"") -> list[bytes]:
         written = self._store.written(self._name)

@@ -6,7 +6,7 @@ first, so that an implementation never sees what a row says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -23,6 +23,10 @@ class RowTable(Protocol):
         """Store or replace a row."""
         ...
 
+    def put_many(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Store or replace rows by id, all of them or none."""
+        ...
+
     def get(self, row_id: bytes) -> bytes | None:
         """Return one row, or None."""
         ...
@@ -31,8 +35,12 @@ class RowTable(Protocol):
         """Erase a row, if it is there."""
         ...
 
-    def delete_all(self, prefix: bytes) -> None:
-        """Erase the rows whose ids begin so."""
+    def delete_many(self, row_ids: Iterable[bytes]) -> None:
+        """Erase those of these rows that are there, all of them or none."""
+        ...
+
+    def delete_all(self, *prefixes: bytes) -> None:
+        """Erase the rows whose ids begin with one of these, all of them or none."""
         ...
 
     def ids(self, prefix: bytes = b"") -> list[bytes]:
@@ -76,6 +84,10 @@ class Store(Rows, Protocol):
         """Return all rows of some tables, as of one moment."""
         ...
 
+    def truncate_log(self) -> None:
+        """Empty the log in which erased rows may still stand; ErasureDelayed while somebody else is in the way."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...
@@ -92,6 +104,9 @@ class SqliteTable:
     def put(self, row_id: bytes, row: bytes) -> None:
         self._db.execute(f"INSERT OR REPLACE INTO {self._name} VALUES (?, ?)", (row_id, row))  # noqa: S608 - our own table name
 
+    def put_many(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self._db.execute_many(f"INSERT OR REPLACE INTO {self._name} VALUES (?, ?)", rows)  # noqa: S608
+
     def get(self, row_id: bytes) -> bytes | None:
         found = self._db.execute(f"SELECT row FROM {self._name} WHERE id = ?", (row_id,)).fetchone()  # noqa: S608
         return found[0] if found else None
@@ -99,8 +114,11 @@ class SqliteTable:
     def delete(self, row_id: bytes) -> None:
         self._db.execute(f"DELETE FROM {self._name} WHERE id = ?", (row_id,))  # noqa: S608
 
-    def delete_all(self, prefix: bytes) -> None:
-        self._db.execute(f"DELETE FROM {self._name} WHERE id >= ? AND id < ?", _range(prefix))  # noqa: S608
+    def delete_many(self, row_ids: Iterable[bytes]) -> None:
+        self._db.execute_many(f"DELETE FROM {self._name} WHERE id = ?", ((row_id,) for row_id in row_ids))  # noqa: S608
+
+    def delete_all(self, *prefixes: bytes) -> None:
+        self._db.execute_many(f"DELETE FROM {self._name} WHERE id >= ? AND id < ?", map(_range, prefixes))  # noqa: S608
 
     def ids(self, prefix: bytes = b"") -> list[bytes]:
         found = self._db.execute(f"SELECT id FROM {self._name} WHERE id >= ? AND id < ? ORDER BY id", _range(prefix))  # noqa: S608

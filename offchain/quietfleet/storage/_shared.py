@@ -8,7 +8,7 @@ Connection loss, a full disk and a lock that is not let go raise `StoreUnavailab
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -56,6 +56,10 @@ class SqliteStore:
         with self.transaction():
             return self.read(lambda: {name: dict(SqliteTable(self._database, name).all()) for name in names})
 
+    def truncate_log(self) -> None:
+        with _translated():
+            self._database.truncate_log()
+
     def close(self) -> None:
         self._database.close()
 
@@ -95,14 +99,20 @@ class _StoreTable:
     def put(self, row_id: bytes, row: bytes) -> None:
         self._store.write(lambda: self._table.put(row_id, row))
 
+    def put_many(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self._store.write(lambda: self._table.put_many(rows))
+
     def get(self, row_id: bytes) -> bytes | None:
         return self._store.read(lambda: self._table.get(row_id))
 
     def delete(self, row_id: bytes) -> None:
         self._store.write(lambda: self._table.delete(row_id))
 
-    def delete_all(self, prefix: bytes) -> None:
-        self._store.write(lambda: self._table.delete_all(prefix))
+    def delete_many(self, row_ids: Iterable[bytes]) -> None:
+        self._store.write(lambda: self._table.delete_many(row_ids))
+
+    def delete_all(self, *prefixes: bytes) -> None:
+        self._store.write(lambda: self._table.delete_all(*prefixes))
 
     def ids(self, prefix: bytes = b"") -> list[bytes]:
         return self._store.read(lambda: self._table.ids(prefix))

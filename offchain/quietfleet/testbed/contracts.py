@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import hashlib
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,11 @@ from quietfleet.errors import TestbedError
 ROOT: Final = Path(__file__).parents[3]
 """The repository: contracts and compiler are not part of the installed package."""
 
-_SOURCES: Final = {"Service": "contracts/Service.sol", "ModelReleases": "contracts/releases/ModelReleases.sol"}
+_SOURCES: Final = {
+    "Service": "contracts/Service.sol",
+    "ModelReleases": "contracts/releases/ModelReleases.sol",
+    "AuditAnchor": "contracts/audit/AuditAnchor.sol",
+}
 _SETTINGS: Final = {  # as in foundry.toml
     "evmVersion": "cancun",
     "viaIR": True,
@@ -41,19 +46,20 @@ class Artifact:
 
     def with_arguments(self, *arguments: Any) -> bytes:
         """Return the creation code with these constructor arguments."""
-        inputs = next(entry["inputs"] for entry in self.abi if entry["type"] == "constructor")
+        inputs = next((entry["inputs"] for entry in self.abi if entry["type"] == "constructor"), ())
         return self.bytecode + encode([canonical_type(one) for one in inputs], arguments)
 
 
 def compile_contracts(cache: Path) -> dict[str, Artifact]:
-    """Compile the two contracts, or take them from `cache` (a folder) if the sources are as they were."""
+    """Compile the contracts, or take them from `cache` (a folder) if the sources are as they were."""
     kept = cache / f"contracts-{_fingerprint()}.json"
-    if not kept.exists():
-        output = _compile()
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}.part")  # another run may compile beside this one
-        unfinished.write_text(json.dumps(output))
-        unfinished.rename(kept)
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be compiling just this: it takes a quarter of a minute
+        if not kept.exists():
+            unfinished = kept.with_suffix(".part")
+            unfinished.write_text(json.dumps(_compile()))
+            unfinished.rename(kept)
     output = json.loads(kept.read_text())
     return {name: _artifact(output["contracts"][source][name]) for name, source in _SOURCES.items()}
 
@@ -61,7 +67,7 @@ def compile_contracts(cache: Path) -> dict[str, Artifact]:
 async def deploy(
     url: str, chain_id: int, artifacts: dict[str, Artifact], owner_key: bytes, *, fee: int = 0, approver: str = ""
 ) -> Deployment:
-    """Deploy both contracts, owned by the account of `owner_key`, which approves releases unless another one is named.
+    """Deploy the contracts, owned by the account of `owner_key`, which approves releases unless another one is named.
 
     The fee never exceeds ten times what it begins with.
     """
@@ -70,8 +76,12 @@ async def deploy(
         wallet = Wallet(owner_key, client)
         service = await _create(client, wallet, artifacts["Service"], (wallet.address, fee, 10 * fee))
         terms = (wallet.address, service.address, approver or wallet.address)
-        releases = await _create(client, wallet, artifacts["ModelReleases"], terms)
-    return Deployment(chain_id, service, releases)
+        others = (
+            _create(client, wallet, artifacts["ModelReleases"], terms),
+            _create(client, wallet, artifacts["AuditAnchor"], ()),
+        )
+        releases, audit = await asyncio.gather(*others)
+    return Deployment(chain_id, service, releases, audit)
 
 
 async def _create(client: ChainClient, wallet: Wallet, artifact: Artifact, arguments: Sequence[Any]) -> ContractRecord:
@@ -106,7 +116,7 @@ def _artifact(compiled: dict[str, Any]) -> Artifact:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(json.dumps(_SETTINGS).encode())
+    digest = hashlib.sha256(json.dumps([_SOURCES, _SETTINGS]).encode())
     for path in sorted((ROOT / "contracts").rglob("*.sol")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

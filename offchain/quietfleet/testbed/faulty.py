@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ class DeafMessenger(Messenger):
         super().__init__(*parts, **options)
         self._kept: dict[bytes, Session] = {}
 
-    def sever(self, peer: str, reason: str) -> list[Event]:
-        self._kept |= {session.id: session for session in self.table.with_peer(peer)}
-        return super().sever(peer, reason)
+    def sever_all(self, reasons: Mapping[str, str]) -> list[Event]:
+        self._kept |= {session.id: session for peer in reasons for session in self.table.with_peer(peer)}
+        return super().sever_all(reasons)
 
     def bring_back(self) -> str | None:
         """Pretend that nothing was severed; return whom the newest deal that came back was with."""

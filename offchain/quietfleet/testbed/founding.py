@@ -22,6 +22,7 @@ STUCK, SWITCHED = "sensor-ewr", "sensor-jfk"
 RELAYS: Final = 5  # each under an owner of its own: three carry a message, and two more let it go around a dead one
 PACE: Final = {"cover_rate": 16.0, "hop_delay": 0.02}  # a day of data takes seconds here: messages must keep up
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
+AT_MOST: Final = 180.0  # seconds until the fleet is founded, on however busy a machine
 HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
 
@@ -46,12 +47,14 @@ async def found(scene: Scene) -> None:
     scene.owners.rotate(scene.fleet.prepare_epoch(1), lead=0, grace=GRACE)
     await _enrolled(scene)
     await scene.fleet.until(
-        "the first model is out", lambda: all(scene.has(p, "release-installed") for p in scene.processors()), 60
+        "the first model is out", lambda: all(scene.has(p, "release-installed") for p in scene.processors()), AT_MOST
     )
     scene.fleet.start(*scene.sensors())
     talkers = [name for name, member in members.items() if member.kind is not Kind.RELAY]
     await scene.fleet.until(
-        "every worker reads the configuration", lambda: all(scene.has(name, "configuration") for name in talkers), 40
+        "every worker reads the configuration",
+        lambda: all(scene.has(name, "configuration") for name in talkers),
+        AT_MOST,
     )
 
 

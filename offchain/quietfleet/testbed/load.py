@@ -27,7 +27,7 @@ from quietfleet.workers.gateway import Gateway
 from quietfleet.workers.messages import Stored, Upload
 
 RATE: Final = 7.0  # questions a second
-UNDER_WAY: Final = 12  # of one worker, at most: more in one burst than a receiver looks ahead may overtake one another
+UNDER_WAY: Final = 12  # of one worker, at most: a gateway that is away for long is not met by a burst of all it missed
 WITHIN: Final = 590.0  # longer than any test: whatever is answered twice was taken twice
 CATCH_UP: Final = 5.0  # seconds of words that are made up for after a pause
 

@@ -13,9 +13,9 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import uvloop
@@ -55,6 +55,12 @@ class Steps:
         self.names.clear()
 
 
+class _Counted(NamedTuple):
+    """What is asked of a cursor after many statements."""
+
+    rowcount: int
+
+
 class MortalConnection:
     """A connection to SQLite, its writes numbered."""
 
@@ -73,12 +79,16 @@ class MortalConnection:
         self._written = verb in _WRITES or (self._written and verb != "BEGIN")
         ends = self._written and (verb == "COMMIT" or not self._connection.in_transaction)
         if ends or verb in _WRITES or "wal_checkpoint" in sql:
-            self._steps.take(" ".join(sql.split()[:3]))
+            self._steps.take(" ".join(sql.split()[:5]))
         cursor = self._connection.execute(sql, parameters)
         if ends:
             self._written = False
             self._steps.take(f"{verb} done")
         return cursor
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> _Counted:
+        """Run one statement for each row, each a step as it is without this."""
+        return _Counted(sum(self.execute(sql, row).rowcount for row in rows))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -113,14 +123,19 @@ class MortalNode:
 class FileWatch:
     """Numbers what happens to files below some folders, by the interpreter's own audit events: it sees them all.
 
-    SQLite's files are not among them, as it opens them by itself.
+    SQLite's files are not among them, as it opens them by itself. Of a stem, all `stem.*` are
+    watched: keystores lie beside a worker's folder.
     """
 
     watches: Final[list[FileWatch]] = []
     _installed = False
 
-    def __init__(self, folders: Sequence[Path], steps: Steps) -> None:
-        self._folders = tuple(f"{folder.absolute()}{os.sep}" for folder in folders)
+    def __init__(self, folders: Sequence[Path], steps: Steps, stems: Sequence[Path] = ()) -> None:
+        beginnings = (
+            *(f"{folder.absolute()}{os.sep}" for folder in folders),
+            *(f"{stem.absolute()}." for stem in stems),
+        )
+        self._beginnings = beginnings
         self._steps = steps
 
     def start(self) -> None:
@@ -140,7 +155,7 @@ class FileWatch:
         if isinstance(arguments[0], int) or not _changes(event, arguments):
             return
         name = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 - a hook must cause no event itself
-        if name.startswith(self._folders):
+        if name.startswith(self._beginnings):
             self._steps.take(f"{event} {Path(name).name}")
 
 
@@ -191,7 +206,7 @@ def main(kind: str, settings: Path) -> None:
     async def work() -> None:
         relay = kind == "relay"
         worker = Relay(chosen, key, SystemClock()) if relay else make_worker(kind, chosen, key, SystemClock(), phrase)
-        FileWatch([worker.folder], steps).start()
+        FileWatch([worker.folder], steps, [chosen.path(chosen.worker.keystore).with_suffix("")]).start()
         worker.node = MortalNode(worker.node, steps)  # type: ignore[assignment]
         if os.environ.get("QUIETFLEET_DIE_WORKING"):
             steps.begin()

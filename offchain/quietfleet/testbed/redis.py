@@ -36,7 +36,7 @@ class RedisServer:
     def __init__(self, folder: Path, password: str) -> None:
         self.port = free_port()
         self.password = password
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,11 +49,11 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             raise TestbedError(MISSING)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        settings = f"{_CONFIGURATION}port {self.port}\ndir {self._folder}\nrequirepass {self.password}\n"
-        (self._folder / "redis.conf").write_text(settings)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = f"{_CONFIGURATION}port {self.port}\ndir {self.folder}\nrequirepass {self.password}\n"
+        (self.folder / "redis.conf").write_text(settings)
         with Path(os.devnull).open("ab") as output:
-            command = [program, str(self._folder / "redis.conf")]
+            command = [program, str(self.folder / "redis.conf")]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our own
         try:
             self._await_answer()

@@ -67,6 +67,10 @@ class Pool:
         expired = sorted(expiry for expiry in self._by_expiry if expiry < int(now))
         return [self._remove(key) for expiry in expired for key in sorted(self._by_expiry[expiry])]
 
+    def remove(self, key: bytes) -> Envelope | None:
+        """Remove and return what is held under this hash; it is not taken again."""
+        return self._remove(key) if key in self._held else None
+
     def pass_over(self, key: bytes) -> None:
         """Remember a hash as one that was here, so that it is not taken."""
         self._gone[key] = None

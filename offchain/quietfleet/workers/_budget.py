@@ -1,10 +1,18 @@
-"""How often an account may be made to pay: bounded for everybody, and tighter for any one who causes it."""
+"""How often an account may be made to pay: bounded for everybody, and tighter for any one who causes it.
+
+What was spent is kept among the worker's rows, which its replicas share: whoever leads next goes on with the same.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+from quietfleet.session import Vault
+
+if TYPE_CHECKING:
+    from quietfleet.workers._runtime import Runtime
 
 HOUR: Final = 3600.0
 
@@ -35,3 +43,42 @@ class Budget(msgspec.Struct, frozen=True):
     def kept(self, spent: Spent, now: float) -> Spent:
         """Return what still counts; what lies ahead is dropped too, for the clock was put back."""
         return [one for one in spent if now - HOUR < one[0] <= now]
+
+
+class _Paid(msgspec.Struct, frozen=True, array_like=True):
+    at: float
+    owner: str
+
+
+class Purse:
+    """What was spent of a budget: once for each version, however often it was tried."""
+
+    def __init__(self, runtime: Runtime, budget: Budget) -> None:
+        self.budget = budget
+        self._vault = Vault(runtime.rows, "oracle_spent", runtime.identity.to_bytes(), runtime.random, contended=True)
+
+    def spent(self, now: float) -> Spent:
+        """Return what still counts, in its order."""
+        return self.budget.kept(sorted((paid.at, paid.owner) for _, paid in self._vault.all(_Paid)), now)
+
+    def earliest(self, owner: str | None, now: float) -> float:
+        """When the next one may be made, as `Budget.earliest`."""
+        return self.budget.earliest(self.spent(now), owner, now)
+
+    def paid(self, version: int) -> bool:
+        """Whether a version is paid for already."""
+        return self._vault.get(_id(version), _Paid) is not None
+
+    def pay(self, version: int, owner: str, now: float) -> None:
+        """Note who caused a version, before anything is sent for it; and forget what does not count any more."""
+        if self.paid(version):
+            return
+        counting = set(self.spent(now))
+        for row_id, paid in list(self._vault.all(_Paid)):
+            if (paid.at, paid.owner) not in counting:
+                self._vault.delete(row_id)
+        self._vault.put(_id(version), _Paid(now, owner))
+
+
+def _id(version: int) -> bytes:
+    return version.to_bytes(8, "big")

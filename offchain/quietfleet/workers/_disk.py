@@ -28,6 +28,7 @@ class Disk:
         self._host = host
         self._fault: StorageError | None = None
         self._since = self._last = 0.0
+        self.missed = 0.0  # seconds that the last fault took, as long as nobody has acted upon it
 
     @property
     def words(self) -> str:
@@ -64,4 +65,4 @@ class Disk:
         with self.borne():
             seconds = round(self._host.clock.now() - self._since, 1)
             self._host.note("disk-fault-over", was=type(self._fault).__name__, seconds=seconds)
-            self._fault = None
+            self._fault, self.missed = None, seconds

@@ -93,7 +93,7 @@ class Handout:
         if asked.shelf and reference is None:
             self.shelve(version, bundle.artefact)
         if reference is not None:
-            at = ReleaseAt(asked.sequence, bundle.manifest, reference.address, reference.key)
+            at = ReleaseAt(asked.sequence, bundle.ticket, bundle.manifest, reference.address, reference.key)
             if self._fits(at):
                 self._runtime.messenger.reply(event, at)
                 return

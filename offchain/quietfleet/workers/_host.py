@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import signal
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any
@@ -110,9 +111,14 @@ class Host:
 
     def note(self, kind: str, **detail: Any) -> None:
         """Enter something that happened into the audit trail."""
-        self.audit.append(kind, detail, self.clock.now())
+        self.note_all(kind, [detail])
+
+    def note_all(self, kind: str, details: Sequence[dict[str, Any]]) -> None:
+        """Enter things of one kind that happened together, one entry each."""
+        self.audit.append_all(kind, details, self.clock.now())
         if log.isEnabledFor(logging.INFO):
-            log.info("%s %s", kind, json.dumps(detail, default=str))
+            for detail in details:
+                log.info("%s %s", kind, json.dumps(detail, default=str))
 
     async def run(self) -> None:
         """Work until a signal says stop."""
@@ -133,7 +139,8 @@ class Host:
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             await self.node.stop()
-            self._write_status(running=False)
+            with contextlib.suppress(sqlite3.Error):  # a damaged file says nothing any more
+                self._write_status(running=False)
             self.close()
 
     def close(self) -> None:
@@ -197,7 +204,8 @@ class Host:
         await self.node.start()
         while True:
             await self.guarded(self.on_beat)
-            self._show()
+            with self.disk.borne():
+                self._show()
             await asyncio.sleep(BEAT)
 
     async def guarded(self, step: Callable[[], None]) -> bool:

@@ -1,34 +1,41 @@
-"""The model a processor runs: the release the chain names, verified byte for byte, kept across restarts.
+"""The model a processor runs: it drives `quietfleet.rollout.device`, two slots kept across restarts.
 
-The gateway says where its artefact is on the shelf, or sends all of it, in one message or in pieces. What the shelf
-hands out is held against its address, and everything, whichever way it came, against the manifest the chain names;
-where the shelf does not have it, the release is asked for again without it.
+The gateway says where an artefact is on the shelf, or sends all of it, in one message or in pieces. Whichever way it
+came, it is held against the processor's own view of the chain: terms, gate, its place in the wave tree, manifest and
+artefact. Only then does it take a slot; it forecasts unused beside the active model, is tried, and stays or goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Final
 
-from quietfleet.chain.channel import Release
+import msgspec
+
+from quietfleet.chain.channel import Channel, Release, ReleaseState
 from quietfleet.clock import waits
 from quietfleet.crypto import keccak256
-from quietfleet.errors import ModelRejected, StorageError
-from quietfleet.pipeline.runtime import Model, load_model
+from quietfleet.errors import MessageRefused, ModelRejected, ReleaseRefused, StorageError
+from quietfleet.pipeline.runtime import Forecast, Model, load_model
+from quietfleet.rollout import Device, Install, Offer, Outcome, Reason, Slots
 from quietfleet.session import LargeReceived
 from quietfleet.storage import ObjectStore, Reference
+from quietfleet.workers._reporting import Reporting
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._shelf import ArtefactShelf, open_shelf
 from quietfleet.workers._state import State
+from quietfleet.workers._trial import Company, History, Trial
 from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import (
     LARGEST_RELEASE,
     FetchRelease,
     NoSuchRelease,
+    NotYet,
+    OutcomeHeard,
     ReleaseAt,
     ReleaseBundle,
     ReleaseComing,
-    ReleaseOutcome,
     release_kind,
     unpack_release,
 )
@@ -36,11 +43,15 @@ from quietfleet.workers.messages import (
 ABOUT = "release"
 PAUSE = 5.0  # seconds between two tries to get a release
 COMING = 30.0  # seconds within which the first piece of one is announced
+NOT_YET = 30.0  # seconds after which a release of another wave is asked for again, unless another one opens before
 SHELF_WITHIN = 10.0  # seconds a shelf may take
 
-Answer = ReleaseBundle | ReleaseAt | ReleaseComing | NoSuchRelease
+Answer = ReleaseBundle | ReleaseAt | ReleaseComing | NoSuchRelease | NotYet | OutcomeHeard
 
 _ASKED: Final = "release asked for"
+_SLOTS: Final = "slots"
+_PASSING: Final = frozenset({Reason.STALE_CHAIN, Reason.CLOSED, Reason.NOT_OUR_WAVE, Reason.OLD_SEQUENCE})
+"""Reasons that are nobody's fault: the chain moved on while an answer was on its way."""
 
 
 class ModelSlot:
@@ -54,38 +65,42 @@ class ModelSlot:
         self.channel = keccak256(self._name.encode())
         self._objects = ObjectStore(runtime.folder / "objects")
         self._shelf = open_shelf(runtime.settings)
+        self._reporting = Reporting(runtime, state, uplink, self.channel)
         self._missed = 0  # the release that the shelf did not have
         self._found: ReleaseAt | None = None
         self._look: asyncio.Task[None] | None = None
         self._fetch_due = 0.0
-        self.model = self._load()
+        self._not_yet: tuple[int, int, float] = (0, 0, 0.0)
+        self._models: dict[int, Model] = {}
+        self.model: Model | None = None
+        self.candidate: Model | None = None
+        self._slots = self._read()
+        self._trial = Trial(runtime)
+        self._start()
         runtime.expects_large = self.expects
 
     @property
     def sequence(self) -> int:
-        """The release installed; 0 before the first."""
-        return int(self._state.get("release", 0))
+        """The release in use; 0 before the first."""
+        return self._slots.used.sequence if self._slots.used else 0
+
+    @property
+    def state(self) -> Device:
+        """Where this device is with the newest release it heard of."""
+        return self._slots.state
 
     @property
     def wanted(self) -> Release | None:
-        """The release on chain that is open to us, if it is newer than ours."""
-        release = self._runtime.replica.current_release(self.channel, self._runtime.clock.now())
-        return release if release and release.sequence > self.sequence else None
+        """The release on chain that is open to us, if it is newer than what we have seen."""
+        offer = self._offer()
+        return offer.release if offer else None
 
-    def fetch(self) -> None:
-        """Ask the gateway for the release we should run."""
-        release, gateway = self.wanted, self._uplink.gateway
-        now = self._runtime.clock.now()
-        if release is None or gateway is None or waits(now, self._fetch_due, COMING) or not self._uplink.free(ABOUT):
-            return
-        if self._looking or self._coming(gateway, release):
-            return
-        self._fetch_due = now + PAUSE
-        self._state.set(_ASKED, [gateway, release.sequence])
-        shelf = self._shelf is not None and self._missed != release.sequence
-        places = (ReleaseAt,) if shelf else ()
-        asked = FetchRelease(self._name, release.sequence, shelf)
-        self._uplink.ask(ABOUT, asked, ReleaseBundle, ReleaseComing, NoSuchRelease, *places)
+    def tick(self) -> None:
+        """See what the chain and time say of what is in the slots, ask for what is missing, tell how it went."""
+        self._let_go()
+        self._look_at()
+        self._reporting.tick()
+        self._fetch()
 
     def hear(self, answer: Answer) -> None:
         """Take the gateway's answer."""
@@ -96,21 +111,206 @@ class ModelSlot:
                 self.install(answer)
             case ReleaseComing():
                 self._fetch_due = self._runtime.clock.now() + COMING
-
-    def install(self, bundle: ReleaseBundle) -> None:
-        """Take a release up if it is the one the chain names; anything else leaves the present model in place."""
-        release = self.wanted
-        if release is None or bundle.sequence != release.sequence:
-            return
-        try:
-            self._take_up(bundle, release)
-        except ModelRejected as error:
-            self._runtime.note("release-rejected", sequence=bundle.sequence, reason=str(error))
-            self._uplink.tell(ReleaseOutcome(bundle.sequence, installed=False))
+            case NotYet():
+                head = self._known.head
+                self._not_yet = answer.sequence, head.wave, self._runtime.clock.now() + NOT_YET
+            case OutcomeHeard():
+                self._reporting.heard(answer)
 
     def recover(self) -> None:
-        """Forget an answer that a rollback has undone."""
+        """Forget an answer, and slots, that a rollback has undone."""
         self._found = None
+        slots = self._read()
+        if slots != self._slots:
+            self._slots = slots
+            self._load()
+
+    # the chain
+
+    @property
+    def _known(self) -> Channel:
+        return self._runtime.replica.channel(self.channel)
+
+    def _offer(self) -> Offer | None:
+        """What we may go for: the newest open release, or, while it is not our wave's, the last that all took up."""
+        known, now, fresh = self._known, self._runtime.clock.now(), not self._runtime.registry.stale
+        for release in self._candidates(known, now):
+            offer = Offer(known, release, now, fresh)
+            if release.sequence != self._slots.refused and offer.open_to(self._slots.highest):
+                return offer
+        return None
+
+    def _candidates(self, known: Channel, now: float) -> list[Release]:
+        newest = known.current(now)
+        if newest is None:
+            return []
+        sequence, wave, until = self._not_yet
+        if newest.sequence != sequence or newest.sequence in known.completed:
+            return [newest]
+        last = [one for one in known.releases if one.sequence in known.completed][-1:]
+        return last if wave == known.head.wave and now < until else [newest]
+
+    def _let_go(self) -> None:
+        """Stop using, or trying, what was revoked."""
+        revoked = self._known.revoked
+        if not revoked:
+            return
+        own = frozenset(one.terms.digest for one in self._known.releases if one.manifest_hash in revoked)
+        slots = self._slots.revoked(revoked, own)
+        if slots != self._slots:
+            self._runtime.note("release-revoked-here", sequence=self.sequence)
+            self._keep(slots)
+
+    # fetching
+
+    def _fetch(self) -> None:
+        """Ask the gateway for the release we should run."""
+        offer, gateway = self._offer(), self._uplink.gateway
+        now = self._runtime.clock.now()
+        if offer is None or gateway is None or waits(now, self._fetch_due, COMING) or not self._uplink.free(ABOUT):
+            return
+        release = offer.release
+        if self._looking or self._coming(gateway, release) or self._take_back(offer):
+            return
+        self._fetch_due = now + PAUSE
+        self._state.set(_ASKED, [gateway, release.sequence])
+        shelf = self._shelf is not None and self._missed != release.sequence
+        places = (ReleaseAt,) if shelf else ()
+        asked = FetchRelease(self._name, release.sequence, shelf)
+        self._uplink.ask(ABOUT, asked, ReleaseBundle, ReleaseComing, NoSuchRelease, NotYet, *places)
+
+    def _take_back(self, offer: Offer) -> bool:
+        """Take up again what the fleet goes back to, if one of the slots still has it: that needs nobody."""
+        if not offer.returning:
+            return False
+        notified = self._slots.notified(offer.release.sequence)
+        slots = notified.recommitted(offer.release.sequence, offer.release.terms.digest)
+        if slots is None:
+            return False
+        self._keep(slots)
+        self._settled(Outcome.COMMITTED, Reason.NONE, slots.active)
+        return True
+
+    def install(self, bundle: ReleaseBundle) -> None:
+        """Take a release up if it is the one the chain opened to us; else the present model stays."""
+        offer = self._offer()
+        if offer is None or bundle.sequence != offer.release.sequence:
+            return
+        try:
+            self._take_up(bundle, offer)
+        except ReleaseRefused as error:
+            self._refuse(bundle, Reason(error.reason))
+        except ModelRejected as error:
+            genuine = hashlib.sha256(bundle.artefact).hexdigest().encode() in bundle.manifest
+            whole = keccak256(bundle.manifest) == bundle.ticket.manifest_hash and genuine
+            self._refuse(bundle, Reason.UNUSABLE if whole else Reason.WRONG_BYTES, str(error))
+
+    def _take_up(self, bundle: ReleaseBundle, offer: Offer) -> None:
+        gate = offer.admit(bundle.ticket, self._slots.highest)
+        model = load_model(bundle.manifest, bundle.artefact, bundle.ticket.manifest_hash)
+        sequence = offer.release.sequence
+        names = (self._objects.put(bundle.manifest), self._objects.put(bundle.artefact))
+        install = Install(
+            sequence,
+            bundle.ticket.manifest_hash,
+            bundle.ticket.pseudonym,
+            offer.release.terms.digest,
+            gate,
+            names,
+        )
+        staged = self._slots.notified(sequence).fetched(sequence).verified(install).staged()
+        slots = staged.started(self._runtime.clock.now(), returning=offer.returning)
+        self._trial.begin()
+        self._note("release-verified", install)
+        self._keep(slots, {sequence: model})
+        if slots.state is Device.COMMITTED:
+            self._settled(Outcome.COMMITTED, Reason.NONE, install)
+        else:
+            self._look_at()
+
+    def _refuse(self, bundle: ReleaseBundle, reason: Reason, detail: str = "") -> None:
+        if reason in _PASSING:
+            return
+        notified = self._slots.notified(bundle.sequence)
+        self._keep(notified.unusable() if reason is Reason.UNUSABLE else notified.refetched())
+        self._runtime.note("release-rejected", sequence=bundle.sequence, why=reason, reason=detail or reason)
+        self._runtime.metrics.count("releases_refused", reason=reason)
+        self._reporting.report(bundle.sequence, Outcome.REJECTED, reason, self._slots)
+
+    # shadow and trial
+
+    @property
+    def reach(self) -> int:
+        """How many seconds of the past the models here need."""
+        return max((model.features.reach for model in (self.model, self.candidate) if model is not None), default=0)
+
+    def forecast(self, device: str, history: History, company: Company = ()) -> Forecast | None:
+        """Forecast for a device, under its pseudonym, with the model in use, and unused with one that is on its way."""
+        try:
+            forecast = self._trial.forecast(self.model, device, history, company)
+        except Exception as error:
+            if self._slots.state is not Device.TRIAL:
+                raise
+            self._failed(error)
+            forecast = self._trial.forecast(self.model, device, history, company)
+        if self.candidate is not None and history:
+            self._shadow(self.candidate, device, history, company, forecast)
+        return forecast
+
+    def _shadow(self, candidate: Model, device: str, history: History, company: Company, used: Forecast | None) -> None:
+        try:
+            other = self._trial.forecast(candidate, device, history, company)
+        except Exception as error:  # noqa: BLE001 - whatever a model in the shadow does, the one in use goes on
+            self._failed(error)
+            return
+        self._write(self._trial.compare(self._slots, device, history, used, other, candidate.features))
+
+    def _failed(self, error: Exception) -> None:
+        """Give a model back that raises, whatever the others make of it."""
+        self._runtime.note("model-failed", error=type(error).__name__)
+        trying = self._slots.state is Device.TRIAL
+        self._go_back(self._slots.rolled_back() if trying else self._slots.rejected(), Reason.CRASH)
+
+    def sampled(self, device: str, rows: History, new: int) -> None:
+        """Count samples that came, and those between that did not."""
+        self._write(self._trial.sampled(self._slots, device, rows, new))
+
+    def _look_at(self) -> None:
+        """Let a shadow or trial come to its end; what is paused is not committed."""
+        slots, now = self._trial.silence(self._slots), self._runtime.clock.now()
+        held = self._known.head.state is ReleaseState.PAUSED
+        while True:
+            before, (slots, reason) = slots, slots.looked_at(now)
+            if slots == before:
+                return
+            if slots.state is Device.COMMITTED:
+                if not held:
+                    self._keep(slots)
+                    self._settled(Outcome.COMMITTED, Reason.NONE, slots.active)
+                return
+            if reason is not Reason.NONE:
+                self._go_back(slots, reason)
+                return
+            self._trial.begin()
+            self._keep(slots)
+
+    def _go_back(self, slots: Slots, reason: Reason) -> None:
+        """Give a candidate back: the model before goes on."""
+        outcome = Outcome.REJECTED if slots.state is Device.REJECTED else Outcome.ROLLED_BACK
+        install = self._slots.candidate
+        measured = self._slots
+        self._keep(slots)
+        self._settled(outcome, reason, install, measured)
+
+    def _settled(self, outcome: Outcome, reason: Reason, install: Install | None, slots: Slots | None = None) -> None:
+        if install is None:
+            return
+        self._note(f"release-{outcome.replace(' ', '-')}", install, why=reason)
+        self._reporting.report(install.sequence, outcome, reason, slots or self._slots, install.pseudonym)
+
+    def _note(self, kind: str, install: Install, **detail: str) -> None:
+        manifest = install.manifest_hash.hex()
+        self._runtime.note(kind, sequence=install.sequence, manifest=manifest, **detail)
 
     # in pieces
 
@@ -127,7 +327,12 @@ class ModelSlot:
         release = self.wanted
         if self.expects(event.peer, event.kind, len(event.data)) and release is not None:
             self._state.set(_ASKED, None)
-            self.install(unpack_release(release.sequence, event.data))
+            try:
+                self.install(unpack_release(event.data))
+            except MessageRefused:
+                self._runtime.note("release-rejected", sequence=release.sequence, why=Reason.WRONG_BYTES)
+                self._runtime.metrics.count("releases_refused", reason=Reason.WRONG_BYTES)
+                self._reporting.report(release.sequence, Outcome.REJECTED, Reason.WRONG_BYTES, self._slots)
 
     def _refused(self, reason: str) -> bool:
         self._runtime.metrics.count("large_refused", reason=reason)
@@ -162,13 +367,13 @@ class ModelSlot:
 
     def _looked(self, found: ReleaseAt, artefact: bytes | None, reason: str) -> None:
         """Take up what was on the shelf; if it is not what the chain names, ask without the shelf, at once."""
-        release = self.wanted
-        if release is None or found.sequence != release.sequence:
+        offer = self._offer()
+        if offer is None or found.sequence != offer.release.sequence:
             return
         if artefact is not None:
             try:
-                self._take_up(ReleaseBundle(found.sequence, found.manifest, artefact), release)
-            except ModelRejected as error:
+                self._take_up(ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact), offer)
+            except (ModelRejected, ReleaseRefused) as error:
                 reason = str(error)
             else:
                 return
@@ -176,25 +381,51 @@ class ModelSlot:
         self._runtime.metrics.count("shelf_failures", reason=reason if artefact is None else "ModelRejected")
         self._runtime.note("shelf-failed", sequence=found.sequence, reason=reason)
 
-    # the model
+    # the slots
 
-    def _take_up(self, bundle: ReleaseBundle, release: Release) -> None:
-        model = load_model(bundle.manifest, bundle.artefact, release.manifest_hash)
-        names = [self._objects.put(bundle.manifest), self._objects.put(bundle.artefact)]
-        self._state.set("model", {"names": names, "hash": release.manifest_hash.hex()})
-        self._state.set("release", release.sequence)
-        self._runtime.note("release-installed", sequence=release.sequence, manifest=release.manifest_hash.hex())
-        self._uplink.tell(ReleaseOutcome(release.sequence, installed=True))
-        self.model = model
+    def _start(self) -> None:
+        """Count this start against a model on trial, and load what is in use."""
+        slots, reason = self._slots.boot()
+        with self._runtime.database.transaction():
+            if reason is not Reason.NONE:
+                self._go_back(slots, reason)
+            else:
+                self._write(slots)
+                self._load()
 
-    def _load(self) -> Model | None:
-        kept = self._state.get("model")
-        if kept is None:
+    def _keep(self, slots: Slots, loaded: dict[int, Model] | None = None) -> None:
+        """Write the slots down, and have in memory what they say is in use."""
+        before = self._slots.used
+        self._write(slots)
+        self._load(loaded or {})
+        if slots.used is not None and slots.used != before:
+            self._note("release-installed", slots.used)
+
+    def _write(self, slots: Slots) -> None:
+        if slots != self._slots or self._state.get(_SLOTS) is None:
+            self._state.set(_SLOTS, msgspec.msgpack.encode(slots).hex())
+        self._slots = slots
+
+    def _read(self) -> Slots:
+        kept = self._state.get(_SLOTS)
+        return msgspec.msgpack.decode(bytes.fromhex(kept), type=Slots) if kept else Slots()
+
+    def _load(self, loaded: dict[int, Model] | None = None) -> None:
+        """Have the models of the slots in memory; one that is lost is fetched anew."""
+        known = {**self._models, **(loaded or {})}
+        self.model, self.candidate = (self._model(one, known) for one in (self._slots.used, self._slots.shadowed))
+        pairs = ((self._slots.used, self.model), (self._slots.shadowed, self.candidate))
+        self._models = {one.sequence: model for one, model in pairs if one is not None and model is not None}
+
+    def _model(self, install: Install | None, known: dict[int, Model]) -> Model | None:
+        if install is None:
             return None
+        if install.sequence in known:
+            return known[install.sequence]
         try:
-            manifest, artefact = (self._objects.get(name) for name in kept["names"])
-            return load_model(manifest, artefact, bytes.fromhex(kept["hash"]))
+            manifest, artefact = (self._objects.get(name) for name in install.names)
+            return load_model(manifest, artefact, install.manifest_hash)
         except (StorageError, ModelRejected) as error:
             self._runtime.note("model-lost", reason=str(error))
-            self._state.set("release", None)  # it is fetched anew
+            self._write(self._slots.lost())
             return None

@@ -16,9 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from quietfleet.chain.types import Change
-from quietfleet.errors import CryptoError, Fenced, SharedStoreError, StoreReverted
+from quietfleet.errors import CryptoError, ErasureDelayed, Fenced, SharedStoreError, StoreReverted
 from quietfleet.session._codec import encode_body
 from quietfleet.storage import Ledger
+from quietfleet.whisper import Envelope
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._mail import LEADER, Mail, Word
 from quietfleet.workers._replicas import Replicas, open_shared
@@ -28,6 +29,7 @@ from quietfleet.workers.messages import make_codec
 
 LOOK: Final = 0.2  # seconds between two looks at who is there
 MAIL: Final = 0.02  # seconds between two looks for words of other replicas
+WIPE_SHARED: Final = 60.0  # seconds between two times the store's log is emptied of erased rows: all must hold still
 REST: Final = 1.0  # seconds between two tries to reach a store that is lost
 TRIES: Final = 4  # of a step that others' changes undo
 
@@ -52,7 +54,8 @@ class ReplicatedRuntime(Runtime):
         self._behind = True  # memory is not what the store has
         self._missed: list[Change] = []  # what the chain said while the store was lost
         self._outage = ""  # why the store cannot be used
-        self._look_due = self._rest_until = 0.0
+        self._look_due = self._rest_until = self._wipe_shared_due = 0.0
+        self._erased_shared = False
         return rows
 
     # whose is what
@@ -124,6 +127,12 @@ class ReplicatedRuntime(Runtime):
                 super().recover()
         except (CryptoError, msgspec.MsgspecError) as error:
             raise StoreReverted("a row does not open") from error
+
+    def overhears(self, envelope: Envelope) -> bool:
+        """Whether an envelope is nothing to us; never by a memory that is behind the store."""
+        with self.disk.borne():
+            return self.attend() and super().overhears(envelope)
+        return False
 
     async def flush(self) -> None:
         while self.attend():
@@ -198,7 +207,23 @@ class ReplicatedRuntime(Runtime):
         if not self._outage:
             self._outage = str(error)
             log.error("%s", error)
-            self.note("store-lost", reason=type(error).__name__)
+            with self.disk.borne():  # it may be our own disk that has no room for either
+                self.note("store-lost", reason=type(error).__name__)
+
+    def _wipe(self) -> None:
+        """Empty the store's log too of what was erased; what stands in the way now is tried again."""
+        self._erased_shared |= self._erased
+        super()._wipe()
+        now = self.monotonic()
+        if not self._erased_shared or now < self._wipe_shared_due or self._outage:
+            return
+        self._wipe_shared_due = now + WIPE_SHARED
+        try:
+            self.rows.store.truncate_log()
+        except (ErasureDelayed, SharedStoreError) as error:
+            self.metrics.count("store_erasures_delayed", cause=type(error).__name__)
+        else:
+            self._erased_shared = False
 
     # words of other replicas
 

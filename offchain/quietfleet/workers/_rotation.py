@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.service import NOBODY, Rotation, ServiceContract
 from quietfleet.chain.types import Change, Configuration, ConfigurationChanged, Kind, WorkerChanged
-from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey
 from quietfleet.errors import KeystoreError
 from quietfleet.session import epoch_commitment
 from quietfleet.settings import OracleSection
-from quietfleet.workers._budget import Budget, Spent
+from quietfleet.workers._account import account
+from quietfleet.workers._budget import Budget, Purse
 from quietfleet.workers._state import State
 from quietfleet.workers.messages import EpochPrepared, PrepareEpoch
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0  # seconds for which a gateway that is there is waited for
 ASK_EVERY: Final = 30.0  # seconds between two times a gateway that was left out is asked
 LOOK_EVERY: Final = 2.0  # seconds between two questions to the chain
-PENDING: Final = 600.0  # seconds after which a transaction that no block took is given up
 KEYED: Final = frozenset({Kind.SENSOR, Kind.PROCESSOR, Kind.GATEWAY})  # the kinds that get epoch keys
 
 _MEMORY: Final = "rotation"
@@ -52,9 +50,6 @@ class Memory(msgspec.Struct):
     asked: int = 0  # the version that keys were drawn for
     asked_at: float = 0.0
     digest: str = ""  # of the gateway's card of that version
-    transaction: str = ""  # sent, and not seen in a block
-    sent_at: float = 0.0
-    spent: Spent = []
 
 
 class Rotator:
@@ -63,7 +58,7 @@ class Rotator:
     def __init__(self, runtime: Runtime, rotator: PrivateKey, section: OracleSection) -> None:
         self._runtime = runtime
         self._rotator = rotator
-        self._budget = Budget(section.rotate_every, section.rotate_most)
+        self._purse = Purse(runtime, Budget(section.rotate_every, section.rotate_most))
         self._state = State(runtime.database)
         self._look_due = self._ask_due = 0.0
         self.recover()
@@ -85,11 +80,10 @@ class Rotator:
         if latest is None:
             return
         now, memory = self._runtime.clock.now(), self.memory
-        memory.spent = self._budget.kept(memory.spent, now)
         self._catch_up(latest, previous, now)
         if latest.oracle == self._runtime.id and not self._runtime.registry.stale:
             self._mend(latest)
-            if self._wanted(latest) and not memory.asked and now >= self._allowed(now):
+            if self._wanted(latest) and not memory.asked and now >= self._allowed(latest, now):
                 self._begin(latest, now)
             if memory.asked and not memory.digest and now >= self._ask_due:
                 self._ask(now)
@@ -118,12 +112,10 @@ class Rotator:
         return memory.waiting and (not self._gateway() or now >= memory.asked_at + PATIENCE)
 
     async def step(self) -> None:
-        """Rotate at once, unless the chain has gone on, or has our transaction already."""
+        """Rotate at once, unless the chain has gone on, or is to have a transaction of ours from before."""
         self._look_due = self._runtime.clock.now() + LOOK_EVERY  # also when the chain refuses
-        async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
-            if await self._under_way(client):
-                return
-            service = ServiceContract(client, Wallet(self._rotator.to_bytes(), client, sent=self._left))
+        async with account(self._runtime, self._rotator) as (client, wallet):
+            service = ServiceContract(client, wallet)
             proven, _ = await service.configuration()
             latest, _ = self._runtime.replica.configuration()
             if latest is None or proven != msgspec.structs.replace(latest, keys_from=0) or not self.due_for(latest):
@@ -131,6 +123,8 @@ class Rotator:
             rotation = self._rotation(latest)
             if rotation is None:
                 return
+            with self._runtime.transaction():
+                self._purse.pay(latest.version + 1, self.memory.cause, self._runtime.clock.now())
             named = rotation.gateway != NOBODY
             self._runtime.note("rotating", version=latest.version + 1, gateway_named=named)
             receipt = await service.rotate_at_once(rotation)
@@ -151,7 +145,8 @@ class Rotator:
         """What `quietfleet status` shows."""
         memory = self.memory
         waits = {"since": memory.since, "due": memory.due} if memory.waiting else None
-        return {"waits": waits, "version": memory.asked or None, "last_hour": len(memory.spent)}
+        spent = self._purse.spent(self._runtime.clock.now())
+        return {"waits": waits, "version": memory.asked or None, "last_hour": len(spent)}
 
     # deciding
 
@@ -160,7 +155,10 @@ class Rotator:
         memory, now = self.memory, self._runtime.clock.now()
         if not memory.seen:
             return
-        earliest = self._budget.earliest(memory.spent, owner, now)
+        latest, previous = self._runtime.replica.configuration()
+        if latest is not None and not _in_use(previous, latest, memory.burnt, now):
+            self._done(latest)  # what was waited for is over, and must not lend this one its time
+        earliest = self._purse.earliest(owner, now)
         if not memory.waiting or earliest < memory.due:
             memory.due, memory.cause = earliest, owner
         memory.burnt = memory.seen
@@ -176,15 +174,17 @@ class Rotator:
         memory = self.memory
         memory.seen = max(memory.seen, latest.version)
         if memory.asked and latest.version >= memory.asked:
-            if latest.version == latest.epoch and latest.oracle == self._runtime.id:
-                memory.spent.append((now, memory.cause))
-            memory.asked, memory.digest, memory.transaction = 0, "", ""
+            memory.asked, memory.digest = 0, ""
         if memory.asked and memory.asked > latest.version + 1:  # a reorganisation
             memory.asked, memory.digest = 0, ""
         if _in_use(previous, latest, memory.burnt, now):
             self._wait(now)
-        elif memory.waiting:
-            memory.waiting, memory.cause, memory.due = False, "", 0.0
+        else:
+            self._done(latest)
+
+    def _done(self, latest: Configuration) -> None:
+        if self.memory.waiting:
+            self.memory.waiting, self.memory.cause, self.memory.due = False, "", 0.0
             self._runtime.note("rotation-done", version=latest.epoch)
 
     def _mend(self, latest: Configuration) -> None:
@@ -202,8 +202,10 @@ class Rotator:
         left_out = self.memory.left_out if latest.gateway == NOBODY else ""
         return self.memory.waiting or (bool(left_out) and self._runtime.registry.usable(left_out))
 
-    def _allowed(self, now: float) -> float:
-        return max(self._budget.earliest(self.memory.spent, None, now), self.memory.due)
+    def _allowed(self, latest: Configuration, now: float) -> float:
+        if self._purse.paid(latest.version + 1):  # begun by a leader before us, or before a restart
+            return now
+        return max(self._purse.earliest(None, now), self.memory.due)
 
     # acting
 
@@ -254,23 +256,6 @@ class Rotator:
             max_ttl=latest.max_ttl,
             max_size=latest.max_size,
         )
-
-    def _left(self, transaction: str) -> None:
-        self.memory.transaction, self.memory.sent_at = transaction, self._runtime.clock.now()
-        self._keep()
-
-    async def _under_way(self, client: ChainClient) -> bool:
-        """Whether a transaction from before, a crash perhaps, may still take effect."""
-        memory = self.memory
-        if not memory.transaction:
-            return False
-        found = await client.request("eth_getTransactionByHash", memory.transaction)
-        waits = found is not None and found.get("blockNumber") is None
-        if waits and self._runtime.clock.now() < memory.sent_at + PENDING:
-            return True
-        memory.transaction = ""
-        self._keep()
-        return False
 
     def _keep(self) -> None:
         now = msgspec.to_builtins(self.memory)

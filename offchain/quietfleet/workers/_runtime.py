@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import dropwhile
 from typing import Any, Protocol
 
 import msgspec
@@ -23,22 +24,37 @@ from quietfleet.errors import (
     SharedStoreError,
     UnsendableError,
 )
-from quietfleet.session import CardSeen, Closed, Event, Ignored, Messenger, Transmission, VersionRetired
+from quietfleet.session import (
+    CardSeen,
+    Closed,
+    Event,
+    Expired,
+    Ignored,
+    LargeEnded,
+    Messenger,
+    Transmission,
+    VersionRetired,
+)
 from quietfleet.settings import Settings
 from quietfleet.storage import Rows, fault_of
 from quietfleet.whisper import BLOOM_BITS, Envelope, Rules
 from quietfleet.workers._disk import AGAIN
 from quietfleet.workers._host import Host, log
 from quietfleet.workers._keys import Keyring, Schedule
+from quietfleet.workers._mark import Mark
 from quietfleet.workers._membership import Membership
 from quietfleet.workers._oracles import Oracles
 from quietfleet.workers._trail import Trail
+from quietfleet.workers._under_way import UnderWay
 from quietfleet.workers.messages import make_codec
 
 ANNOUNCE_EVERY = 3.0
+TOGETHER = 16  # envelopes, at most, whose effects are committed at once
 NONCES = 1 << 40  # room for the random start of mining
 WIPE_EVERY = 1.0  # seconds between two times the log is emptied of erased rows
 PEERS_KEY = "its key was replaced"
+SET_BACK = "our state was set back"
+SILENT = 30.0  # seconds without a word from us after which peers may have given our sessions up
 
 
 class Agent(Protocol):
@@ -89,10 +105,12 @@ class Runtime(Host):
         self.rows = self.open_rows()
         self.oracles = Oracles(self)
         self.messenger = self.make_messenger(self.domain)
+        self.mark = Mark(self.folder / "worker.mark", self.database) if self.rows is self.database else None
         self._bloom = b""
         self.membership = Membership(self)
         self._announce_due = 0.0
         self._to_send = asyncio.Event()
+        self._under_way = UnderWay()
         self._erased = False  # and may still lie in the database's log
         self._wipe_due = 0.0
 
@@ -201,21 +219,35 @@ class Runtime(Host):
             self.recover()
 
     def sever(self, peer: str, reason: str) -> None:
-        """End everything with a peer and tell the agent; the chain switches many off whom we never met."""
-        if not self.messenger.knows(peer):
+        """End everything with a peer and tell the agent."""
+        self.sever_all({peer: reason})
+
+    def sever_all(self, reasons: Mapping[str, str]) -> None:
+        """End everything with these peers at once and tell the agent; the chain switches many off whom we never met."""
+        if not reasons:
+            return
+        self.node.withdraw(self._under_way.take(reasons))
+        known = self.messenger.known()
+        ours = {peer: reason for peer, reason in reasons.items() if peer in known}
+        if not ours:
             return
         self._erased = True
-        events = self.messenger.sever(peer, reason)
-        if events:
-            self.note("severed", peer=self.trail.parted(peer), reason=reason)
+        events = self.messenger.sever_all(ours)
+        self._note_severed(events, ours)
         self.feed(events)
 
+    def _note_severed(self, events: Sequence[Event], reasons: Mapping[str, str]) -> None:
+        ended = dict.fromkeys(event.peer for event in events if isinstance(event, Closed | Expired | LargeEnded))
+        self.note_all("severed", [{"peer": self.trail.parted(peer), "reason": reasons[peer]} for peer in ended])
+
     def on_changes(self, changes: Sequence[Change]) -> None:
+        """React to the chain: first everybody who parted is severed, before anything else is done about anything."""
+        self.sever_all(self._parted(changes))
         super().on_changes(changes)
         for change in changes:
             if isinstance(change, ConfigurationChanged):
                 self.adopt()
-            if isinstance(change, WorkerChanged) and change.parts:
+            if isinstance(change, WorkerChanged) and change.parts and change.id == self.id:
                 self._part(change)
             if isinstance(change, WorkerChanged) and _rekeyed(change):
                 self._rekeyed(change.id)
@@ -235,6 +267,8 @@ class Runtime(Host):
     def on_beat(self) -> None:
         super().on_beat()
         now = self.clock.now()
+        if self.disk.missed:
+            self._react(self._come_back)
         if not waits(now, self._announce_due, ANNOUNCE_EVERY):
             self._announce_due = now + ANNOUNCE_EVERY
             if self.leads and not self.registry.stopped(self.id):
@@ -258,6 +292,8 @@ class Runtime(Host):
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self.trail.flush()
+        if self.mark is not None:
+            self.mark.close()
         super().close()
 
     def recover(self) -> None:
@@ -273,11 +309,24 @@ class Runtime(Host):
         return {**super().status(), "key": key, "sessions": sessions, **self.agent.status()}
 
     async def _hear(self) -> None:
-        async for envelope in self.node.envelopes():
-            await self.guarded(lambda heard=envelope: self._receive(heard))  # type: ignore[misc]
+        arriving = self.node.envelopes()
+        async for envelope in arriving:
+            await self.hear([envelope, *arriving.take(TOGETHER - 1)])
 
-    def _receive(self, envelope: Envelope) -> None:
-        self.feed(self.messenger.receive(envelope.topic, envelope.data))
+    async def hear(self, envelopes: Sequence[Envelope]) -> None:
+        """Take in what came, in its order and in one transaction; for what is others' there need not be one."""
+        ours = list(dropwhile(self.overhears, envelopes))
+        if ours:
+            await self.guarded(lambda: self._receive(ours))
+
+    def overhears(self, envelope: Envelope) -> bool:
+        """Whether an envelope is nothing to us."""
+        return self.messenger.overhears(envelope.topic, envelope.data)
+
+    def _receive(self, envelopes: Sequence[Envelope]) -> None:
+        """Take in one after the other: what makes one fail undoes that one alone."""
+        for envelope in envelopes:
+            self._react(lambda heard=envelope: self.feed(self.messenger.receive(heard.topic, heard.data)))  # type: ignore[misc]
 
     async def _send(self) -> None:
         while True:
@@ -297,6 +346,8 @@ class Runtime(Host):
             await self._publish(transmission)
 
     async def _publish(self, transmission: Transmission) -> None:
+        if self.mark is not None:
+            self.mark.note()
         configuration = self.messenger.epochs.latest
         if configuration is None:
             return
@@ -310,6 +361,7 @@ class Runtime(Host):
             if not self.messenger.stands(transmission):  # an owner's switch came while it was worked on
                 self.metrics.count("envelopes_withheld")
                 return
+            self._under_way.note(transmission.peer, envelope, now)
             await self.node.publish(envelope)
         except (MixnetError, PowTargetMissed, UnsendableError) as error:
             self.metrics.count("envelopes_unsent")
@@ -325,22 +377,26 @@ class Runtime(Host):
             self.database.truncate_log()
             self._erased = False
 
+    def _parted(self, changes: Sequence[Change]) -> dict[str, str]:
+        """Return who of the others was lost or handed over, each with the first reason for it."""
+        parted: dict[str, str] = {}
+        for change in changes:
+            if isinstance(change, WorkerChanged) and change.parts and change.id != self.id:
+                parted.setdefault(change.id, _reason(change))
+        return parted
+
     def _part(self, change: WorkerChanged) -> None:
-        """End every session with a worker that was lost or handed over; all of ours, if that is us."""
+        """End all our sessions: we were lost or handed over."""
         reason = _reason(change)
-        if change.id != self.id:
-            self.sever(change.id, reason)
-            return
+        self.node.withdraw(self._under_way.take_all())
         self.note("switched-off" if change.lost else "handed-over", reason=reason)
-        for peer in self.messenger.peers():
-            self.sever(peer, f"we were {reason}")
+        self.sever_all(dict.fromkeys(sorted(self.messenger.peers()), f"we were {reason}"))
         if change.lost:
             self.messenger.fall_silent()
 
     def _hush(self) -> None:
         """Leave unsaid what the agent had to say as its sessions ended: nothing from before may come out later."""
-        for peer in self.messenger.peers() - {one.peer for one in self.messenger.table.sessions.values()}:
-            self.messenger.sever(peer, "")
+        self.messenger.sever_all(dict.fromkeys(self.messenger.peers() - self.messenger.table.peers(), ""))
 
     def _rekeyed(self, worker: str) -> None:
         """A worker has another key on chain: what stands on the one before ends, and is set up anew under this one."""
@@ -363,18 +419,35 @@ class Runtime(Host):
     def _disown(self, reason: str) -> None:
         events = self.messenger.disown(self.registry.has_key, reason)
         self._erased |= bool(events)
-        for peer in sorted({event.peer for event in events if isinstance(event, Closed)}):
-            self.note("severed", peer=self.trail.parted(peer), reason=reason)
+        closed = sorted({event.peer for event in events if isinstance(event, Closed)})
+        self.node.withdraw(self._under_way.take(closed))
+        self.note_all("severed", [{"peer": self.trail.parted(peer), "reason": reason} for peer in closed])
         self.feed(events)
 
     def _reconcile(self) -> None:
-        """At start: follow the configuration, and end sessions the chain no longer allows."""
+        """At start: follow the configuration, and end sessions that must not go on or are no longer allowed."""
+        if self.mark is not None and self.mark.behind:
+            self._begin_anew(self.mark)
         self._check_key()
         self.adopt()
         self._disown("a key was replaced while we were down")
-        for peer in self.messenger.peers():
-            if not self.replica.can_cooperate(self.id, peer):
-                self.sever(peer, "switched off on chain while we were down")
+        gone = [peer for peer in sorted(self.messenger.peers()) if not self.replica.can_cooperate(self.id, peer)]
+        self.sever_all(dict.fromkeys(gone, "switched off on chain while we were down"))
+
+    def _come_back(self) -> None:
+        """After a disk that took nothing for so long that peers have let go of us: meet them anew."""
+        if self.disk.missed > SILENT:
+            self.feed(self.messenger.abandon("our disk took nothing for too long"))
+        self.disk.missed = 0.0
+
+    def _begin_anew(self, mark: Mark) -> None:
+        """Our database is older than what we said: end all sessions, lest a key of theirs be used again."""
+        with self.transaction():
+            events = self.messenger.abandon(SET_BACK)
+            self.note("state-set-back", sessions=len(events))
+            mark.catch_up()
+            self.feed(events)
+        log.warning("the database was set back to an older state; every session begins anew")
 
 
 def _rekeyed(change: WorkerChanged) -> bool:

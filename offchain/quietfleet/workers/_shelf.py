@@ -47,7 +47,7 @@ async def _apart(work: Callable[[], Result]) -> Result:
     def run() -> None:
         try:
             outcome.set_result(work())
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told, whatever it is
             outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -11,15 +11,14 @@ from typing import Any, Final
 
 import msgspec
 
-from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.service import Rotation, ServiceContract
 from quietfleet.chain.types import Configuration
-from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey
 from quietfleet.network import Tuning
 from quietfleet.session import Vault
 from quietfleet.settings import OracleSection
 from quietfleet.whisper.tide import Load, Memory, Standing, Tide, TideTuning
+from quietfleet.workers._account import account
 from quietfleet.workers._runtime import Runtime
 
 GRACE: Final = 30  # seconds for which envelopes of the level before still pass: longer than any is under way
@@ -71,8 +70,8 @@ class TideKeeper:
     async def step(self) -> None:
         """Set the level that is due within the bounds on chain; else look again later."""
         self._look_due = self._runtime.clock.now() + LOOK_EVERY  # also when the chain refuses
-        async with ChainClient(self._runtime.settings.chain.rpc, self._runtime.deployment) as client:
-            service = ServiceContract(client, Wallet(self._rotator.to_bytes(), client))
+        async with account(self._runtime, self._rotator) as (client, wallet):
+            service = ServiceContract(client, wallet)
             bounds = await service.pow_bounds()
             proven, _ = await service.configuration()
             latest, _ = self._runtime.replica.configuration()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quietfleet.chain.types import Change, Kind, ReleaseChanged
-from quietfleet.clock import waits
 from quietfleet.crypto import PrivateKey, derive, keccak256
-from quietfleet.errors import ChainError, ErasureDelayed, PipelineError
+from quietfleet.errors import ChainError, PipelineError
 from quietfleet.monitor import FleetVerdict, align, assess
+from quietfleet.pipeline.project import find_project, load_project
 from quietfleet.pipeline.registry import Registry
 from quietfleet.pipeline.runtime import Model, load_model
 from quietfleet.session import GATEWAY, Event, LargeEnded, Opened, Received
-from quietfleet.storage import ObjectStore, SealedColumn, TimeSeries
+from quietfleet.storage import ObjectStore
+from quietfleet.workers._anchoring import Anchoring
 from quietfleet.workers._handout import Handout
 from quietfleet.workers._history import read_history
 from quietfleet.workers._host import log
+from quietfleet.workers._month import Month
 from quietfleet.workers._rollout import Rollout
 from quietfleet.workers._rotation import prepare_for
 from quietfleet.workers._runtime import Runtime
@@ -27,6 +30,8 @@ from quietfleet.workers.messages import (
     DriftVerdict,
     FetchRelease,
     NoSuchRelease,
+    NotYet,
+    OutcomeHeard,
     PrepareEpoch,
     ReleaseBundle,
     ReleaseOutcome,
@@ -40,7 +45,6 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 MONTH = 30 * DAY
-ERASE_EVERY = 10.0  # seconds
 MOST_DEVICES = 256  # of one processor, as long as they have readings here
 JOB_PAUSE = 2.0  # seconds after a failed job
 ENOUGH = 30 * 24  # readings; with fewer, the first model is trained on the history
@@ -56,15 +60,15 @@ class Gateway:
         self._state = State(runtime.database)
         secret = runtime.identity.to_bytes()
         self._veil = derive(secret, "pseudonyms")
-        sealed = SealedColumn(derive(secret, "storage", b"month"), "series.body", random=runtime.random)
-        self._month = TimeSeries(runtime.database, MONTH, sealed=sealed)
+        self._month = Month(runtime)
         self._registry = Registry(runtime.database, ObjectStore(runtime.folder / "objects"))
         self._channel = keccak256(self._section.channel.encode())
+        self._project = runtime.settings.path(str(find_project(self._section.project)))
         self._rollout = Rollout(runtime, self._state, publisher, self._channel)
         self._handout = Handout(runtime, self._state)
+        self._anchoring = Anchoring(runtime, publisher)
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
-        self._erase_due = 0.0
         self._begun = False
 
     def admit(self, _peer: str, purpose: str) -> bool:
@@ -81,8 +85,9 @@ class Gateway:
                 self._judge(event, event.body)
             case Received(body=PrepareEpoch()):
                 prepare_for(self._runtime, event.peer, event.body)
-            case Received(body=ReleaseOutcome() as heard) if self._is_processor(event.peer):
-                self._rollout.heard(self._veiled(event.peer, ""), heard.sequence, installed=heard.installed)
+            case Received(body=ReleaseOutcome()) if self._is_processor(event.peer):
+                self._rollout.heard(event.peer, event.body.signed)
+                self._runtime.messenger.reply(event, OutcomeHeard(event.body.signed.report.sequence))
             case LargeEnded(delivered=False):
                 self._runtime.metrics.count("releases_undelivered")
             case Opened(purpose="gateway"):
@@ -97,7 +102,7 @@ class Gateway:
 
     async def after(self) -> None:
         """Erase what is over a month old, and start the job that is due: a step of a release, or a model."""
-        self._erase()
+        await self._month.after()
         self._handout.after()
         if self._jobs or not self._runtime.registry.usable(self._runtime.id):
             return
@@ -107,10 +112,13 @@ class Gateway:
             self._start(self._rollout.step())
         elif self._champion() is None and self._may_begin():
             self._start(self._train())
+        elif self._anchoring.due:
+            self._start(self._anchoring.step())
 
     def recover(self) -> None:
         self._model = None
         self._handout.recover()
+        self._rollout.recover()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -131,8 +139,8 @@ class Gateway:
             self._runtime.metrics.count("uploads_refused")
             self._runtime.messenger.reply(event, Stored(0))
             return
-        rows = timely(upload.rows, self._runtime.data_clock.now(), MONTH)
-        new = sum(self._month.append(device, at, fields) for at, fields in rows)
+        rows = timely(upload.rows, self._runtime.data_clock.now(), self._month.retention)
+        new = self._month.append(device, rows, who=self._runtime.trail.who(event.peer))
         self._state.set(f"site:{device}", upload.site)
         self._runtime.messenger.reply(event, Stored(new))
         self._runtime.metrics.count("readings_stored", new)
@@ -153,23 +161,13 @@ class Gateway:
         self._state.set(name, [*known, device])
         return True
 
-    def _erase(self) -> None:
-        now = self._runtime.clock.now()
-        if not waits(now, self._erase_due, ERASE_EVERY):
-            self._erase_due = now + ERASE_EVERY
-            try:
-                erased = self._month.erase(self._runtime.data_clock.now())
-            except ErasureDelayed:
-                return
-            self._runtime.metrics.count("readings_erased", erased)
-
     def _veiled(self, processor: str, pseudonym: str) -> str:
         """The second veil: whatever reaches a pipeline names neither device nor processor."""
         return hmac.digest(self._veil, f"{processor}/{pseudonym}".encode(), "sha256")[:12].hex()
 
     def _readings(self, site: str) -> dict[str, list[tuple[float, dict[str, float]]]]:
         devices = [device for device in self._month.devices() if self._state.get(f"site:{device}") == site]
-        return {device: self._month.window(device, 0, float("inf")) for device in devices}
+        return self._month.readings(devices, why="drift of a site")
 
     # drift
 
@@ -235,7 +233,14 @@ class Gateway:
         self._runtime.note("training", rows=len(rows), parent=parent, newest=ends)
         try:
             candidate = await asyncio.to_thread(
-                _run, rows, self._section.seed, self._runtime.clock.now(), champion, parent
+                _run,
+                self._project,
+                rows,
+                {device: self._state.get(f"site:{device}", "") for device in ends},
+                self._section.seed,
+                self._runtime.clock.now(),
+                champion,
+                parent,
             )
         except PipelineError as error:
             self._state.set("wanted", None)
@@ -246,11 +251,8 @@ class Gateway:
 
     def _training_rows(self) -> list[tuple[str, float, dict[str, float]]]:
         """The month's veiled readings; before there are any, the history the operator brought."""
-        kept = [
-            (device, at, fields)
-            for device in self._month.devices()
-            for at, fields in self._month.window(device, 0, float("inf"))
-        ]
+        month = self._month.readings(None, why="training")
+        kept = [(device, at, fields) for device, rows in month.items() for at, fields in rows]
         if self._champion() is not None or len(kept) >= ENOUGH:
             return kept
         return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
@@ -299,12 +301,20 @@ class Gateway:
         self._runtime.note("anchored", sequence=sequence, version=known, manifest=manifest_hash.hex())
 
     def _serve(self, event: Received, request: FetchRelease) -> None:
-        version = self._state.get(f"release:{request.sequence}")
-        if version is None or request.channel != self._section.channel:
+        """Hand a processor what is meant for it: the model of its own place, once its wave is open."""
+        ours = request.channel == self._section.channel and self._is_processor(event.peer)
+        found = self._rollout.ticket(event.peer, request.sequence) if ours else None
+        version = self._state.get(f"manifest:{found[0].manifest_hash.hex()}") if found else None
+        if found is None or version is None:
             self._runtime.messenger.reply(event, NoSuchRelease(request.sequence))
             return
+        ticket, opened = found
+        if not opened:
+            self._runtime.messenger.reply(event, NotYet(request.sequence))
+            return
         kept = self._registry.get(self._section.channel, version)
-        self._handout.answer(event, request, version, ReleaseBundle(request.sequence, kept.manifest, kept.artifact))
+        bundle = ReleaseBundle(request.sequence, ticket, kept.manifest, kept.artifact)
+        self._handout.answer(event, request, version, bundle)
 
     def _start(self, job: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(self._guard(job))
@@ -315,7 +325,7 @@ class Gateway:
         try:
             await job
         except ChainError as error:
-            log.warning("a release waits: %s", error)
+            log.warning("a job waits for the chain: %s", error)
         except Exception:  # noqa: BLE001 - whatever a job meets, the gateway goes on serving
             log.exception("a job failed")
             self._runtime.metrics.count("jobs_failed")
@@ -325,9 +335,16 @@ class Gateway:
 
 
 def _run(
-    rows: list[tuple[str, float, dict[str, float]]], seed: int, now: float, champion: Model | None, parent: int
+    path: Path,
+    rows: list[tuple[str, float, dict[str, float]]],
+    sites: dict[str, str],
+    seed: int,
+    now: float,
+    champion: Model | None,
+    parent: int,
 ) -> Candidate:
     from quietfleet.pipeline.run import run_pipeline  # noqa: PLC0415 - scikit-learn takes seconds to load: never in the loop
 
-    predict = champion.predict_many if champion else None
-    return run_pipeline(rows, seed=seed, now=now, champion=predict, parent=parent or None)
+    project = load_project(path)
+    rival = champion.predict_many if champion and champion.features == project.features else None
+    return run_pipeline(rows, project, seed=seed, now=now, champion=rival, parent=parent or None, sites=sites)

@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from quietfleet import dispatch
+from quietfleet.errors import MessageRefused
+from quietfleet.rollout import SignedReport, Ticket
 from quietfleet.session import Codec, Finite
 
 DEAL = "deal:"  # a session between introduced workers has this purpose, followed by the name of its tie
@@ -16,8 +18,7 @@ CLOCK_SKEW = 3600.0  # seconds of data time
 
 MANIFEST = 32_768  # bytes, at most
 ARTEFACT = 65_536
-_PREFIX = 4  # bytes before a release in one piece: the manifest's length, big endian
-LARGEST_RELEASE = _PREFIX + MANIFEST + ARTEFACT
+LARGEST_RELEASE = MANIFEST + ARTEFACT + 2048  # its ticket and the names of its parts
 
 Name = Annotated[str, Meta(min_length=1, max_length=32)]
 Fields = Annotated[dict[Name, Finite], Meta(max_length=16)]
@@ -99,9 +100,10 @@ class FetchRelease(msgspec.Struct, frozen=True, tag="fetch-release/1"):
 
 
 class ReleaseBundle(msgspec.Struct, frozen=True, tag="release-bundle/1"):
-    """A release in full: its manifest (canonical JSON) and its artefact (ONNX)."""
+    """A release in full: its manifest (canonical JSON), its artefact (ONNX), and the asker's place in it."""
 
     sequence: Count
+    ticket: Ticket
     manifest: Annotated[bytes, Meta(max_length=MANIFEST)]
     artefact: Annotated[bytes, Meta(max_length=ARTEFACT)]
 
@@ -110,6 +112,7 @@ class ReleaseAt(msgspec.Struct, frozen=True, tag="release-at/1"):
     """A release whose artefact is on a shelf, under this address and sealed under this key."""
 
     sequence: Count
+    ticket: Ticket
     manifest: Annotated[bytes, Meta(max_length=MANIFEST)]
     address: Bytes32
     key: Bytes32
@@ -127,11 +130,22 @@ class NoSuchRelease(msgspec.Struct, frozen=True, tag="no-such-release/1"):
     sequence: Count
 
 
-class ReleaseOutcome(msgspec.Struct, frozen=True, tag="release-outcome/1"):
-    """A processor took a release up, or turned it down."""
+class NotYet(msgspec.Struct, frozen=True, tag="not-yet/1"):
+    """The release is not open to the asker's wave."""
 
     sequence: Count
-    installed: bool
+
+
+class ReleaseOutcome(msgspec.Struct, frozen=True, tag="release-outcome/2"):
+    """A processor says how a release went there, under its own signature; said again until it was heard."""
+
+    signed: SignedReport
+
+
+class OutcomeHeard(msgspec.Struct, frozen=True, tag="outcome-heard/1"):
+    """The gateway has heard how that release went."""
+
+    sequence: Count
 
 
 class EpochKeyRequest(msgspec.Struct, frozen=True, tag="epoch-key-request/1"):
@@ -160,6 +174,8 @@ class EpochPrepared(msgspec.Struct, frozen=True, tag="epoch-prepared/1"):
     digest: Bytes32
 
 
+_RELEASE = msgspec.msgpack.Decoder(ReleaseBundle)
+
 ANSWERS = (
     Recommendation,
     Stored,
@@ -168,6 +184,8 @@ ANSWERS = (
     ReleaseAt,
     ReleaseComing,
     NoSuchRelease,
+    NotYet,
+    OutcomeHeard,
     EpochKeyGrant,
 )
 
@@ -184,14 +202,16 @@ def release_kind(channel: str, sequence: int) -> str:
 
 
 def pack_release(bundle: ReleaseBundle) -> bytes:
-    """Return manifest and artefact as one payload."""
-    return len(bundle.manifest).to_bytes(_PREFIX, "big") + bundle.manifest + bundle.artefact
+    """Return a release as one payload."""
+    return msgspec.msgpack.encode(bundle)
 
 
-def unpack_release(sequence: int, data: bytes) -> ReleaseBundle:
-    """Take such a payload apart. Nothing is refused here: a lie about the length makes another manifest."""
-    end = _PREFIX + int.from_bytes(data[:_PREFIX], "big")
-    return ReleaseBundle(sequence, data[_PREFIX:end], data[end:])
+def unpack_release(data: bytes) -> ReleaseBundle:
+    """Take such a payload apart; raises `MessageRefused`."""
+    try:
+        return _RELEASE.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise MessageRefused(type(error).__name__) from error
 
 
 def timely(rows: Rows, now: float, retention: float) -> Rows:

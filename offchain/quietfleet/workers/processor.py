@@ -11,8 +11,6 @@ from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
 from quietfleet.monitor import Verdict, align, assess, inspect
-from quietfleet.pipeline.features import feature_row
-from quietfleet.pipeline.runtime import recommend
 from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
@@ -113,7 +111,7 @@ class Processor:
         self._statics.tick()
         self._provider.tick(now)
         self._uplink.reach()
-        self._slot.fetch()
+        self._slot.tick()
         self._upload()
         if not waits(now, self._monitor_due, self._section.monitor_every):
             self._monitor_due = now + self._section.monitor_every
@@ -139,6 +137,7 @@ class Processor:
         rows = self._database.execute("SELECT id, quarantined FROM devices").fetchall()
         return {
             "release": self._slot.sequence,
+            "rollout": self._slot.state,
             "devices": {device: quarantined or "fine" for device, quarantined in rows},
             "answered": self._state.get("answered", 0),
         }
@@ -186,6 +185,7 @@ class Processor:
         if refused:
             self._runtime.metrics.count("readings_refused", refused)
         if rows:
+            self._slot.sampled(event.peer, rows, new)
             latest = max(at for at, _ in rows)
             self._check(event.peer, latest)
             self._runtime.messenger.reply(event, self._advise(event.peer, latest, new))
@@ -198,15 +198,15 @@ class Processor:
         )
 
     def _advise(self, device: str, latest: float, accepted: int) -> Recommendation:
-        model, history = self._slot.model, self._week.window(device, latest - 26 * HOUR, latest + 1)
-        row = feature_row(history)
-        if model is None or row is None:
+        history = self._week.window(device, latest - self._slot.reach - HOUR, latest + 1)
+        forecast, model = self._slot.forecast(self._pseudonym(device), history), self._slot.model
+        if model is None or forecast is None:
             return Recommendation(accepted, "no model yet" if model is None else "not enough history yet")
-        advice = recommend(model.predict(row), history[-1][1])
+        advice = model.advise(forecast, history[-1][1])
         return Recommendation(
             accepted,
             advice.advice.value,
-            advice.forecast_c,
+            advice.forecast,
             advice.confidence,
             advice.horizon_h,
             self._slot.sequence,

@@ -56,6 +56,19 @@ contract ReleasesTest is Channel {
         vm.assertTrue(releases.release(CHANNEL, MODEL).completed);
     }
 
+    /// An approval names what was looked at: another manifest, even one the channel had, is refused.
+    function testFuzz_23_approve__anotherManifest__refused(bytes32 other) public {
+        vm.assume(other != OTHER_MODEL);
+        _completed(MODEL);
+        uint32 sequence = _propose(OTHER_MODEL);
+        vm.expectRevert(abi.encodeWithSelector(IModelReleases.OtherManifest.selector, CHANNEL, sequence, other));
+        _approve(sequence, other);
+        vm.expectRevert(abi.encodeWithSelector(IModelReleases.OtherManifest.selector, CHANNEL, sequence, MODEL));
+        _approve(sequence, MODEL);
+        _approve(sequence, OTHER_MODEL);
+        vm.assertEq(releases.head(CHANNEL).state, APPROVED);
+    }
+
     /// Every step from every state: only those of the machine succeed, and every other is refused by name.
     function testFuzz_23_steps__fromAnyState__onlyThoseOfTheMachine(uint8 state_) public {
         uint8 state = uint8(_bound(state_, 0, 6));
@@ -66,7 +79,7 @@ contract ReleasesTest is Channel {
         bytes memory wrong = state == 0
             ? abi.encodeWithSelector(IModelReleases.NotNewest.selector, CHANNEL, s, s)
             : abi.encodeWithSelector(IModelReleases.WrongState.selector, CHANNEL, state);
-        _step(approver, abi.encodeCall(releases.approve, (CHANNEL, s)), state == PROPOSED, wrong);
+        _step(approver, abi.encodeCall(releases.approve, (CHANNEL, s, MODEL)), state == PROPOSED, wrong);
         _step(publisher, abi.encodeCall(releases.openWave, (CHANNEL, s)), state == APPROVED || state == ROLLING, wrong);
         _step(publisher, abi.encodeCall(releases.pause, (CHANNEL, s)), state == ROLLING, wrong);
         _step(approver, abi.encodeCall(releases.resume, (CHANNEL, s)), state == PAUSED, wrong);
@@ -385,7 +398,7 @@ contract ReleasesTest is Channel {
         _step(caller, abi.encodeCall(releases.propose, (CHANNEL, terms)), false, notPublisher);
         _step(caller, abi.encodeCall(releases.openWave, (CHANNEL, 1)), false, notPublisher);
         _step(caller, abi.encodeCall(releases.finalise, (CHANNEL, MODEL, 0, report)), false, notPublisher);
-        _step(caller, abi.encodeCall(releases.approve, (CHANNEL, 1)), false, notApprover);
+        _step(caller, abi.encodeCall(releases.approve, (CHANNEL, 1, MODEL)), false, notApprover);
         _step(caller, abi.encodeCall(releases.resume, (CHANNEL, 1)), false, notApprover);
         _step(caller, abi.encodeCall(releases.pause, (CHANNEL, 1)), false, notInCharge);
         _step(caller, abi.encodeCall(releases.rollBack, (CHANNEL, MODEL)), false, notInCharge);

@@ -58,7 +58,10 @@ contract ReleasesHandler is Channel {
     }
 
     function approve(uint256 by) external {
-        _send(_as(approver, by), abi.encodeCall(IModelReleases.approve, (CHANNEL, _head.sequence)));
+        _send(
+            _as(approver, by),
+            abi.encodeCall(IModelReleases.approve, (CHANNEL, _head.sequence, manifestAt[_head.sequence]))
+        );
     }
 
     function openWave(uint256 by, bool wait) external {

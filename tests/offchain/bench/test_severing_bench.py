@@ -11,19 +11,20 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3]))  # the bench is a folder of the repository, not of the package
 
 from bench.severing.__main__ import faults, quantile, results
-from bench.severing.measuring import AFTERWARDS, Load, Outcome, Severed, measure
+from bench.severing.measuring import AFTERWARDS, Outcome, Severed, measure
 from bench.severing.world import World
+
+from quietfleet.storage import AuditLog, Database
 
 
 @pytest.fixture(scope="module")
 def outcome_of(tmp_path_factory):
     """Measure a few switches in a world of two workers and six devices."""
 
-    async def measured(sessions, times):
-        rng = random.Random(3)
+    async def measured(sessions, times, **terms):
         folder = tmp_path_factory.mktemp("severing")
-        async with World(folder, 2, 6) as world, Load(world, 200.0, rng) as load:
-            return await measure(world, load, sessions, times, rng), world
+        async with World(folder, 2, 6, **terms) as world:
+            return await measure(world, sessions, times, random.Random(3)), world
 
     return measured
 
@@ -33,26 +34,30 @@ async def test_measure__devices_that_go_on_sending__none_of_it_accepted_and_noth
     assert len(outcome.switches) == 3
     assert outcome.unwanted >= 3 * AFTERWARDS
     assert (outcome.accepted, outcome.rows) == (0, 0)
-    ignored = sum(worker.metrics.value("messages_ignored", reason="severed") for worker in world.workers)
-    assert ignored >= 3 * AFTERWARDS, "they came, and were known"
-    assert sum(worker.answering.count for worker in world.workers) >= 9, "the control: before, they were heard"
+    entries = [entry for name in ("processor-0", "processor-1") for entry in trail(world, name)]
+    assert sum(entry.kind == "severed" for entry in entries) == 9
+    assert sum(entry.kind == "accepted" for entry in entries) >= 9, "the control: before, they were heard"
     for one in outcome.switches:
         assert 0 < one.acted <= one.whole
         assert one.seen > 0
         assert one.acted <= one.wiped
+        assert one.busy > 0
 
 
-async def test_measure__worker_that_does_not_sever__is_found_out(outcome_of, monkeypatch):
-    monkeypatch.setattr("bench.severing.workers.Worker.sever", lambda *_: None)
-    monkeypatch.setattr("quietfleet.workers._host.Registry.can_cooperate", lambda *_: True)
-    outcome, _ = await outcome_of(2, 1)
+def trail(world, name):
+    with Database.observe(Path(world.plan.folder) / name / "worker.db") as database:
+        return list(AuditLog(database, create=False).entries())
+
+
+async def test_measure__worker_that_does_not_sever__is_found_out(outcome_of):
+    outcome, _ = await outcome_of(2, 1, deaf=True)
     assert outcome.accepted > 0
     assert outcome.rows == 2
     assert len(faults(outcome)) >= 2
 
 
 def test_faults__goals_met_and_missed():
-    good, slow = Severed(0.01, 0.05, 0.06, 0.07, 0.0), Severed(0.01, 0.2, 0.21, 0.22, 0.1)
+    good, slow = Severed(0.01, 0.05, 0.06, 0.07, 0.0, 0.02), Severed(0.01, 0.2, 0.21, 0.22, 0.1, 0.02)
     assert faults(Outcome(1, [good] * 100)) == []
     assert len(faults(Outcome(1, [good] * 98 + [slow] * 2))) == 1
     assert len(faults(Outcome(1, [good], accepted=1, rows=1))) == 2
@@ -65,7 +70,7 @@ def test_quantile__of_a_hundred__is_the_last_but_one():
 
 
 def test_results__of_any_outcome__make_a_table():
-    tables = results([Outcome(1, [Severed(0.01, 0.05, 0.06, 0.07, 0.0)], unwanted=20)])["tables"]
-    assert tables[0]["rows"] == [[1, 1, 10.0, 10.0, 50.0, 50.0, 60.0, 70.0, 0.0]]
+    tables = results([Outcome(1, [Severed(0.01, 0.05, 0.06, 0.07, 0.0, 0.02)], unwanted=20)])["tables"]
+    assert tables[0]["rows"] == [[1, 1, 10.0, 10.0, 50.0, 50.0, 60.0, 70.0, 0.0, 20.0, 20.0]]
     assert tables[1]["rows"] == [[1, 20, 0, 0]]
     assert all(len(table["columns"]) == len(row) for table in tables for row in table["rows"])

@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import random as randomness
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import product
 
 import msgspec
 import pytest
 from chaos_kit import Endpoint, Node
 
+from quietfleet.chain.channel import ReleaseState
 from quietfleet.chain.configuration import configuration_digest
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.endpoints import COMPARE_EVERY, REST, Endpoints
+from quietfleet.chain.events import operators_of
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.new_key import KeyProof
+from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient
-from quietfleet.chain.service import Rotation, ServiceContract, _arguments
-from quietfleet.chain.types import ConfigurationChanged, Kind, WorkerChanged, WorkerRecord
+from quietfleet.chain.service import NOBODY, Rotation, ServiceContract, _arguments
+from quietfleet.chain.types import (
+    BootstrapChanged,
+    ConfigurationChanged,
+    Kind,
+    OperatorsChanged,
+    ReleaseChanged,
+    WorkerChanged,
+    WorkerRecord,
+)
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey, checksum_address, keccak256
 from quietfleet.errors import ChainError
@@ -31,9 +44,16 @@ from quietfleet.testbed.anvil import Anvil
 from quietfleet.testbed.contracts import deploy
 
 ERAS, SCENARIOS, MOMENTS = 20, 10, 6
-FEE, FAR, MAX_AGE = 1000, 2**40, 60.0
+FEE, FAR, MONTH, MAX_AGE = 1000, 2**40, 30 * 86_400, 60.0
 WORKERS = 5
-ACTS = ("enrol", "enrol", "toggle", "toggle", "toggle", "suspend", "rekey", "offer", "take", "retire", "rotate")
+ACTS = (
+    *("enrol", "enrol", "toggle", "toggle", "toggle", "suspend", "rekey", "offer", "take", "retire", "rotate"),
+    *("operate", "operate", "bootstrap", "publish", "propose", "propose", "release", "release", "release", "release"),
+)
+CHANNELS = (keccak256(b"kettle"), keccak256(b"toaster"))
+MANIFESTS = tuple(bytes([number]) * 32 for number in range(1, 5))
+ENODES = ("enode://one", "enode://other")
+OTHER_ACTS = frozenset({"operate", "bootstrap", "publish", "propose", "release"})
 FAULTS = ("refuse", "cut", "pause", "error", "twice", "removed", "forget")
 
 
@@ -60,30 +80,52 @@ class Consumers:
 
     def __init__(self):
         self.within, self.beside = {}, {}
-        self.heard = 0
+        self.heard = Counter()
 
-    def take(self, changes):
+    def take(self, changes, replica):
         told = dict(self.within)
         for change in changes:
-            self.heard += 1
-            name = change.id if isinstance(change, WorkerChanged) else "configuration"
-            after = change.after if isinstance(change, WorkerChanged) else change.configuration
+            self.heard[type(change).__name__] += 1
             if isinstance(change, WorkerChanged):
-                assert change.before == told.get(name), "a change begins where the one before ended"
+                assert change.before == told.get(change.id), "a change begins where the one before ended"
                 assert change.after != change.before
-            assert isinstance(change, WorkerChanged | ConfigurationChanged)
+            name, after = _news(change, replica)
             told[name] = self.beside[name] = after
         return told
 
     def start(self, replica):
-        self.beside = {one.id: one for one in replica.workers()} | {"configuration": replica.configuration()[0]}
+        self.beside = _all(replica)
 
     def equal(self, replica):
         for known in (self.within, self.beside):
-            assert {k: v for k, v in known.items() if v and k != "configuration"} == {
-                one.id: one for one in replica.workers()
-            }
-            assert known.get("configuration") == replica.configuration()[0]
+            assert {name: value for name, value in known.items() if value} == _all(replica)
+
+
+def _news(change, replica):
+    """What a change is about, and what is so from now on: who hears that an owner's operators are others, looks."""
+    match change:
+        case WorkerChanged():
+            return change.id, change.after
+        case ConfigurationChanged():
+            return "configuration", change.configuration
+        case BootstrapChanged():
+            return "bootstrap", change.enodes
+        case OperatorsChanged():
+            known = replica._journal.operators(change.owner)
+            return ("operators", change.owner), known.grants if known else {}
+        case ReleaseChanged():
+            return change.channel, change.release
+
+
+def _all(replica):
+    """Everything of it that changes are told of."""
+    subjects = replica._database.execute("SELECT subject FROM chain_lines").fetchall()
+    owners = [owner for (subject,) in subjects if (owner := operators_of(subject))]
+    grants = {("operators", owner): replica._journal.operators(owner).grants for owner in owners}
+    known = {one.id: one for one in replica.workers()} | grants
+    known |= {"configuration": replica.configuration()[0], "bootstrap": replica.bootstrap()}
+    known |= {channel: replica.channel(channel).current() for channel in CHANNELS}
+    return {name: value for name, value in known.items() if value}
 
 
 @dataclass
@@ -102,7 +144,6 @@ class Era:
     crashes: int = 0
 
     async def __aenter__(self):
-        self.floor = self.node.height
         self.devices = [PrivateKey.from_bytes(keccak256(b"era %d %d" % (self.number, n))) for n in range(WORKERS)]
         self.look()
         self.proxies = [Endpoint(self.node, self.random) for _ in range(3)]
@@ -110,6 +151,10 @@ class Era:
             await proxy.start()
         self.options = {"chunk": self.random.choice([1, 3, 50]), "ring": self.random.choice([6, 20, 256])}
         self.fatal = False
+        self.enrol(self.devices[0])
+        self.send_release("setPublisher", self.accounts[0], self.devices[0].public.id)
+        self.node.mine()
+        self.floor = self.node.height
         self.open()
         return self
 
@@ -123,7 +168,7 @@ class Era:
         """The contracts as they are, without anything in between."""
         self.direct = ChainClient(f"http://127.0.0.1:{self.node.port}", self.place)
         self.service = ServiceContract(self.direct)
-        self.abi = self.direct.abi(self.place.service)
+        self.releases = ReleasesContract(self.direct)
 
     # the process under test
 
@@ -143,7 +188,7 @@ class Era:
         self.database.close()
 
     def effects(self, changes):
-        self.told = self.consumers.take(changes)
+        self.told = self.consumers.take(changes, self.replica)
         if self.fatal:
             raise Died
 
@@ -241,11 +286,57 @@ class Era:
             name = self.random.choice(["rotate", "rotateAtOnce"])
             return self.send(self.accounts[0], name, _arguments(rotation))
         if verb == "enrol":
-            kind = Kind(self.random.randrange(1, 6))
-            where = (self.place.chain_id, self.place.service.address)
-            consent = Consent.sign(device, *where, owner=self.accounts[1], kind=kind, deadline=FAR)
-            return self.send(self.accounts[1], "enrol", consent.arguments, value=FEE)
+            return self.enrol(device)
+        if verb in OTHER_ACTS:
+            return await getattr(self, verb)()
         return await self.control(verb, worker)
+
+    def enrol(self, device):
+        """The first is the gateway that releases are published for."""
+        kind = Kind.GATEWAY if device is self.devices[0] else Kind(self.random.randrange(1, 6))
+        where = (self.place.chain_id, self.place.service.address)
+        consent = Consent.sign(device, *where, owner=self.accounts[1], kind=kind, deadline=FAR)
+        self.send(self.accounts[1], "enrol", consent.arguments, value=FEE)
+
+    async def operate(self):
+        """An owner gives rights to somebody, or takes them back."""
+        rights = self.random.choice([0, 1, 2, 3, 7])
+        owner, operator = self.random.choice(self.accounts[1:3]), self.random.choice(self.accounts[3:5])
+        self.send(owner, "setOperator", operator, rights, self.node.timestamp() + MONTH if rights else 0)
+
+    async def bootstrap(self):
+        self.send(self.accounts[0], "setBootstrap", [one for one in ENODES if self.random.random() < 0.5])
+
+    async def publish(self):
+        gateway = self.devices[0].public.id if self.random.random() < 0.8 else NOBODY
+        self.send_release("setPublisher", self.accounts[0], gateway)
+
+    async def propose(self):
+        now = self.node.timestamp()
+        terms = (self.random.choice(MANIFESTS), b"\x07" * 32, b"\x08" * 32, now, now + 10_000, 0, 1)
+        self.send_release("setPublisher", self.accounts[0], self.devices[0].public.id)
+        self.send_release("propose", self.random.choice(CHANNELS), terms)
+
+    async def release(self):
+        """Take a channel a step on, as often as not one that it may take."""
+        channel, manifest = self.random.choice(CHANNELS), self.random.choice(MANIFESTS)
+        head = await self.releases.head(channel)
+        steps = {
+            "approve": (head.sequence, self._manifest(channel, manifest)),
+            "openWave": (head.sequence,),
+            "pause": (head.sequence,),
+            "resume": (head.sequence,),
+            "finalise": (self._manifest(channel, manifest), 0, (bytes(32), 3, 1, 2)),
+            "rollBack": (manifest,),
+            "revoke": (manifest,),
+        }
+        usual = {ReleaseState.PROPOSED: "approve", ReleaseState.APPROVED: "openWave", ReleaseState.PAUSED: "resume"}
+        name = usual.get(head.state, "finalise") if self.random.random() < 0.7 else self.random.choice(tuple(steps))
+        self.send_release(name, channel, *steps[name])
+
+    def _manifest(self, channel, otherwise):
+        known = self.replica.channel(channel).releases
+        return known[-1].manifest_hash if known else otherwise
 
     async def control(self, verb, worker):
         known = await self.service.worker(worker)
@@ -270,7 +361,16 @@ class Era:
                 self.send(known.owner, "rotateKey", KeyProof.sign(key, *where, **terms).arguments)
 
     def send(self, sender, function, *arguments, value=0):
-        self.node.send(sender, self.place.service.address, self.abi.function(function).encode(arguments), value)
+        self._send(self.place.service, sender, function, arguments, value)
+
+    def send_release(self, function, *arguments):
+        """Whoever deployed the contract approves and publishes too."""
+        self._send(self.place.releases, self.accounts[0], function, arguments, 0)
+
+    def _send(self, contract, sender, function, arguments, value):
+        known = self.direct.abi(contract).function(function)
+        data = known.encode(arguments[: len(known.inputs)])
+        self.node.send(sender, contract.address, data, value)
 
     # how it must end
 
@@ -300,6 +400,15 @@ class Era:
         if latest is not None:
             plain = msgspec.structs.replace(latest, keys_from=0)
             assert configuration_digest(plain, self.place.chain_id, self.place.service.address) == anchor.digest
+        assert self.replica.bootstrap() == await self.service.bootstrap()
+        for owner, operator in product(self.accounts[1:3], self.accounts[3:5]):
+            rights = await self.service.operator_rights(owner, operator)
+            assert self.replica.operator_rights(owner, operator) == rights
+        for channel in CHANNELS:
+            known = self.replica.channel(channel)
+            assert known.head == await self.releases.head(channel)
+            for manifest in MANIFESTS:
+                assert known.record(manifest) == await self.releases.release(channel, manifest)
         self.consumers.equal(self.replica)
 
 
@@ -320,4 +429,6 @@ async def test_follow__anything_happens_to_chain_endpoints_and_process__equals_t
                 await era.happen()
             await era.settle()
             await era.check()
-        assert era.consumers.heard > 0
+        told = era.consumers.heard
+        assert told["WorkerChanged"] > 0
+        assert told["OperatorsChanged"] + told["ReleaseChanged"] > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import tempfile
 from pathlib import Path
@@ -442,7 +441,7 @@ def test_step__endpoint_gives_two_logs_for_one_place__commits_nothing(chain, fol
     honest = chain.logs
 
     async def twofold(first, last):
-        return [log for one in await honest(first, last) for log in (one, dataclasses.replace(one, data=b""))]
+        return [log for one in await honest(first, last) for log in (one, msgspec.structs.replace(one, data=b""))]
 
     monkeypatch.setattr(chain, "logs", twofold)
     chain.extend(("enrol", 1))

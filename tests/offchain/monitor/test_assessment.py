@@ -1,8 +1,8 @@
 import pytest
 
 from quietfleet.monitor import Baseline, PeerReference, Verdict, align, assess
-from quietfleet.pipeline.features import CHANNELS
 from quietfleet.pipeline.ingest import ingest
+from quietfleet.pipeline.project import shipped
 
 DAY = 86_400.0
 
@@ -10,12 +10,14 @@ DAY = 86_400.0
 @pytest.fixture(scope="module")
 def january(between, at):
     rows = between(at(1, 1), at(2, 1))
-    return Baseline.fit(ingest((name, *row) for name, readings in rows.items() for row in readings).columns)
+    return Baseline.fit(
+        ingest(((name, *row) for name, readings in rows.items() for row in readings), shipped()).columns
+    )
 
 
 @pytest.fixture(scope="module")
 def peers(between, at):
-    return PeerReference.fit(between(at(3, 20), at(3, 27)), CHANNELS)
+    return PeerReference.fit(between(at(3, 20), at(3, 27)), tuple(shipped().schema))
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def until():
     """Return a wait for a condition about who is connected."""
 
     async def until(node, condition):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 await node._peers_changed.wait()
 
@@ -112,7 +112,7 @@ def receive():
     """Return a wait for the next envelopes of a node, as a set of hashes."""
 
     async def receive(node, count=1):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return {(await anext(node.inbox)).hash for _ in range(count)}
 
     return receive

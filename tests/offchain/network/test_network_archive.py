@@ -260,7 +260,7 @@ async def test_run__in_a_thread_of_its_own__keeps_and_closes(tmp_path):
     serving = asyncio.create_task(service.run())
     await asyncio.sleep(0)
     sent = world.flood(relay, count=3)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while relay.metrics.value("archive_kept") < len(sent):
             service.sweep(world.clock.now())
             await asyncio.sleep(0.01)

@@ -90,7 +90,7 @@ async def test_hear__garbage_again_and_again__expels_the_peer_alone(start_node, 
     relay = await start_node()
     stranger, friend = await meet(relay), await meet(relay)
     await stranger.say(MESSAGES, length_prefix(8_000_000, 0xC0) + b"\x87garbage" * 1_000_000)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await stranger.closed()
     assert relay.metrics.value("network_faults") < 20
     assert relay.metrics.value("network_links", event="expelled") == 1
@@ -103,7 +103,7 @@ async def test_hear__requirement_changed_again_and_again__expels_the_peer(start_
     stranger = await meet(relay)
     for count in range(1, 20):
         await stranger.say(POW_REQUIREMENT, encode_pow(count))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await stranger.closed()
     assert relay.metrics.value("network_links", event="expelled") == 1
 

@@ -121,14 +121,14 @@ class ByHand:
 
 async def _until(condition):
     """Wait for what only the event loop's other work brings about."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 -- no event tells it
             await asyncio.sleep(0.001)
 
 
 async def ended(link):
     """Wait for the end of a link and return its cause."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         try:
             while True:
                 await link.receive()
@@ -139,7 +139,7 @@ async def ended(link):
 async def closed(reader):
     """Wait until the other side hangs up; return what it said before."""
     said = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 said += data
@@ -290,7 +290,7 @@ async def test_dial__cancelled__leaves_no_connection(start_relay):
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await RlpxLinks(PrivateKey.generate()).dial(enode)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await hung_up.wait()
     server.close()
 
@@ -425,7 +425,7 @@ async def test_write__peer_does_not_read__sender_waits_and_the_link_ends(start_r
         await peer.greet()
         link = await relay.accepted.get()
         reader._transport.pause_reading()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(LinkError) as caught:
                 await _send_all(link, [Message("shh", 1, _noise(900_000))] * 100)
         assert caught.value.cause == "write_timeout"

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from quietfleet.pipeline.ingest import ingest
+from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.testbed.weather import load_weather
 
@@ -11,6 +12,17 @@ NOW = 1_400_000_000.0
 
 def moment(month, day):
     return datetime(2013, month, day, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture(scope="session")
+def forecast():
+    """The shipped forecast of the next hours."""
+    return shipped("forecast")
+
+
+@pytest.fixture(scope="session")
+def virtual_sensor():
+    return shipped("virtual_sensor")
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +42,10 @@ def readings(weather):
 
 
 @pytest.fixture(scope="session")
-def january(readings):
-    return ingest(readings((1, 1), (2, 1)))
+def january(readings, forecast):
+    return ingest(readings((1, 1), (2, 1)), forecast)
 
 
 @pytest.fixture(scope="session")
-def candidate(readings):
-    return run_pipeline(readings((1, 1), (2, 1)), seed=1, now=NOW)
+def candidate(readings, forecast):
+    return run_pipeline(readings((1, 1), (2, 1)), forecast, seed=1, now=NOW)

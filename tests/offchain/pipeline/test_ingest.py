@@ -6,11 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quietfleet.errors import DataRejected
-from quietfleet.pipeline.features import CHANNELS
-from quietfleet.pipeline.ingest import ingest
+from quietfleet.pipeline.ingest import ingest as ingest_for
+from quietfleet.pipeline.project import shipped
 
 HOUR = 3600
 START = 1_699_999_200
+FORECAST = shipped("forecast")
+
+
+def ingest(readings):
+    return ingest_for(readings, FORECAST)
 
 
 def reading(hour, device="a", **changes):
@@ -70,7 +75,7 @@ def test_ingest__too_little_survives__is_refused_with_the_reasons(clean):
 
 
 def test_ingest__extra_channels__are_left_out(clean):
-    assert set(ingest([(d, t, v | {"noise": 1.0}) for d, t, v in clean]).columns) == set(CHANNELS)
+    assert set(ingest([(d, t, v | {"noise": 1.0}) for d, t, v in clean]).columns) == set(FORECAST.schema)
 
 
 def test_dataset__handed_on__cannot_be_changed(clean):

@@ -10,8 +10,8 @@ from sklearn.linear_model import Ridge
 from quietfleet.crypto import keccak256
 from quietfleet.errors import PackagingError
 from quietfleet.monitor import Baseline
-from quietfleet.pipeline.features import FEATURES, feature_schema_hash
-from quietfleet.pipeline.package import canonical, check_parity, code_version, to_onnx
+from quietfleet.pipeline.features import Features
+from quietfleet.pipeline.package import canonical, check_parity, to_onnx
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.pipeline.train import samples, split, train
 
@@ -22,17 +22,18 @@ def manifest(candidate):
 
 
 @pytest.fixture(scope="module")
-def halves(january):
-    return split(samples(january))
+def halves(january, forecast):
+    return split(samples(january, forecast.features), forecast)
 
 
-def test_manifest__pins_the_artifact_and_everything_it_came_from(candidate, manifest, january):
-    assert manifest["artifact"]["sha256"] == hashlib.sha256(candidate.artifact).hexdigest()
-    assert manifest["artifact"]["size"] == len(candidate.artifact)
-    assert manifest["feature_schema"] == feature_schema_hash()
+def test_manifest__pins_the_artifact_and_everything_it_came_from(candidate, manifest, january, forecast):
+    sha256 = hashlib.sha256(candidate.artifact).hexdigest()
+    assert manifest["models"] == {"default": {"sha256": sha256, "size": len(candidate.artifact)}, "personal": {}}
+    assert manifest["feature_schema"] == forecast.features.schema_hash
+    assert Features.from_plain(manifest["features"]) == forecast.features
     assert manifest["dataset"]["id"] == january.id
     assert manifest["baseline_hash"] == hashlib.sha256(canonical(manifest["baseline"])).hexdigest()
-    assert manifest["code"] == code_version()
+    assert manifest["code"] == forecast.code
     assert manifest["metrics"]["rmse"] == candidate.evaluation.rmse
     assert manifest["created_at"] == 1_400_000_000
 
@@ -59,31 +60,31 @@ def test_sizes__of_a_release__fit_the_gossip_network(candidate):
     assert len(candidate.manifest) < 8_000
 
 
-def test_run__same_readings_twice__is_the_same_to_the_bit(readings, candidate):
-    again = run_pipeline(reversed(readings((1, 1), (2, 1))), seed=1, now=1_400_000_000.0)
+def test_run__same_readings_twice__is_the_same_to_the_bit(readings, candidate, forecast):
+    again = run_pipeline(reversed(readings((1, 1), (2, 1))), forecast, seed=1, now=1_400_000_000.0)
     assert again.manifest == candidate.manifest
     assert again.artifact == candidate.artifact
 
 
-def test_parity__same_model__is_far_below_the_gate(halves, manifest):
+def test_parity__same_model__is_far_below_the_gate(halves, manifest, forecast):
     learning, held_out = halves
-    model = train(learning, seed=1).model
-    assert check_parity(model, to_onnx(model), held_out, tolerance=1e-3) < 1e-4
-    assert manifest["parity_c"] < 1e-4
+    model = train(learning, forecast, seed=1).model
+    assert check_parity(model, to_onnx(model, 12), held_out, tolerance=1e-3) < 1e-4
+    assert manifest["parity"] < 1e-4
 
 
-def test_parity__another_models_artifact__fails_packaging(halves):
+def test_parity__another_models_artifact__fails_packaging(halves, forecast):
     learning, held_out = halves
-    model = train(learning, seed=1).model
+    model = train(learning, forecast, seed=1).model
     other = Ridge().fit(learning.rows, learning.targets + 1.0)
     with pytest.raises(PackagingError, match="differ"):
-        check_parity(model, to_onnx(other), held_out, tolerance=1e-3)
+        check_parity(model, to_onnx(other, 12), held_out, tolerance=1e-3)
 
 
 def test_parity__model_without_a_number__fails_packaging(halves):
     learning, held_out = halves
     model = Ridge().fit(learning.rows, learning.targets)
-    artifact = to_onnx(model)
+    artifact = to_onnx(model, 12)
     model.coef_ = np.full_like(model.coef_, np.nan)
     with pytest.raises(PackagingError):
         check_parity(model, artifact, held_out, tolerance=1e-3)
@@ -93,12 +94,12 @@ def test_to_onnx__operator_devices_refuse__fails_packaging(halves):
     learning, _ = halves
     forest = RandomForestRegressor(n_estimators=2, max_depth=2, random_state=1).fit(learning.rows, learning.targets)
     with pytest.raises(PackagingError, match="TreeEnsemble"):
-        to_onnx(forest)
+        to_onnx(forest, 12)
 
 
 def test_to_onnx__nothing_the_converter_knows__fails_packaging():
     with pytest.raises(PackagingError, match="no ONNX form"):
-        to_onnx(object())
+        to_onnx(object(), 12)
 
 
 def test_canonical__not_a_number__is_refused():
@@ -108,4 +109,4 @@ def test_canonical__not_a_number__is_refused():
 
 def test_features__of_the_artifact__are_static(candidate):
     shape = onnx.load_from_string(candidate.artifact).graph.input[0].type.tensor_type.shape
-    assert shape.dim[1].dim_value == len(FEATURES)
+    assert shape.dim[1].dim_value == 12

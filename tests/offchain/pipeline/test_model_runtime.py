@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from quietfleet.crypto import keccak256
 from quietfleet.errors import ModelRejected
-from quietfleet.pipeline.features import FEATURES, feature_row
+from quietfleet.pipeline.features import feature_row
 from quietfleet.pipeline.package import canonical
 from quietfleet.pipeline.runtime import Advice, Forecast, load_model, recommend
 
@@ -27,7 +27,7 @@ def released(candidate):
 
     def release(change=None, artifact=candidate.artifact):
         manifest = json.loads(candidate.manifest)
-        manifest["artifact"] |= {"sha256": hashlib.sha256(artifact).hexdigest(), "size": len(artifact)}
+        manifest["models"]["default"] = {"sha256": hashlib.sha256(artifact).hexdigest(), "size": len(artifact)}
         if change:
             change(manifest)
         data = canonical(manifest)
@@ -47,7 +47,7 @@ def onnx_model(inputs=("x",), width=12, kind=TensorProto.FLOAT, outputs=("y",)):
 
 def test_load__released_model__forecasts_the_next_hours(model, weather):
     history = [row for row in weather["LGA"] if row[0] < 1_360_000_000][-30:]
-    forecast = model.predict(feature_row(history))
+    forecast = model.predict(feature_row(model.features, history))
     assert forecast.horizon_h == 3
     assert abs(forecast.value - history[-1][1]["temp"]) < 10
     assert 0.5 < forecast.confidence < 1
@@ -87,15 +87,20 @@ def test_load__artifact_of_another_release__is_refused(candidate):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m.update(format=2),
+        lambda m: m.update(format=1),
         lambda m: m.update(feature_schema="0" * 64),
-        lambda m: m.pop("artifact"),
+        lambda m: m.pop("models"),
         lambda m: m.pop("baseline"),
         lambda m: m["baseline"]["temp"].update(quantiles=[]),
         lambda m: m.update(error={"sigma": "much"}),
         lambda m: m.update(error={"sigma": 1.0, "levels": [1, 2], "quantiles": [1]}),
         lambda m: m.update(task=None),
-        lambda m: m["artifact"].update(size=1),
+        lambda m: m.update(features=None),
+        lambda m: m["features"].update(horizon=6),
+        lambda m: m["features"].update(lags={"temp": [10**9]}),
+        lambda m: m["features"].update(now=["temp"] * 100),
+        lambda m: m["models"]["personal"].update(EWR={"sha256": "0" * 64, "size": 1}),
+        lambda m: m["models"]["default"].update(size=1),
     ],
 )
 def test_load__manifest_released_but_wrong__is_refused(released, change):
@@ -142,7 +147,7 @@ def test_load__forecasts_no_number__is_refused(released, candidate):
 
 
 def test_predict__one_row__takes_microseconds(model):
-    row = np.zeros((1, len(FEATURES)), dtype=np.float32)
+    row = np.zeros((1, 12), dtype=np.float32)
     start = time.process_time()
     for _ in range(1000):
         model.predict(row)
@@ -165,7 +170,7 @@ def test_predict__one_row__takes_microseconds(model):
 )
 def test_recommend__weather_ahead__advises(ahead, temp, dewp, advice):
     recommendation = recommend(Forecast(ahead, 1.0, 0.9, 3), {"temp": temp, "dewp": dewp})
-    assert (recommendation.advice, recommendation.forecast_c) == (advice, ahead)
+    assert (recommendation.advice, recommendation.forecast) == (advice, ahead)
     assert (recommendation.confidence, recommendation.horizon_h) == (0.9, 3)
 
 

@@ -31,21 +31,25 @@ def test_decide__either_way__says_why():
     assert "still within" in decide(1.0, 1.1).reason
 
 
-def test_run__spring_after_a_january_model__yields_a_model_to_deploy(readings, candidate):
+def test_run__spring_after_a_january_model__yields_a_model_to_deploy(readings, candidate, forecast):
     champion = load_model(candidate.manifest, candidate.artifact, candidate.manifest_hash)
-    spring = run_pipeline(readings((3, 20), (3, 31)), seed=1, now=1.0, champion=champion.predict_many, parent=1)
+    spring = run_pipeline(
+        readings((3, 20), (3, 31)), forecast, seed=1, now=1.0, champion=champion.predict_many, parent=1
+    )
     assert spring.evaluation.rmse < spring.evaluation.champion_rmse < spring.evaluation.persistence_rmse
     assert decide(spring.evaluation.rmse, spring.evaluation.champion_rmse).deploy
     model = load_model(spring.manifest, spring.artifact, spring.manifest_hash)
     assert model.manifest["parent"] == 1
 
 
-def test_run__progress_is_wanted__hears_every_step_in_order(readings):
+def test_run__progress_is_wanted__hears_every_step_in_order(readings, forecast):
     told = []
-    run_pipeline(readings((1, 1), (1, 15)), seed=1, now=1.0, progress=lambda stage, _share: told.append(stage))
+    run_pipeline(
+        readings((1, 1), (1, 15)), forecast, seed=1, now=1.0, progress=lambda stage, _share: told.append(stage)
+    )
     assert list(dict.fromkeys(told)) == ["ingest", "train", "search", "evaluate", "package", "done"]
 
 
-def test_run__too_little_data__is_refused(readings):
+def test_run__too_little_data__is_refused(readings, forecast):
     with pytest.raises(DataRejected):
-        run_pipeline(readings((1, 1), (1, 3)), seed=1, now=1.0)
+        run_pipeline(readings((1, 1), (1, 3)), forecast, seed=1, now=1.0)

@@ -23,6 +23,7 @@ from quietfleet.session import (
     epoch_commitment,
 )
 from quietfleet.session._card import BLOOM_BITS
+from quietfleet.session._timing import Timing
 from quietfleet.storage import Database
 
 DOMAIN = b"chain 31337 contract"
@@ -99,8 +100,17 @@ class Party:
         return list(iter(self.messenger.next_transmission, None))
 
     def take(self, transmission: Transmission) -> None:
+        """Receive; of what is overheard nothing may come, and nothing be stored."""
+        counted = self.metrics.value("messages_passed_over")
+        if not self.messenger.overhears(transmission.topic, transmission.data):
+            with self.database.transaction():
+                self.note(self.messenger.receive(transmission.topic, transmission.data))
+            return
+        assert self.metrics.value("messages_passed_over") == counted + 1
+        written = self.database._connection.total_changes
         with self.database.transaction():
-            self.note(self.messenger.receive(transmission.topic, transmission.data))
+            assert self.messenger.receive(transmission.topic, transmission.data) == []
+        assert self.database._connection.total_changes == written
 
     def note(self, events: list[Event]) -> None:
         for event in events:
@@ -232,6 +242,11 @@ class World:
         for other in list(self.parties.values()):
             if other is not sender:
                 other.take(transmission)
+
+    def settle(self) -> None:
+        """Have the acknowledgements leave that wait for a word to go with."""
+        self.clock.advance(Timing().acknowledge)
+        self.run()
 
     def pair(self, purpose: str = "deal:1") -> tuple[Party, Party]:
         """Two workers in an open session under version 1."""

@@ -105,6 +105,7 @@ def test_card__version_out_of_range__refused(world, version):
 def test_request__deadline_out_of_bounds__not_taken_and_not_kept(world, reply_by):
     a, b = world.pair()
     due = reply_by if not math.isfinite(reply_by) or reply_by == 0.0 else world.clock.now() + reply_by
+    world.settle()
     send_raw(a, b, packet(Question("for ever"), reply_by=due))
     assert b.bodies(Question) == []
     assert b.messenger.conversations.pending == {}
@@ -179,7 +180,7 @@ def test_goodbye__said__both_sides_end_and_nothing_is_left_on_disk(world):
 
 def test_peer__lost_its_state__given_up_and_reached_again(world):
     a, b = world.pair()
-    b.messenger.table.remove(b.messenger.session(a.id), bury=False)
+    b.messenger.table.remove(b.messenger.session(a.id))
     for n in range(UNHEARD):
         ask(a, b, f"anybody {n}?", within=500)
     world.run()
@@ -227,7 +228,7 @@ def test_call_under_way__peer_switched_off__no_more_hellos_and_no_session(world)
     assert a.sendable() == []
 
 
-def test_graves__many_goodbyes__one_of_bounded_size_a_peer(world):
+def test_graves__many_goodbyes__of_bounded_size_a_peer(world):
     a, b = world.pair()
     for n in range(12):
         b.note(b.messenger.sever(a.id, "again"))
@@ -235,7 +236,10 @@ def test_graves__many_goodbyes__one_of_bounded_size_a_peer(world):
         a.messenger.connect(b.messenger.own_card(), f"deal:{n + 2}")
         world.run()
     b.note(b.messenger.sever(a.id, "at last"))
-    assert len(b.messenger.table._buried) <= 1024
+    table = b.messenger.table
+    assert 0 < len(table._index) <= 1024, "topics of older sessions are forgotten"
+    assert {table.buried(topic) for topic in table._index} == {a.id}
+    assert b.database.execute("SELECT count(*) FROM session_tombstones").fetchone() == (len(table._stones),)
 
 
 def test_epoch_key__of_a_version_not_announced__not_granted(world):

@@ -57,6 +57,7 @@ def test_key_replaced__in_session__ended_on_both_sides_and_set_up_anew_under_the
 
 def test_key_replaced__question_that_did_not_arrive__answered_in_the_new_session(world):
     a, b = world.pair()
+    world.settle()
     ask(a, b, "still wanted")
     assert len(a.sendable()) == 1
     world.rekey(a)

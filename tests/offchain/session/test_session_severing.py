@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random as randomness
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 from session_world import Answer, Question, World
 
-from quietfleet.session import Closed, Decision, Expired, LargeEnded, Opened, Rule
+from quietfleet.session import Closed, Decision, Expired, Ignored, LargeEnded, Opened, Rule
 from quietfleet.session import _calls as calls
 from quietfleet.session import _vault as vault
 from quietfleet.session import messenger as messengers
@@ -37,8 +38,13 @@ class Traces:
             one._rows.put(row_id, sealed)
             self.rows.append((one._rows._name, sealed))
 
+        def noted_many(one, rows):
+            for row_id, row in rows:
+                noted(one, row_id, row)
+
         assert put is not noted
         monkeypatch.setattr(vault.Vault, "put", noted)
+        monkeypatch.setattr(vault.Vault, "put_many", noted_many)
 
     def found(self, party, but=KEPT):
         """The tables of which something lies in the database file or its log."""
@@ -125,6 +131,86 @@ def test_sever__others__keep_everything(world):
     world.run()
     assert c.bodies(Question) == [Question("waits")]
     assert b.bodies(Question) == [Question("too")]
+
+
+def several(world, count):
+    """A worker b in session with so many, each of which said something and is waited on."""
+    a, b = world.pair()
+    others = [a]
+    for number in range(1, count):
+        others.append(world.party(f"other {number}"))
+        world.grant(others[-1])
+        others[-1].messenger.connect(b.messenger.own_card(), f"deal:{number + 1}")
+        world.run()
+    for other in others:
+        ask(other, b, "said")
+    world.run()
+    world.lose = lambda _: True
+    for other in others:
+        ask(b, other, "waits")
+    world.run()
+    return b, others
+
+
+def test_sever_all__many_peers__the_same_events_and_nothing_left_of_any_in_file_or_log(world, monkeypatch):
+    b, others = several(world, 4)
+    *gone, kept = others
+    traces = Traces(monkeypatch)
+    for session in b.messenger.table.sessions.values():
+        b.messenger.table.save(session)
+    for pending in b.messenger.conversations.pending.values():
+        b.messenger.conversations.put(pending)
+    root = b.messenger.session(kept.id).root
+    b.note(b.messenger.sever_all({one.id: f"reason {number}" for number, one in enumerate(gone)}))
+    assert [(e.peer, e.reason) for e in b.seen(Closed)] == [(p.id, f"reason {n}") for n, p in enumerate(gone)]
+    assert {e.peer for e in b.seen(Expired)} == {one.id for one in gone}
+    assert b.messenger.table.peers() == {kept.id}
+    assert b.messenger.session(kept.id).root == root
+    assert len(b.messenger.ghosts) == 3
+    (past,) = b.messenger.conversations._past.values()
+    assert len(past.ids) >= 3
+    assert traces.found(b) == {"session_sessions", "session_outbox"}, "of the one that is kept"
+    traces.rows = [row for row in traces.rows if not any(row[1] == one for one in stored(b))]
+    assert traces.found(b) == set()
+
+
+def said(party, to):
+    """Something that a party says, before it arrives."""
+    ask(party, to, "late")
+    return party.sendable()[-1]
+
+
+def stored(party):
+    names = ("session_sessions", "session_outbox")
+    return [row for name in names for (row,) in party.database.execute(f"SELECT row FROM {name}")]  # noqa: S608
+
+
+def test_sever_all__they_go_on_sending__each_is_known_and_ignored_before_and_after_a_restart(world):
+    b, others = several(world, 3)
+    world.lose = lambda _: False
+    late = [said(other, b) for other in others]
+    b.note(b.messenger.sever_all(dict.fromkeys([one.id for one in others], "switched off")))
+    events = [event for one in late for event in b.messenger.receive(one.topic, one.data)]
+    assert events == [Ignored(one.id) for one in others]
+    b = world.restart(b)
+    assert [event for one in late for event in b.messenger.receive(one.topic, one.data)] == events
+
+
+def test_sever_all__undone__everything_is_as_it_was(world):
+    b, others = several(world, 3)
+    roots = {one.id: b.messenger.session(one.id).root for one in others}
+    with suppress(ZeroDivisionError), b.database.transaction():
+        b.messenger.sever_all(dict.fromkeys(roots, "switched off"))
+        assert b.messenger.table.sessions == {}
+        raise ZeroDivisionError
+    b.messenger.reload()
+    assert {one.id: b.messenger.session(one.id).root for one in others} == roots
+    assert {p.peer for p in b.messenger.conversations.pending.values()} == roots.keys()
+    assert len(b.messenger.ghosts) == 0
+    world.lose = lambda _: False
+    world.clock.advance(Timing().last_retry)
+    world.run()
+    assert all(Question("waits") in one.bodies(Question) for one in others)
 
 
 # what was handled once
@@ -294,6 +380,7 @@ def refused(decided, party):
 
 def test_decisions__of_a_session__each_message_by_kind_and_rule(world, decided):
     a, b = world.pair()
+    world.settle()
     ask(a, b, "one")
     world.run()
     b.messenger.leave(a.id, "enough")

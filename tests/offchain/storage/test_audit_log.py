@@ -35,6 +35,25 @@ def test_append__several__are_chained_in_order(trail):
     assert trail.verify() == 5
 
 
+def test_append_all__many__are_the_entries_that_one_by_one_would_be(database, trail, tmp_path):
+    details = [{"number": number} for number in range(4)]
+    trail.append_all("many", details, at=200.0)
+    with Database(tmp_path / "other.db") as other:
+        single = AuditLog(other)
+        for number in range(5):
+            single.append("even" if number % 2 == 0 else "odd", {"number": number}, at=100.0 + number)
+        for detail in details:
+            single.append("many", detail, at=200.0)
+        assert list(trail.entries()) == list(single.entries())
+    assert trail.verify() == 9
+
+
+def test_append_all__one_of_them_cannot_be_written__none_is(trail):
+    with pytest.raises(ValueError, match="JSON"):
+        trail.append_all("many", [{"number": 1}, {"number": float("nan")}], at=200.0)
+    assert trail.verify() == 5
+
+
 def test_entries__after_and_kind__are_chosen(trail):
     assert [entry.detail["number"] for entry in trail.entries(after=2)] == [2, 3, 4]
     assert [entry.detail["number"] for entry in trail.entries(kind="odd")] == [1, 3]

@@ -70,6 +70,14 @@ def test_transaction__raises__keeps_nothing(database):
     assert notes(database) == []
 
 
+def test_execute_many__row_that_does_not_fit__writes_none(database):
+    database.execute("CREATE TABLE few (number INTEGER PRIMARY KEY)")
+    assert database.execute_many("INSERT INTO few VALUES (?)", ((n,) for n in range(3))) == 3
+    with pytest.raises(sqlite3.IntegrityError):
+        database.execute_many("INSERT INTO few VALUES (?)", [(7,), (2,)])
+    assert database.execute("SELECT count(*) FROM few").fetchone() == (3,)
+
+
 def test_transaction__nested_one_raises__undoes_only_itself(database):
     write_outer_and_fail_inner(database)
     assert notes(database) == ["outer"]

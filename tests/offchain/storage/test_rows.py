@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quietfleet.errors import Fenced, SettingsError, StoreUnavailable
+from quietfleet.errors import ErasureDelayed, Fenced, SettingsError, StoreUnavailable
 from quietfleet.storage import Guard, SqliteStore, open_store
+from quietfleet.storage._redis import open_redis
 from quietfleet.testbed.redis import RedisServer
 
 IDS = st.binary(min_size=1, max_size=3)
@@ -19,7 +21,9 @@ ACTS = st.recursive(
     st.one_of(
         st.tuples(st.just("put"), IDS, st.binary(max_size=8)),
         st.tuples(st.just("delete"), IDS),
-        st.tuples(st.just("delete_all"), st.binary(max_size=2)),
+        st.tuples(st.just("delete_all"), st.lists(st.binary(max_size=2), max_size=2)),
+        st.tuples(st.just("put_many"), st.dictionaries(IDS, st.binary(max_size=8), max_size=4)),
+        st.tuples(st.just("delete_many"), st.lists(IDS, max_size=4)),
     ),
     lambda acts: st.tuples(st.sampled_from(["keep", "undo"]), st.lists(acts, max_size=6)),
     max_leaves=20,
@@ -40,10 +44,8 @@ def run(store, table, model, act):
         case "delete", row_id:
             table.delete(row_id)
             model.pop(row_id, None)
-        case "delete_all", prefix:
-            table.delete_all(prefix)
-            for row_id in [one for one in model if one.startswith(prefix)]:
-                del model[row_id]
+        case "put_many" | "delete_many" | "delete_all" as verb, some:
+            run_many(table, model, verb, some)
         case ending, acts:
             inner = dict(model)
             with suppress(Undo), store.transaction():
@@ -54,6 +56,21 @@ def run(store, table, model, act):
                 model.clear()
                 model.update(inner)
     agree(table, model)
+
+
+def run_many(table, model, verb, some):
+    match verb:
+        case "put_many":
+            table.put_many(some.items())
+            model |= some
+        case "delete_many":
+            table.delete_many(iter(some))
+            gone = some
+        case "delete_all":
+            table.delete_all(*some)
+            gone = [row_id for row_id in model if row_id.startswith(tuple(some))]
+    for row_id in gone if verb != "put_many" else ():
+        model.pop(row_id, None)
 
 
 def end(ending):
@@ -209,3 +226,55 @@ def test_open_store__several_processes_at_once__the_tables_are_made_once(tmp_pat
     started = [subprocess.Popen([*command, str(number)]) for number in range(4)]
     assert [process.wait(60) for process in started] == [0] * 4
     assert SqliteStore(tmp_path / "shared.db").table("table_19").ids() == [b"0", b"1", b"2", b"3"]
+
+
+SECRET = b"what a session was about, erased"
+
+
+def kept(folder):
+    """Whether any file below a folder has the secret in it."""
+    return any(SECRET in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_truncate_log__rows_were_erased__none_of_them_is_in_any_file(tmp_path):
+    store = SqliteStore(tmp_path / "shared.db")
+    table = store.table("things")
+    table.put(b"1", SECRET)
+    assert kept(tmp_path)
+    table.delete(b"1")
+    assert kept(tmp_path)
+    store.truncate_log()
+    assert not kept(tmp_path)
+    assert (tmp_path / "shared.db-wal").stat().st_size == 0
+    store.close()
+
+
+def test_truncate_log__rows_were_erased_from_a_server__its_file_of_commands_is_written_anew(redis_server):
+    store = open_redis(redis_server.url, redis_server.password, "space-to-erase")
+    table = store.table("things")
+    table.put(b"1", SECRET)
+    table.delete(b"1")
+    assert kept(redis_server.folder)
+    store.truncate_log()
+    settle(store)
+    assert not kept(redis_server.folder)
+    store.close()
+
+
+def settle(store):
+    """Wait until the server has written its file; it tells nobody when it has."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        state = store._client.info("persistence")
+        if not state["aof_rewrite_in_progress"] and not state["aof_rewrite_scheduled"]:
+            return
+        time.sleep(0.02)
+    pytest.fail("the server went on writing")
+
+
+def test_truncate_log__somebody_else_is_in_a_transaction__is_delayed_or_done_and_nothing_is_lost(two):
+    one, other = two
+    one.table("things").put(b"1", b"a")
+    with suppress(ErasureDelayed):
+        one.truncate_log()
+    assert other.table("things").all() == [(b"1", b"a")]

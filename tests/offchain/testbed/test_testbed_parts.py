@@ -147,7 +147,7 @@ def test_stop_kept__a_fleet_was_kept__ended(tmp_path, process):
     ours = process(IDLE, "quietfleet")
     (tmp_path / "kept.json").write_text(json.dumps({"processes": [ours.pid]}))
     assert stop_kept(tmp_path) is True
-    assert ours.wait(5) == -signal.SIGTERM
+    assert ours.wait(60) == -signal.SIGTERM
 
 
 def test_stop_kept__nothing_was_kept__nothing_happens(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from worker_world import World
 
 from quietfleet.chain.types import Kind
+from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.testbed.weather import load_weather
 from quietfleet.workers import _host
@@ -63,4 +64,4 @@ def candidate(weather):
     """A model trained on January, packaged as a gateway would."""
     since, until = moment(1, 1), moment(2, 1)
     january = [(name, *row) for name, rows in weather.items() for row in rows if since <= row[0] < until]
-    return run_pipeline(january, seed=1, now=1_400_000_000.0)
+    return run_pipeline(january, shipped(), seed=1, now=1_400_000_000.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,19 +16,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from worker_world import Worker, World
 
 from quietfleet.chain.types import Kind
 from quietfleet.clock import ManualClock
-from quietfleet.storage import Database
+from quietfleet.crypto import PrivateKey
+from quietfleet.settings import KeysSection, Settings
+from quietfleet.storage import Database, _shared
 from quietfleet.testbed.mortal import FileWatch, MortalDatabase, MortalNode, Steps
 from quietfleet.workers import _host
+from quietfleet.workers._replicated import ReplicatedRuntime
 from quietfleet.workers._runtime import Runtime
+from quietfleet.workers.oracle import Oracle
 
 DOWN = 1.0  # seconds before a victim is started again
 LEAVES = ("published", "sent", "open", "os.")  # what a kill cannot take back
-
-MarkOf = tuple[int, int]
+COMMITTED = " done"  # how the step after a commit is called
+CURSOR = ("DELETE FROM chain_", "INSERT OR REPLACE INTO chain_blocks")  # what a block with nothing in it writes
+ROTATOR = PrivateKey.from_bytes(b"\7" * 32)
 
 
 class Killed(BaseException):
@@ -39,8 +44,9 @@ class Killed(BaseException):
 class Doom:
     """One worker's steps, and its death at one of them.
 
-    Each step is marked with the last commit, and how much has left the process or gone into files: kills under one
-    mark leave the same on disk and outside, so that the last of them stands for all.
+    Each step is marked with how much was committed, has left the process or gone into files: kills under one mark leave
+    the same on disk and outside, so that the last of them stands for all. Of blocks in a row in which nothing happened,
+    the last stands for all, too.
     """
 
     def __init__(self, folder: Path, fatal: int = 0) -> None:
@@ -49,17 +55,23 @@ class Doom:
         self.steps = Steps(self._die, fatal)
         self.dead = False
         self.buried = False
-        self.marks: list[MarkOf] = []
-        self._left = 0
-        self._watcher: sqlite3.Connection | None = None
-        self._files = FileWatch([folder, folder.parent / "shelf"], self)
+        self.marks: list[int] = []
+        self._mark = 0
+        self._quiet, self._was_quiet = True, False  # this transaction so far, the one before: only the cursor moves
+        keystore = folder.with_name(folder.name.partition("#")[0])
+        self._files = FileWatch([folder, folder.parent / "shelf"], self, [keystore])
 
     def take(self, name: str) -> None:
         """Take a step; a dead worker takes none."""
         if self.dead:
             raise Killed
-        self.marks.append((self._commits(), self._left))
-        self._left += name.startswith(LEAVES)
+        if name.endswith(COMMITTED):
+            self._mark += not (self._quiet and self._was_quiet)
+            self._was_quiet, self._quiet = self._quiet, True
+        elif not name.startswith("COMMIT"):
+            self._quiet &= name.startswith(CURSOR)
+        self.marks.append(self._mark)
+        self._mark += name.startswith(LEAVES)
         self.steps.take(name)
 
     @contextmanager
@@ -70,18 +82,6 @@ class Doom:
             yield
         finally:
             self._files.stop()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._watcher is not None:
-            self._watcher.close()
-
-    def _commits(self) -> int:
-        if not (self.folder / "worker.db").exists():
-            return -1
-        if self._watcher is None:
-            self._watcher = sqlite3.connect(f"file:{self.folder / 'worker.db'}?mode=ro", uri=True)
-        return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
     def _die(self) -> None:
         self._files.stop()
@@ -112,6 +112,8 @@ class Mortal(Worker):
 
     def _rise(self) -> None:
         super().start()
+        if isinstance(self.runtime, ReplicatedRuntime):
+            self.runtime.attend()
         self.runtime._reconcile()
         self.given = getattr(self, "given", [])
         if self.kind is Kind.SENSOR and self.given:  # what was not kept is measured again: sensors have a memory, too
@@ -154,7 +156,6 @@ class Mortal(Worker):
             for job in list(getattr(self.agent, "_jobs", ())):
                 job.cancel()
             self.crash()
-        doom.close()
         shutil.rmtree(doom.folder)
         doom.image.rename(doom.folder)
         self.world.fallen.append((self.world.clock.now() + DOWN, self))
@@ -167,28 +168,63 @@ class CrashWorld(World):
     dooms: dict[str, Doom] = field(default_factory=dict)
     fallen: list[tuple[float, Mortal]] = field(default_factory=list)
     coming: list[Any] = field(default_factory=list)  # events that a scene has happen on chain
-    releases: Any = None  # the contract, where a scene has one
+    contract: Any = None  # where a scene has one
+    keys: KeysSection = field(default_factory=KeysSection)
+    oracle: dict[str, Any] = field(default_factory=dict)  # what an oracle with the rotator's key is set to
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         (self.folder / "deployment.json").unlink(missing_ok=True)  # a copy has it
         super().__post_init__()
 
+    def settings(self, name: str) -> Settings:
+        chosen = super().settings(name)
+        oracle = msgspec.structs.replace(chosen.oracle, **self.oracle)
+        return msgspec.structs.replace(chosen, keys=self.keys, oracle=oracle)
+
+    def agent(self, worker: Worker) -> Any:
+        if worker.kind is Kind.ORACLE and self.oracle:
+            return Oracle(worker.runtime, ROTATOR)
+        return super().agent(worker)
+
+    def runtime_of(self, kind: Kind) -> type[Runtime]:
+        """An oracle with a store is one of several replicas."""
+        return ReplicatedRuntime if kind is Kind.ORACLE and self.store else Runtime
+
     async def add(self, name: str, kind: Kind, *, enrol: bool = True, agent: Any = None) -> Worker:  # type: ignore[override]
-        worker = self.workers[name] = Mortal(self, name, kind, agent, Runtime)
+        worker = self.workers[name] = Mortal(self, name, kind, agent, self.runtime_of(kind))
         if self._events and worker.up:
             await self._read(worker, -1, tuple(self._events))
         if enrol:
             await self.enrol(worker)
         return worker
 
+    async def draw_card(self, gateway: Worker, version: int) -> bytes:
+        digests: list[bytes] = []
+        prepare = super().draw_card
+
+        async def draw() -> None:
+            digests.append(await prepare(gateway, version))
+
+        await self.certainly(gateway, lambda: gateway.lives(draw))  # type: ignore[attr-defined]
+        return digests[-1]
+
+    async def certainly(self, worker: Worker, act: Callable[[], Awaitable[None]]) -> None:
+        """Have a worker do something, again if it dies of it."""
+        while True:
+            if worker.up:
+                await act()
+            if worker.up:
+                return
+            await self.pass_time(1)
+
     async def pass_time(self, seconds: float, *, step: float = 1.0) -> None:
         until = self.clock.now() + seconds
         while self.clock.now() < until:
             await super().pass_time(step, step=step)
-            if self.releases is not None:
-                await self.finish_jobs()
-                await self.releases.tell()
+            await self.finish_jobs()
+            if self.contract is not None:
+                await self.contract.tell()
             await self.raise_fallen()
 
     async def finish_jobs(self) -> None:
@@ -244,6 +280,7 @@ class Saved:
 
     async def open(self, folder: Path, victim: str = "", fatal: int = 0) -> CrashWorld:
         """Start everybody on a copy, one of them doomed."""
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.folder, folder)
         world = CrashWorld(folder, ManualClock(self.clock), ManualClock(self.data))
         for name, value in self.facts.items():
@@ -253,22 +290,34 @@ class Saved:
         for name, kind, make, given in self.people:
             worker = world.workers[name] = Mortal.__new__(Mortal)
             worker.given = list(given)
-            Mortal.__init__(worker, world, name, kind, make, Runtime)
+            Mortal.__init__(worker, world, name, kind, make, world.runtime_of(kind))
         return world
 
 
-_FACTS = ("coming", "capacity", "max_size", "shelves", "latest", "_events", "_released", "_block")
+_FACTS = (
+    "coming",
+    "capacity",
+    "max_size",
+    "shelves",
+    "store",
+    "keys",
+    "oracle",
+    "latest",
+    "_events",
+    "_released",
+    "_block",
+    "dispatch",
+    "offered",
+)
 
 
 @contextmanager
 def _numbered(doom: Doom) -> Iterator[None]:
-    plain = _host.Database
-
     def database(path: Path) -> Database:
-        return MortalDatabase(path, doom) if path.parent == doom.folder else plain(path)
+        return MortalDatabase(path, doom)
 
-    _host.Database = database  # type: ignore[assignment,misc]
+    _host.Database = _shared.Database = database  # type: ignore[assignment,misc]
     try:
         yield
     finally:
-        _host.Database = plain  # type: ignore[misc]
+        _host.Database = _shared.Database = Database  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -192,25 +193,111 @@ async def test_start__damaged_database__refused_in_one_sentence(fleet, sensor, d
     assert "\n" not in str(fault)
 
 
-async def test_start__damaged_log__what_was_committed_before_the_damage_goes_on(fleet, sensor, processor):
-    sensor.measure(hours(3, 0.0))
-    await fleet.pass_time(3)
-    image = sensor.runtime.folder.with_name("image")
+async def image_of(worker, *, then):
+    """Copy what a worker's disk has, and let the worker go on."""
+    image = worker.runtime.folder.with_name("image")
+    shutil.copytree(worker.runtime.folder, image)
+    await then()
+    return image
+
+
+def put_back(worker, image, *names):
+    """Put these files of an older state in the place of the newer ones."""
+    worker.crash()
+    for name in names:
+        shutil.copy(image / name, worker.runtime.folder / name)
+    (worker.runtime.folder / "worker.db-shm").unlink(missing_ok=True)
+
+
+def said_by(fleet, worker):
+    return [(envelope.topic, envelope.data) for sender, envelope in fleet.wire if sender is worker]
+
+
+async def measured_on(fleet, sensor, count, first):
+    sensor.measure(hours(count, first * HOUR))
+    await fleet.pass_time(4)
+
+
+def back_again(sensor, measured):
+    """Start on what the disk has; what it no longer knows of is measured again."""
+    sensor.start()
+    sensor.source.coming = measured[sensor.agent.status()["measured"] :]
+    sensor.runtime._reconcile()
+
+
+async def test_start__older_log_put_back__no_key_twice_and_sessions_anew(fleet, sensor, processor):
+    await measured_on(fleet, sensor, 3, 0)
+    image = await image_of(sensor, then=lambda: measured_on(fleet, sensor, 3, 3))
+    before = said_by(fleet, sensor)
+    put_back(sensor, image, "worker.db", "worker.db-wal")
+    fleet.wire.clear()
+    back_again(sensor, hours(9, 0.0))
+    await fleet.catch_up(sensor)
+    fleet.reach(9 * HOUR)
+    assert not sensor.in_session_with(processor)
+    await said(fleet, 9)
+    assert len(sensor.journal("state-set-back")) == 1
+    topics = [topic for topic, _ in before]
+    assert not [topic for topic, _ in said_by(fleet, sensor) if topic in topics], "the keys that made them were spent"
+    assert sum(entry["new"] for entry in processor.journal("readings")) == 9
+    sensor.restart()
+    assert len(sensor.journal("state-set-back")) == 1, "it is over"
+
+
+async def test_start__older_log_put_back__what_was_recorded_and_is_sent_again_is_not_heard(fleet, sensor, processor):
+    await measured_on(fleet, sensor, 3, 0)
+    image = await image_of(sensor, then=lambda: measured_on(fleet, sensor, 3, 3))
+    recorded = [envelope for sender, envelope in fleet.wire if sender is processor]
+    put_back(sensor, image, "worker.db", "worker.db-wal")
+    back_again(sensor, hours(6, 0.0))
+    taken, accepted = len(sensor.journal("recommendation")), sensor.metric("messages_received")
+    for envelope in recorded:
+        await sensor.hear(envelope)
+    assert (len(sensor.journal("recommendation")), sensor.metric("messages_received")) == (taken, accepted)
+
+
+async def test_start__damaged_log__found_out_and_everything_said_again_in_a_new_session(fleet, sensor, processor):
+    await measured_on(fleet, sensor, 3, 0)
     sensor.measure(hours(3, 3 * HOUR))
-    await sensor.beat()
-    shutil.copytree(sensor.runtime.folder, image)
-    sensor.crash()
-    shutil.rmtree(sensor.runtime.folder)
-    image.rename(sensor.runtime.folder)
+    await fleet.pass_time(4)
+    crashed = await image_of(sensor, then=fleet.run)
+    put_back(sensor, crashed, "worker.db", "worker.db-wal", "worker.mark")
     log = sensor.runtime.folder / "worker.db-wal"
     with log.open("r+b") as file:
-        file.seek(-PAGE // 2, os.SEEK_END)
+        file.seek(log.stat().st_size // 2)
         file.write(bytes(64))
-    sensor.start()
-    sensor.source.coming = hours(6, 0.0)[sensor.agent.status()["measured"] :]
-    sensor.runtime._reconcile()
+    back_again(sensor, hours(6, 0.0))
+    await fleet.catch_up(sensor)
     await said(fleet, 6)
+    assert len(sensor.journal("state-set-back")) == 1
     assert sum(entry["new"] for entry in processor.journal("readings")) == 6
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no number"])
+async def test_start__mark_gone_or_no_mark__sessions_anew(fleet, sensor, processor, content):
+    sensor.crash()
+    mark = sensor.runtime.folder / "worker.mark"
+    mark.unlink()
+    if content is not None:
+        mark.write_bytes(content)
+    back_again(sensor, [])
+    await fleet.catch_up(sensor)
+    assert not sensor.in_session_with(processor)
+    await fleet.until(lambda: sensor.in_session_with(processor), within=90)
+
+
+async def test_mark__disk_does_not_take_it__nothing_leaves(fleet, sensor, monkeypatch):
+    def refuses(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sensor.measure(hours(3, 0.0))
+    await sensor.beat()
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", refuses)
+        with pytest.raises(OSError, match="No space"):
+            await sensor.runtime.flush()
+    assert sensor.node.sent == []
+    await said(fleet, 3)
 
 
 async def test_sealed_row__does_not_open__refused_in_one_sentence(fleet, sensor):

@@ -6,24 +6,27 @@ import csv
 from dataclasses import replace
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from worker_world import DAY, HOUR, OWNER, WEATHER, Pen
 
 from quietfleet.chain import events
-from quietfleet.chain.channel import Channel, ReleaseState, Report
+from quietfleet.chain.channel import Channel, ReleaseState, Terms
 from quietfleet.chain.fold import fold
 from quietfleet.chain.types import Kind
 from quietfleet.errors import ChainUnavailable, DataRejected
 from quietfleet.pipeline.runtime import load_model
+from quietfleet.rollout import Gate, Outcome, OutcomeReport, Reason, report_root
 from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import gateway as module
-from quietfleet.workers._rollout import GATE_HASH, LOOK_EVERY, OPEN_FOR, WITHIN
+from quietfleet.workers._rollout import LOOK_EVERY, OPEN_FOR
 from quietfleet.workers.gateway import MONTH, PATIENCE
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
     FetchRelease,
     NoSuchRelease,
+    OutcomeHeard,
     ReleaseBundle,
     ReleaseOutcome,
     Stored,
@@ -43,7 +46,7 @@ class Pipeline:
         self.runs = []
         self.error = None
 
-    def __call__(self, rows, _seed, _now, champion, parent):
+    def __call__(self, _project, rows, _sites, _seed, _now, champion, parent):
         self.runs.append(SimpleNamespace(rows=rows, champion=champion, parent=parent))
         if self.error is not None:
             raise self.error
@@ -95,7 +98,8 @@ class Releases:
         assert self.book.record(terms.manifest_hash).sequence == 0
         return self.happens(events.ReleaseProposed(channel, len(self.seen) + 1, terms))
 
-    async def approve(self, channel, sequence):
+    async def approve(self, channel, sequence, manifest_hash):
+        assert manifest_hash == self.seen[-1]
         return self.happens(events.ReleaseApproved(channel, sequence, self.address))
 
     async def open_wave(self, channel, sequence):
@@ -103,6 +107,10 @@ class Releases:
 
     async def pause(self, channel, sequence):
         return self.happens(events.RolloutPaused(channel, sequence, self.address))
+
+    async def roll_back(self, channel, manifest_hash):
+        back = self.book.record(manifest_hash).sequence
+        return self.happens(events.RolledBack(channel, len(self.seen) + 1, manifest_hash, back))
 
     async def finalise(self, channel, manifest_hash, floor, report):
         assert manifest_hash == self.seen[-1]
@@ -127,8 +135,7 @@ def pipeline(monkeypatch, candidate):
 def releases(world, monkeypatch):
     releases = Releases(world)
     monkeypatch.setattr(rollout, "ReleasesContract", releases)
-    monkeypatch.setattr(rollout, "ChainClient", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(rollout, "Wallet", lambda *_: None)
+    monkeypatch.setattr(rollout, "account", lambda *_: contextlib.nullcontext((None, None)))
     monkeypatch.setattr(module, "JOB_PAUSE", 0.0)
     return releases
 
@@ -167,7 +174,31 @@ def idle(gateway):
 
 
 @pytest.fixture
-async def cloud(founded, gateway, releases, idle):
+def report_outcome(founded, gateway, releases):
+    """Has a processor tell the gateway how a release went there."""
+
+    async def outcome(name, *, sequence, installed=True, signer=None, forged=None, **figures):
+        pen = founded.workers[name]
+        plan = gateway.agent._rollout._plan(releases.seen[min(sequence, 2) - 1])
+        said = OutcomeReport(
+            WEATHER,
+            sequence,
+            plan.proof(pen.id).pseudonym,
+            Outcome.COMMITTED if installed else Outcome.ROLLED_BACK,
+            Reason.NONE if installed else Reason.LOST_SAMPLES,
+            **figures,
+        )
+        said = msgspec.structs.replace(said, **(forged or {}))
+        body = ReleaseOutcome(said.signed(founded.workers[signer or name].key))
+        pen.agent.events.clear()
+        await pen.do(lambda: pen.runtime.messenger.request(gateway.id, body, (OutcomeHeard,), 20.0, "outcome"))
+        await founded.until(lambda: pen.agent.heard(OutcomeHeard) != [])
+
+    return outcome
+
+
+@pytest.fixture
+async def cloud(founded, gateway, releases, idle, report_outcome):
     """The gateway after its first release, with two processors that say what the test writes."""
     await idle()
     await releases.tell()
@@ -180,6 +211,11 @@ async def cloud(founded, gateway, releases, idle):
         card = pen.runtime.membership.gateway_card()
         await pen.do(lambda pen=pen, card=card: pen.runtime.messenger.connect(card, "gateway"))
     await founded.until(lambda: all(pen.in_session_with(gateway) for pen in pens))
+    for pen in pens:
+        await report_outcome(pen.name, sequence=1)
+    await idle()
+    await releases.tell()
+    assert releases.steps[-1] == "ReleaseFinalised"
     return founded
 
 
@@ -277,7 +313,7 @@ async def test_release__killed_after_every_step__each_is_taken_once(founded, gat
         await idle(jobs_at_most=1)
         gateway.restart()
         await releases.tell()
-    assert releases.steps == STEPS
+    assert releases.steps == STEPS[:3], "and waits for the first device"
     assert gateway.agent.status()["release"] == 1
 
 
@@ -285,9 +321,10 @@ async def test_release__its_terms__one_wave_for_all_under_a_salt_of_its_own(foun
     await idle()
     (release,) = releases.book.releases
     terms = release.terms
-    assert (terms.gate_hash, terms.wave_count, terms.soak, terms.not_before) == (GATE_HASH, 1, 0, 0)
+    assert (terms.gate_hash, terms.wave_count, terms.soak, terms.not_before) == (Gate().hash, 1, 0, 0)
     assert OPEN_FOR - 60 < terms.expires_at - founded.clock.now() <= OPEN_FOR
-    assert terms.group_root not in (bytes(32), gateway.agent._rollout._terms(release.manifest_hash).group_root)
+    again = gateway.agent._rollout._make_plan(release.manifest_hash)
+    assert terms.group_root not in (bytes(32), again.group_root)
 
 
 async def test_release__somebody_else_approves__waits_for_that(gateway, releases, idle):
@@ -295,7 +332,7 @@ async def test_release__somebody_else_approves__waits_for_that(gateway, releases
     for _ in range(3):
         await idle()
     assert releases.steps == STEPS[:1]
-    await releases.approve(WEATHER, 1)
+    await releases.approve(WEATHER, 1, releases.seen[-1])
     await idle()
     assert releases.steps == STEPS[:3]
 
@@ -306,25 +343,25 @@ async def test_release__revoked_before_it_opened__given_up(gateway, releases, id
     releases.happens(events.ReleaseRevoked(WEATHER, 1, releases.seen[0], 2))
     for _ in range(3):
         await idle()
-    assert gateway.journal("release-given-up") == [{"sequence": 1, "newest": 1}]
+    assert gateway.journal("release-given-up") == [{"sequence": 1, "newest": 1, "why": "revoked"}]
     assert releases.steps == ["ReleaseProposed", "ReleaseRevoked"]
 
 
 async def test_release__approved_after_its_time__given_up(founded, gateway, releases, idle):
     releases.approver_address = "0x" + "bb" * 20
     await idle()
-    await releases.approve(WEATHER, 1)
+    await releases.approve(WEATHER, 1, releases.seen[-1])
     founded.clock.advance(OPEN_FOR + 1)
     await founded.say()
     for _ in range(3):
         await idle()
-    assert gateway.journal("release-given-up") == [{"sequence": 1, "newest": 1}]
+    assert gateway.journal("release-given-up") == [{"sequence": 1, "newest": 1, "why": "expired"}]
     assert releases.steps == STEPS[:2]
 
 
 async def test_release__all_before_it_is_paused__waits(cloud, gateway, bring, say, releases, idle):
     releases.happens(events.ReleaseProposed(WEATHER, 2, cloud.terms(b"\7" * 32)))
-    await releases.approve(WEATHER, 2)
+    await releases.approve(WEATHER, 2, releases.seen[-1])
     await releases.open_wave(WEATHER, 2)
     await releases.pause(WEATHER, 2)
     before = len(releases.steps)
@@ -350,100 +387,166 @@ async def rolling(cloud, gateway, bring, say, releases, idle):
 
 
 @pytest.fixture
-def outcome(cloud):
-    """Has a processor tell the gateway how a release went there."""
-
-    async def outcome(name, *, installed, sequence=2):
-        pen = cloud.workers[name]
-        gateway = cloud.workers["gateway"].id
-        await pen.do(lambda: pen.runtime.messenger.notify(gateway, ReleaseOutcome(sequence, installed=installed)))
-        await cloud.run()
-
-    return outcome
+def outcome(rolling, report_outcome):
+    """Has a processor tell the gateway how the second release went there."""
+    return lambda name, **more: report_outcome(name, **{"sequence": 2} | more)
 
 
-async def test_outcomes__every_processor_heard__completed_with_their_number(gateway, rolling, outcome, idle):
+def reported(rolling):
+    """How a release went, as it stands on chain."""
+    report = rolling._untold[-1].report
+    return report.succeeded, report.failed, report.silent
+
+
+async def test_outcomes__every_processor_heard__completed_with_their_shares(gateway, rolling, outcome, idle):
     await outcome("processor-1", installed=True)
     await idle()
     assert rolling.steps[-1] == "WaveOpened", "one is missing"
     await outcome("processor-2", installed=True)
     await idle()
-    assert rolling._untold[-1] == events.ReleaseFinalised(WEATHER, 2, 0, Report(2, 0, 0))
+    assert reported(rolling) == (1000, 0, 0)
+    reports = [one.signed for one in gateway.agent._rollout._outcomes._all(2).values()]
+    assert rolling._untold[-1].report.root == report_root(reports) != bytes(32)
     (first, second) = gateway.journal("release-completed")
-    assert (first["succeeded"], second["succeeded"]) == (0, 2)
-    assert not [
-        worker for worker in gateway.world.workers.values() if worker.id in str(gateway.agent._state.get("outcomes"))
-    ]
+    assert (first["succeeded"], second["succeeded"]) == (2, 2)
+    rows = str(gateway.rows("SELECT * FROM state WHERE name LIKE 'outcome:%' OR name LIKE 'plan:%'"))
+    for worker in gateway.world.workers.values():
+        assert worker.id[2:].lower() not in rows.lower()
+        assert worker.key.public.to_bytes().hex() not in rows
 
 
-async def test_outcomes__some_silent_for_too_long__counted_as_such(cloud, gateway, rolling, outcome, idle):
+async def test_outcomes__some_silent_for_too_long__paused_and_left_to_the_approver(
+    cloud, gateway, rolling, outcome, idle
+):
     await outcome("processor-1", installed=True)
-    cloud.clock.advance(WITHIN - LOOK_EVERY)
+    cloud.clock.advance(60 - LOOK_EVERY)
     await cloud.say()
     assert rolling.steps[-1] == "WaveOpened"
     await idle()
-    assert rolling._untold[-1].report == Report(1, 0, 1)
+    assert rolling.steps[-1] == "RolloutPaused"
+    assert (gateway.journal("release-stopped")[0]["why"], gateway.journal("release-stopped")[0]["silent"]) == (
+        "silent",
+        1,
+    )
+    for _ in range(3):
+        await idle()
+    assert rolling.steps[-1] == "RolloutPaused", "silence is no reason to go back"
 
 
 async def test_outcomes__nobody_took_it_up__never_called_complete(cloud, rolling, idle):
-    cloud.clock.advance(WITHIN + LOOK_EVERY)
+    cloud.clock.advance(60 + LOOK_EVERY)
+    await cloud.say()
     for _ in range(3):
         await idle()
-    assert rolling.steps[-1] == "WaveOpened"
+    assert rolling.steps[-1] == "RolloutPaused"
 
 
 async def test_outcomes__processor_switched_off__not_waited_for(cloud, rolling, outcome, idle):
     await cloud.switch(cloud.workers["processor-2"], active=False)
     await outcome("processor-1", installed=True)
     await idle()
-    assert rolling._untold[-1].report == Report(1, 0, 0)
+    assert reported(rolling) == (1000, 0, 0)
 
 
-async def test_outcomes__more_fail_than_succeed__stopped_and_left_to_the_approver(gateway, rolling, outcome, idle):
+async def test_outcomes__too_many_fail__stopped_and_rolled_back_by_itself(gateway, rolling, outcome, idle):
+    before = gateway.agent._state.get("release:1")
     await outcome("processor-1", installed=False)
     for _ in range(3):
         await idle()
-    assert rolling.steps[-1] == "RolloutPaused"
-    await rolling.tell()
+        await rolling.tell()
+    assert rolling.steps[-2:] == ["RolloutPaused", "RolledBack"]
+    stopped, back = gateway.journal("release-stopped")[0], gateway.journal("release-rolled-back")[0]
+    assert (stopped["failed"], stopped["why"], stopped["condemned"]) == (1, "failures", True)
+    assert (back["sequence"], back["bad"], back["manifest"]) == (3, 2, rolling.seen[0].hex())
+    assert gateway.agent.status()["release"] == 3
+    assert gateway.agent._state.get("release:3") == before
+    assert gateway.agent._state.get("to release") is None
+
+
+async def test_outcomes__it_dies_between_stopping_and_going_back__goes_back_after_its_restart(
+    gateway, rolling, outcome, idle
+):
+    await outcome("processor-1", installed=False)
+    for _ in range(4):
+        await idle(jobs_at_most=1)
+        await rolling.tell()
+        gateway.restart()
+    assert rolling.steps[-2:] == ["RolloutPaused", "RolledBack"]
+    assert rolling.steps.count("RolledBack") == 1
+
+
+async def test_outcomes__worse_in_the_shadow_on_most__rolled_back_though_all_committed(rolling, outcome, idle):
+    for name in ("processor-1", "processor-2"):
+        await outcome(name, installed=True, compared=40, ratio=1.2)
     for _ in range(3):
         await idle()
-    assert rolling.steps[-1] == "RolloutPaused"
-    assert gateway.journal("release-stopped")[0]["failed"] == 1
-    assert gateway.agent.status()["release"] == 1
+        await rolling.tell()
+    assert rolling.steps[-2:] == ["RolloutPaused", "RolledBack"]
 
 
-async def test_outcomes__one_fails_and_one_succeeds__completed(rolling, outcome, idle):
+async def test_outcomes__approver_resumes_a_stopped_one__judged_by_what_is_heard_from_then_on(
+    cloud, rolling, outcome, idle, gateway
+):
     await outcome("processor-1", installed=True)
-    await outcome("processor-2", installed=False)
+    cloud.clock.advance(60)
+    await cloud.say()
     await idle()
-    assert rolling._untold[-1].report == Report(1, 1, 0)
+    await rolling.tell()
+    assert rolling.steps[-1] == "RolloutPaused"
+    rolling.happens(events.RolloutResumed(WEATHER, 2, OWNER))
+    await rolling.tell()
+    await idle()
+    assert rolling.steps[-1] == "RolloutResumed"
+    await outcome("processor-2", installed=True)
+    await idle()
+    assert reported(rolling) == (1000, 0, 0)
 
 
-async def test_outcomes__first_a_failure_then_a_success__the_last_word_counts(rolling, outcome, idle):
-    await outcome("processor-1", installed=False)
+async def test_outcomes__first_a_failure_to_fetch_then_a_success__the_last_word_counts(rolling, outcome, idle):
+    rejected = {"outcome": Outcome.REJECTED, "reason": Reason.WRONG_BYTES, "pseudonym": bytes(32)}
+    await outcome("processor-1", installed=False, forged=rejected)
     await outcome("processor-1", installed=True)
     await outcome("processor-2", installed=True)
     await idle()
-    assert rolling._untold[-1].report == Report(2, 0, 0)
+    assert reported(rolling) == (1000, 0, 0)
 
 
-async def test_outcomes__of_another_release__neither_counted_nor_in_the_way(rolling, outcome, idle):
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        ({"signer": "processor-1"}, "signature"),
+        ({"forged": {"pseudonym": b"\7" * 32}}, "another's name"),
+        ({"forged": {"channel": b"\7" * 32}}, "another release"),
+        ({"sequence": 3}, "unknown release"),
+    ],
+)
+async def test_outcomes__forged_or_of_another_release__answered_and_not_counted(
+    gateway, rolling, outcome, idle, lie, reason
+):
     await outcome("processor-1", installed=True)
-    for sequence in (1, 3):
-        await outcome("processor-2", installed=False, sequence=sequence)
+    await outcome("processor-2", installed=False, **lie)
     await idle()
     assert rolling.steps[-1] == "WaveOpened"
+    assert gateway.metric("outcomes_refused", reason=reason) == 1
+
+
+async def test_outcomes__of_a_release_that_is_over__kept_and_noted(gateway, rolling, outcome, idle):
+    await outcome("processor-1", installed=True)
     await outcome("processor-2", installed=True)
     await idle()
-    assert rolling._untold[-1].report == Report(2, 0, 0)
+    await rolling.tell()
+    await outcome("processor-2", installed=False)
+    assert gateway.journal("outcome-late") == [{"sequence": 2, "outcome": "rolled back"}]
+    await idle()
+    assert rolling.steps[-1] == "ReleaseFinalised"
 
 
 async def test_release__rolling_that_is_none_of_ours__left_alone(cloud, gateway, releases, idle):
-    releases.happens(events.ReleaseProposed(WEATHER, 2, cloud.terms(b"\7" * 32)))
-    await releases.approve(WEATHER, 2)
+    releases.happens(events.ReleaseProposed(WEATHER, 2, Terms(b"\7" * 32, *[b"\1" * 32] * 2, 0, 2**31, 0, 1)))
+    await releases.approve(WEATHER, 2, releases.seen[-1])
     await releases.open_wave(WEATHER, 2)
     await releases.tell()
-    cloud.clock.advance(WITHIN + 1)
+    cloud.clock.advance(61)
     await cloud.say()
     await idle()
     assert releases.book.head.state is ReleaseState.ROLLING

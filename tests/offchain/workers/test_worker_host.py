@@ -207,10 +207,11 @@ async def test_publish__configuration__envelopes_meet_it(fleet, sensor):
         assert envelope.sent <= fleet.clock.now()
 
 
-async def test_follow__two_endpoints_and_a_bell__reads_the_chain_they_agree_on(tmp_path):
+async def test_follow__two_endpoints_and_a_bell__reads_the_chain_they_agree_on(request, tmp_path):
     with Anvil() as anvil:
         owner = anvil.keys()[0]
-        place = await deploy(anvil.url, anvil.chain_id, compile_contracts(tmp_path / "cache"), owner)
+        artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
+        place = await deploy(anvil.url, anvil.chain_id, artifacts, owner)
         save_deployment(tmp_path / "deployment.json", place)
         chain = ChainSection("deployment.json", rpc=anvil.url, second=anvil.url, ws=anvil.ws_url, poll=0.1)
         settings = Settings(WorkerSection("relay"), chain, folder=str(tmp_path))

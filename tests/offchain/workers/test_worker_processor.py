@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 from worker_world import DAY, HOUR, OWNER, WEATHER, Pen, hours
@@ -7,12 +9,14 @@ from worker_world import DAY, HOUR, OWNER, WEATHER, Pen, hours
 from quietfleet.chain.events import ReleaseApproved, ReleaseProposed, WaveOpened
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
+from quietfleet.rollout import Outcome, Reason
 from quietfleet.workers import processor as module
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
     FetchRelease,
     NoSuchRelease,
+    OutcomeHeard,
     ReleaseBundle,
     ReleaseOutcome,
     Stored,
@@ -172,11 +176,18 @@ async def test_fault__in_quarantine__still_answered(cloud, feed):
     assert sum(entry["rows"] for entry in cloud.workers["sensor"].journal("recommendation")) == 100
 
 
+def another(candidate, manifest=None):
+    """The same model, as another release."""
+    manifest = manifest or candidate.manifest + b" "
+    return SimpleNamespace(manifest=manifest, artifact=candidate.artifact, manifest_hash=keccak256(manifest))
+
+
 @pytest.fixture
 async def equipped(cloud, candidate, feed):
     """The fleet after its first release was taken up."""
-    bundle = ReleaseBundle(1, candidate.manifest, candidate.artifact)
-    cloud.workers["gateway"].agent.answers[FetchRelease] = lambda _: bundle
+    gateway = cloud.workers["gateway"].agent
+    gateway.answers[FetchRelease] = lambda _: cloud.bundle(1, candidate)
+    gateway.answers[ReleaseOutcome] = lambda said: OutcomeHeard(said.signed.report.sequence)
     await cloud.release(1, candidate.manifest_hash)
     await cloud.until(lambda: cloud.workers["processor"].journal("release-installed") != [])
     await feed(0, 30)
@@ -193,17 +204,21 @@ async def test_release__as_anchored__forecasts_with_it(equipped):
 async def test_release__another_one_than_the_chain_names__rejected_and_the_old_one_goes_on(
     equipped, candidate, feed, processor
 ):
-    forged = ReleaseBundle(2, candidate.manifest.replace(b'"sigma"', b'"Sigma"'), candidate.artifact)
+    manifest = candidate.manifest.replace(b'"sigma"', b'"Sigma"')
+    true = keccak256(b"the true manifest")
+    forged = ReleaseBundle(2, equipped.ticket(true), manifest, candidate.artifact)
     equipped.workers["gateway"].agent.answers[FetchRelease] = lambda _: forged
-    await equipped.release(2, keccak256(b"the true manifest"))
+    await equipped.release(2, true)
     await equipped.pass_time(3)
     assert "not the one released on chain" in processor.journal("release-rejected")[0]["reason"]
     await feed(30, 36)
     assert equipped.workers["sensor"].journal("recommendation")[-1]["release"] == 1
     assert processor.agent.status()["release"] == 1
     heard = equipped.workers["gateway"].agent.heard(ReleaseOutcome)
-    assert heard[0] == ReleaseOutcome(1, installed=True)
-    assert ReleaseOutcome(2, installed=False) in heard
+    said = [(one.signed.report.sequence, one.signed.report.outcome, one.signed.report.reason) for one in heard]
+    assert said[0] == (1, Outcome.COMMITTED, Reason.NONE)
+    assert (2, Outcome.REJECTED, Reason.WRONG_BYTES) in said
+    assert all(one.signed.by(processor.id) for one in heard)
 
 
 async def test_release__only_proposed_or_approved__nothing_is_fetched(equipped, processor):
@@ -232,9 +247,10 @@ async def test_release__open_but_its_time_is_over__nothing_is_fetched(equipped, 
 
 
 async def test_release__artefact_swapped__rejected(equipped, candidate, processor):
-    swapped = ReleaseBundle(2, candidate.manifest, candidate.artifact + b"\0")
+    other = keccak256(candidate.manifest + b" ")
+    swapped = ReleaseBundle(2, equipped.ticket(other), candidate.manifest + b" ", candidate.artifact + b"\0")
     equipped.workers["gateway"].agent.answers[FetchRelease] = lambda _: swapped
-    await equipped.release(2, candidate.manifest_hash)
+    await equipped.release(2, other)
     await equipped.pass_time(3)
     assert processor.journal("release-rejected") != []
     assert processor.agent.status()["release"] == 1
@@ -243,10 +259,26 @@ async def test_release__artefact_swapped__rejected(equipped, candidate, processo
 async def test_release__gateway_does_not_have_it__asked_again_until_it_has(equipped, candidate, processor):
     gateway = equipped.workers["gateway"].agent
     gateway.answers[FetchRelease] = lambda fetch: NoSuchRelease(fetch.sequence)
-    await equipped.release(2, candidate.manifest_hash)
+    other = another(candidate)
+    await equipped.release(2, other.manifest_hash)
     await equipped.pass_time(3)
-    gateway.answers[FetchRelease] = lambda _: ReleaseBundle(2, candidate.manifest, candidate.artifact)
+    gateway.answers[FetchRelease] = lambda _: equipped.bundle(2, other)
     await equipped.until(lambda: processor.agent.status()["release"] == 2)
+    assert [entry["sequence"] for entry in processor.journal("release-committed")] == [1, 2]
+
+
+async def test_release__brings_back_what_it_has__taken_up_without_asking_anybody(equipped, candidate, processor):
+    gateway = equipped.workers["gateway"].agent
+    other = another(candidate)
+    gateway.answers[FetchRelease] = lambda _: equipped.bundle(2, other)
+    await equipped.release(2, other.manifest_hash)
+    await equipped.until(lambda: processor.agent.status()["release"] == 2)
+    gateway.answers[FetchRelease] = lambda fetch: NoSuchRelease(fetch.sequence)
+    gateway.events.clear()
+    await equipped.release(3, candidate.manifest_hash)
+    await equipped.until(lambda: processor.agent.status()["release"] == 3)
+    assert gateway.heard(FetchRelease) == []
+    assert processor.journal("release-committed")[-1]["manifest"] == candidate.manifest_hash.hex()
 
 
 async def test_restart__with_a_model_and_a_session__same_ones(equipped, feed, processor):

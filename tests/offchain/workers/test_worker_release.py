@@ -12,8 +12,11 @@ from worker_world import Pen
 
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
+from quietfleet.errors import MessageRefused
 from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES
 from quietfleet.pipeline.runtime import MAXIMUM_MANIFEST_BYTES
+from quietfleet.rollout import Ticket
+from quietfleet.rollout.device import MOST_GATE
 from quietfleet.session import MAX_LARGE, LargeEnded, Received
 from quietfleet.session._codec import MAX_BODY, encode_body
 from quietfleet.storage import EncryptedObjects, FolderShelf
@@ -37,6 +40,7 @@ from quietfleet.workers.processor import Processor
 
 NARROW = 40_000  # bytes of envelope data: the two smaller classes and pieces go through, the largest class does not
 PIECE = 32_000
+LARGEST_TICKET = Ticket(bytes(24), bytes(MOST_GATE), bytes(32), 255, bytes(32), bytes(32), 65_535, (bytes(32),) * 16)
 DOC_STRING = b"\x32"  # field 6 of an ONNX model: text nobody reads
 
 
@@ -74,7 +78,7 @@ def heavy(candidate, size=MAXIMUM_BYTES):
     varint = bytes([room & 127 | 128, room >> 7 & 127 | 128, room >> 14])
     artefact = candidate.artifact + DOC_STRING + varint + b"." * room
     plain = json.loads(candidate.manifest)
-    plain["artifact"] |= {"size": len(artefact), "sha256": hashlib.sha256(artefact).hexdigest()}
+    plain["models"]["default"] |= {"size": len(artefact), "sha256": hashlib.sha256(artefact).hexdigest()}
     manifest = json.dumps(plain).encode().ljust(MAXIMUM_MANIFEST_BYTES)
     return SimpleNamespace(manifest=manifest, artifact=artefact, manifest_hash=keccak256(manifest))
 
@@ -203,7 +207,7 @@ async def test_release__largest_there_is__fits_one_message_of_the_largest_class(
     await release(heavy(candidate))
     await until(world, has(processor))
     assert processor.agent.answers == [ReleaseBundle]
-    assert len(encode_body(ReleaseBundle(2**31 - 1, bytes(MANIFEST), bytes(ARTEFACT)))) <= MAX_BODY
+    assert len(encode_body(ReleaseBundle(2**31 - 1, LARGEST_TICKET, bytes(MANIFEST), bytes(ARTEFACT)))) <= MAX_BODY
     assert (MANIFEST, ARTEFACT) == (MAXIMUM_MANIFEST_BYTES, MAXIMUM_BYTES)
     assert LARGEST_RELEASE <= MAX_LARGE
 
@@ -348,8 +352,8 @@ def shelf(world):
 async def test_release_at__key_does_not_open_it__asked_for_inline(world, found, shelf, candidate):
     gateway, processor = await found(gateway=Pen)
     reference = shelf.put(candidate.artifact)
-    lie = ReleaseAt(1, candidate.manifest, reference.address, bytes(32))
-    bundle = ReleaseBundle(1, candidate.manifest, candidate.artifact)
+    lie = ReleaseAt(1, world.ticket(candidate.manifest_hash), candidate.manifest, reference.address, bytes(32))
+    bundle = world.bundle(1, candidate)
     gateway.agent.answers[FetchRelease] = lambda fetch: lie if fetch.shelf else bundle
     await world.release(1, candidate.manifest_hash)
     await until(world, has(processor))
@@ -362,7 +366,8 @@ async def test_release_at__not_what_the_chain_names__never_installed(world, foun
     gateway, processor = await found(gateway=Pen)
     reference = shelf.put(candidate.artifact + b"\0" * (which == "artefact"))
     manifest = candidate.manifest + b" " * (which == "manifest")
-    lie = ReleaseAt(1 + (which == "sequence"), manifest, reference.address, reference.key)
+    ticket = world.ticket(candidate.manifest_hash)
+    lie = ReleaseAt(1 + (which == "sequence"), ticket, manifest, reference.address, reference.key)
     gateway.agent.answers[FetchRelease] = lambda fetch: lie if fetch.shelf else NoSuchRelease(fetch.sequence)
     await world.release(1, candidate.manifest_hash)
     await until(world, lambda: len(gateway.agent.heard(FetchRelease)) >= 3)
@@ -374,7 +379,8 @@ async def test_release_at__not_what_the_chain_names__never_installed(world, foun
 async def test_release_at__to_one_that_asked_without_a_shelf__passed_over(world, found, shelf, candidate):
     gateway, processor = await found(gateway=Pen, shelves=())
     reference = shelf.put(candidate.artifact)
-    lie = ReleaseAt(1, candidate.manifest, reference.address, reference.key)
+    ticket = world.ticket(candidate.manifest_hash)
+    lie = ReleaseAt(1, ticket, candidate.manifest, reference.address, reference.key)
     gateway.agent.answers[FetchRelease] = lambda _: lie
     await world.release(1, candidate.manifest_hash)
     await world.pass_time(8)
@@ -408,17 +414,18 @@ async def asking(world, found, candidate):
     return processor
 
 
-def packed(candidate, sequence=1):
-    return pack_release(ReleaseBundle(sequence, candidate.manifest, candidate.artifact))
+@pytest.fixture
+def packed(world):
+    return lambda model: pack_release(world.bundle(1, model))
 
 
-async def test_pieces__asked_for__taken_once(world, asking, offer, candidate):
+async def test_pieces__asked_for__taken_once(asking, offer, packed, candidate):
     assert await offer(release_kind("weather", 1), packed(candidate))
     assert asking.agent.status()["release"] == 1
     assert not await offer(release_kind("weather", 1), packed(candidate))
 
 
-async def test_pieces__never_asked_for__refused_and_nothing_of_it_sent(world, found, offer, candidate):
+async def test_pieces__never_asked_for__refused_and_nothing_of_it_sent(world, found, offer, packed, candidate):
     _, processor = await found(gateway=Pen, shelves=())
     world.wire.clear()
     assert not await offer(release_kind("weather", 1), packed(heavy(candidate)))
@@ -428,13 +435,13 @@ async def test_pieces__never_asked_for__refused_and_nothing_of_it_sent(world, fo
 
 
 @pytest.mark.parametrize("kind", ["release/1:weather:2", "release/1:tides:1", "release/1:weather", "firmware/1", ""])
-async def test_pieces__of_something_else_than_was_asked_for__refused(asking, offer, candidate, kind):
+async def test_pieces__of_something_else_than_was_asked_for__refused(asking, offer, packed, candidate, kind):
     assert not await offer(kind, packed(candidate))
     assert asking.metric("large_refused", reason="unasked") == 1
     assert asking.agent.status()["release"] == 0
 
 
-async def test_pieces__of_somebody_who_was_not_asked__refused(world, asking, offer, candidate):
+async def test_pieces__of_somebody_who_was_not_asked__refused(world, asking, offer, packed, candidate):
     other = await world.add("second gateway", Kind.GATEWAY, agent=Pen)
     await world.until(lambda: other.runtime.membership.complete)
     card = other.runtime.messenger.own_card()
@@ -459,16 +466,16 @@ async def test_pieces__larger_than_any_release__refused_before_the_first(world, 
 )
 async def test_pieces__not_the_release_on_chain__rejected_and_asked_for_again(world, asking, offer, candidate, lie):
     assert await offer(release_kind("weather", 1), lie)
-    assert "not the one released on chain" in asking.journal("release-rejected")[0]["reason"]
+    assert asking.journal("release-rejected")[0]["why"] == "wrong bytes"
     assert asking.agent.status()["release"] == 0
     gateway = world.workers["gateway"].agent
-    gateway.answers[FetchRelease] = lambda _: ReleaseBundle(1, candidate.manifest, candidate.artifact)
+    gateway.answers[FetchRelease] = lambda _: world.bundle(1, candidate)
     await until(world, has(asking))
 
 
 async def test_pieces__announced_and_never_sent__asked_for_again(world, asking, candidate):
     gateway = world.workers["gateway"]
-    gateway.agent.answers[FetchRelease] = lambda _: ReleaseBundle(1, candidate.manifest, candidate.artifact)
+    gateway.agent.answers[FetchRelease] = lambda _: world.bundle(1, candidate)
     await until(world, has(asking), within=int(slot.COMING) + 10)
 
 
@@ -523,7 +530,7 @@ async def test_pieces__on_their_way__not_asked_for_again(world, halfway):
 
 async def test_pieces__gateway_lost_its_memory_midway__asked_for_again(world, halfway):
     gateway, processor = halfway
-    gateway.runtime.messenger.large.drop_peer(processor.id)
+    gateway.runtime.messenger.large.drop_peers({processor.id})
     await until(world, has(processor), within=400)
 
 
@@ -585,6 +592,13 @@ async def test_fetch__pieces_are_refused__counted(world, pen, ask):
 
 
 def test_pack_release__any_lengths__taken_apart_as_it_was():
-    for manifest, artefact in ((b"", b""), (b"m", b""), (b"", b"a"), (b"manifest", b"artefact" * 9)):
-        bundle = ReleaseBundle(7, manifest, artefact)
-        assert unpack_release(7, pack_release(bundle)) == bundle
+    for manifest, artefact in ((b"", b""), (b"m", b""), (bytes(MANIFEST), bytes(ARTEFACT))):
+        bundle = ReleaseBundle(7, LARGEST_TICKET, manifest, artefact)
+        assert unpack_release(pack_release(bundle)) == bundle
+        assert len(pack_release(bundle)) <= LARGEST_RELEASE
+
+
+@pytest.mark.parametrize("lie", [b"", b"\xff" * 9, b"\x81" * 5000, b"\xdf\xff\xff\xff\xff"])
+def test_unpack_release__garbage__refused(lie):
+    with pytest.raises(MessageRefused):
+        unpack_release(lie)

@@ -458,6 +458,37 @@ TABLES = [
 ]
 
 
+async def test_disks__own_is_full_as_the_store_is_lost__answers_nothing_and_goes_on_when_both_are_back(
+    world, pair, monkeypatch
+):
+    def lost(*_):
+        raise StoreUnavailable("no room either")
+
+    (worker,) = await members(world, 1)
+    for oracle in pair:
+        pages = oracle.rows("PRAGMA page_count")[0][0]
+        oracle.rows(f"PRAGMA max_page_count = {pages}")
+    with monkeypatch.context() as outage:
+        for oracle in pair:
+            outage.setattr(oracle.runtime.replicas, "look", lost)
+        while not any("full" in oracle.runtime.disk.words for oracle in pair):
+            for oracle in pair:
+                oracle.runtime._outage = ""  # so that it has something to note down each time
+                with oracle.runtime.disk.borne():
+                    oracle.runtime.note("filled", why="x" * 2000)
+        for oracle in pair:
+            oracle.runtime._outage, oracle.runtime._look_due = "", 0.0
+        world.wire.clear()
+        await world.pass_time(5)
+        assert [sender for sender, _ in world.wire if sender in pair] == []
+        assert all(oracle.runtime._outage for oracle in pair)
+    for oracle in pair:
+        oracle.rows("PRAGMA max_page_count = 1000000")
+    await worker.do(lambda: worker.runtime.messenger.notify(pair[0].id, Withdraw("ab" * 16)))
+    await world.until(lambda: not worker.runtime.messenger.conversations.pending)
+    assert all(oracle.metric("steps_failed") == 0 for oracle in pair)
+
+
 def test_redis_server__missing__is_what_the_skipped_tests_say():
     assert "apt-get" in testbed.MISSING
 

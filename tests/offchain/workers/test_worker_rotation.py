@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgspec
 import pytest
@@ -13,10 +14,11 @@ from quietfleet.chain.service import NOBODY
 from quietfleet.chain.types import Configuration, Kind
 from quietfleet.chain.wallet import Receipt
 from quietfleet.crypto import PrivateKey
-from quietfleet.errors import ChainUnavailable, SettingsError
+from quietfleet.errors import ChainUnavailable, NotYetMined, SettingsError
 from quietfleet.session import Received, epoch_commitment
 from quietfleet.workers import _rotation
 from quietfleet.workers._budget import HOUR, Budget
+from quietfleet.workers._replicated import ReplicatedRuntime
 from quietfleet.workers._rotation import PATIENCE
 from quietfleet.workers.messages import EpochKeyGrant, EpochPrepared, PrepareEpoch
 from quietfleet.workers.oracle import Oracle
@@ -59,24 +61,17 @@ class Contract:
     def __init__(self, world):
         self.world = world
         self.sent = []
-        self.pending = {}
+        self.pending = {}  # whether they wait for a block
         self.fate = lambda _rotation: "mined"
 
-    def service(self, _client, wallet):
-        self.wallet = wallet
+    def service(self, _client, _wallet):
         return self
 
-    def client(self, _url, _deployment):
-        return self
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def request(self, _method, transaction):
-        return self.pending.get(transaction)
+    @contextlib.asynccontextmanager
+    async def account(self, _runtime, _key):
+        if any(waits for waits in self.pending.values()):
+            raise NotYetMined("it waits")
+        yield self, None
 
     async def configuration(self):
         return self.world.latest, None
@@ -84,18 +79,17 @@ class Contract:
     async def rotate_at_once(self, rotation):
         self.sent.append(rotation)
         transaction = f"0x{len(self.sent):064x}"
-        self.pending[transaction] = {"blockNumber": None}
-        self.wallet(transaction)
+        self.pending[transaction] = True
         fate = self.fate(rotation)
         if fate == "stuck":
             raise ChainUnavailable("no block took it")
         await self.mine(rotation)
-        self.pending[transaction] = {"blockNumber": "0x1"}
         if fate == "unheard":
             raise ChainUnavailable("the receipt was lost")
         return Receipt(b"t", 1, 100_000)
 
     async def mine(self, rotation):
+        self.pending.clear()
         kept = self.world.latest
         self.world.latest = Configuration(
             version=kept.version + 1,
@@ -115,25 +109,48 @@ class Contract:
 
 @pytest.fixture
 async def fleet(tmp_path, monkeypatch):
-    world = RotatingWorld(tmp_path)
+    world = rotating(tmp_path, monkeypatch)
+    await world.add("oracle", Kind.ORACLE)
+    await settle(world)
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+async def replicated(tmp_path, monkeypatch):
+    """The same with two replicas of the oracle."""
+    world = rotating(tmp_path, monkeypatch)
+    world.store = "sqlite:shared/oracle.db"
+    for name in ("oracle", "oracle#2"):
+        worker = await world.add(name, Kind.ORACLE, runtime=ReplicatedRuntime, enrol=name == "oracle")
+        await worker.do(lambda: None)
+    await settle(world)
+    yield world
+    await world.close()
+
+
+def rotating(folder, monkeypatch):
+    """A world without workers yet, with a contract."""
+    world = RotatingWorld(folder)
     world.reach(30 * DAY)
     contract = world.contract = Contract(world)
-    monkeypatch.setattr(_rotation, "ChainClient", contract.client)
+    monkeypatch.setattr(_rotation, "account", contract.account)
     monkeypatch.setattr(_rotation, "ServiceContract", contract.service)
-    monkeypatch.setattr(_rotation, "Wallet", lambda _key, _client, sent: sent)
     monkeypatch.setattr("quietfleet.workers.oracle.JOB_PAUSE", 0.0)
     monkeypatch.setattr(
         "quietfleet.workers.gateway.Gateway._may_begin", lambda _: False
     )  # there is nothing to train on
-    await world.add("oracle", Kind.ORACLE)
+    return world
+
+
+async def settle(world):
+    """Add who else there is, and have everybody get the first key."""
     await world.add("gateway", Kind.GATEWAY)
     for name, kind in (("processor", Kind.PROCESSOR), ("sensor", Kind.SENSOR), ("other", Kind.SENSOR)):
         await world.add(name, kind, agent=Pen)
     await world.rotate(grace=10)
     await world.until(lambda: all(holds(world, name, 1) for name in ("gateway", "processor", "sensor", "other")))
     await world.pass_time(12)
-    yield world
-    await world.close()
 
 
 def epochs(world, name):
@@ -248,6 +265,35 @@ async def test_rotation__owner_that_toggles__causes_a_quarter_of_the_hours_and_o
     assert len(fleet.contract.sent) == Budget(EVERY, MOST).share
     await switched_off(fleet, other)
     await fleet.until(lambda: len(fleet.contract.sent) == Budget(EVERY, MOST).share + 1, within=2 * EVERY)
+
+
+async def test_rotation__leader_of_the_replicas_is_killed__the_next_goes_on_with_what_was_spent(replicated):
+    oracles = [worker for worker in replicated.up() if worker.kind is Kind.ORACLE]
+    (first,) = [one for one in oracles if one.runtime.leads]
+    (second,) = [one for one in oracles if one is not first]
+    await switched_off(replicated, replicated.workers["sensor"])
+    await replicated.until(lambda: version(replicated) == 2)
+    begun = replicated.clock.now()
+    first.crash()
+    await switched_off(replicated, replicated.workers["other"])
+    await replicated.until(lambda: second.runtime.leads)
+    assert second.agent.status()["rotation"]["last_hour"] == 1
+    await replicated.until(lambda: version(replicated) == 3, within=3 * EVERY)
+    assert replicated.clock.now() - begun >= EVERY - 2
+    assert second.agent.status()["rotation"]["last_hour"] == 2
+
+
+async def test_rotation__owner_toggles_as_its_rotation_is_made__lends_the_next_none_of_its_time(fleet):
+    sensor = fleet.workers["sensor"]
+    for _ in range(6):
+        await fleet.switch(sensor, active=False)
+        before = version(fleet)
+        for _ in range(int(EVERY) + 2):
+            await fleet.pass_time(1)
+            if version(fleet) > before:
+                break
+        await fleet.switch(sensor, active=True)
+    assert len(fleet.contract.sent) == Budget(EVERY, MOST).share
 
 
 async def test_rotation__gateway_is_silent__goes_ahead_without_it_and_names_it_when_it_is_back(fleet):

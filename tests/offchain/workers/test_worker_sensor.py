@@ -3,6 +3,7 @@ from __future__ import annotations
 from worker_world import DAY, HOUR, SITE, hours
 
 from quietfleet.chain.types import Kind
+from quietfleet.dispatch import RENEW_EVERY
 from quietfleet.workers.sensor import BUFFER, SILENCE
 
 
@@ -133,6 +134,7 @@ async def test_silence__nothing_to_say_for_hours__is_none(fleet, sensor, process
 
 
 async def test_silence__chain_out_of_sight_for_longer__same_session_afterwards(fleet, sensor, processor):
+    await fleet.pass_time(2)  # both know by then that the other holds the session
     sensor.measure(hours(1, 0.0))
     fleet.lose = lambda *_: True
     await fleet.pass_time(1)
@@ -176,3 +178,16 @@ async def test_wish__site_in_the_settings__only_processors_there(fleet, sensor):
 
 async def test_admit__anybody__no_one_calls_a_sensor(fleet, sensor, processor):
     assert not sensor.agent.admit(processor.id, "deal:1")
+
+
+async def test_silence__processor_paused_until_the_oracle_dropped_it__paired_again_within_a_renewal(
+    fleet, sensor, processor
+):
+    processor.up = False
+    sensor.measure(hours(1, 0.0))
+    await fleet.pass_time(200)
+    assert not sensor.in_session_with(processor)
+    processor.up = True
+    await fleet.pass_time(RENEW_EVERY + 120, step=2)
+    assert sensor.in_session_with(processor)
+    assert sum(rows for rows, _ in answered(sensor)) == 1

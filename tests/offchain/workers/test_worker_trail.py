@@ -8,6 +8,7 @@ import logging
 import pytest
 from worker_world import Pen, hours
 
+from quietfleet.chain.events import ActiveChanged
 from quietfleet.chain.types import Kind
 from quietfleet.session import Closed, Decision, Expired, Rule
 from quietfleet.storage import AuditLog
@@ -166,6 +167,41 @@ async def test_disable__in_one_transaction_with_the_cursor__or_not_at_all(duo, d
     assert desk.runtime.messenger.table.with_peer(porch.id) == []
     assert [type(event) for event in desk.agent.events] == [Closed, Expired]
     assert desk.journal("severed") == [{"peer": porch.id, "reason": "switched off on chain"}]
+
+
+async def test_disable__many_in_one_block__each_severed_told_and_entered_and_none_that_was_not_met(duo, desk, porch):
+    yard = await duo.add("yard", Kind.SENSOR, agent=Pen)
+    shed = await duo.add("shed", Kind.SENSOR, agent=Pen)
+    await duo.until(lambda: yard.runtime.membership.complete)
+    await meet(desk, yard, "deal:2")
+    await duo.until(lambda: desk.in_session_with(yard) and yard.in_session_with(desk))
+    desk.agent.events.clear()
+    await duo.say(*(switched_off(desk, one) for one in (yard, shed, porch)))
+    told = [{"peer": one.id, "reason": "switched off on chain"} for one in (yard, porch)]
+    purposes = ("deal:2", "deal:1")
+    assert desk.agent.events == [Closed(purpose=deal, **one) for deal, one in zip(purposes, told, strict=True)]
+    assert desk.journal("severed") == told
+    assert desk.runtime.audit.verify() > 0
+    assert desk.rows("SELECT count(*) FROM session_sessions WHERE id != ?", oracle_session(desk))[0] == (0,)
+
+
+def switched_off(seen_by, worker):
+    state = seen_by.runtime.replica.worker(worker.id)
+    return ActiveChanged(worker.id, state.owner, False, state.sequence + 1)
+
+
+def oracle_session(worker):
+    (session,) = worker.runtime.messenger.table.sessions.values()
+    assert session.purpose == "oracle"
+    return session.id
+
+
+async def test_disable__and_on_again_in_one_block__severed_all_the_same(duo, desk, porch):
+    off = switched_off(desk, porch)
+    on = ActiveChanged(off.id, off.by, True, off.sequence + 1)
+    await duo.say(off, on)
+    assert desk.journal("severed") == [{"peer": porch.id, "reason": "switched off on chain"}]
+    assert not desk.in_session_with(porch)
 
 
 async def test_disable__log_of_the_database__holds_nothing_of_the_session_after(duo, desk, porch):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from worker_world import hours
 
-from quietfleet.chain.events import ActiveChanged, OwnerChanged
+from quietfleet.chain.events import ActiveChanged, KeyRotated, OwnerChanged
+from quietfleet.crypto import PrivateKey, keccak256
 
 BUYER = "0x" + "bb" * 20
 
@@ -116,3 +117,48 @@ async def test_mined__announcement_of_an_oracle_switched_off_meanwhile__does_not
     miner = await flush_while(oracle, lambda: fleet.say(off))
     assert miner.drafts
     assert oracle.node.sent == []
+
+
+async def nothing():
+    pass
+
+
+@pytest.fixture
+async def published(fleet, sender):
+    """The hashes of what the sensor has just given its node for the processor."""
+    await flush_while(sender, nothing)
+    return {envelope.hash for envelope in sender.node.sent}
+
+
+async def test_published__receiver_switched_off__node_is_to_let_none_of_it_leave(fleet, sender, published):
+    assert published
+    assert sender.node.withdrawn == {}
+    await fleet.switch(fleet.workers["processor"], active=False)
+    assert published <= sender.node.withdrawn.keys()
+
+
+async def test_published__another_is_switched_off__stays(fleet, sender, published):
+    await fleet.switch(fleet.workers["oracle"], active=False)
+    assert not published & sender.node.withdrawn.keys()
+
+
+async def test_published__receivers_key_replaced__node_is_to_let_none_of_it_leave(fleet, sender, published):
+    processor = fleet.workers["processor"]
+    key = PrivateKey.from_bytes(keccak256(b"another"))
+    rotated = KeyRotated(processor.id, key.public.id, key.public.to_bytes(), 1, next_number(processor))
+    await fleet.say(rotated)
+    assert published <= sender.node.withdrawn.keys()
+
+
+async def test_published__sender_itself_switched_off__node_is_to_let_nothing_leave(fleet, sender, published):
+    await fleet.say(ActiveChanged(sender.id, BUYER, active=False, sequence=next_number(sender)))
+    assert published <= sender.node.withdrawn.keys()
+
+
+async def test_published__long_ago__is_not_remembered(fleet, sender, published):
+    fleet.clock.advance(3600)
+    await fleet.say()
+    for _ in range(3):
+        await sender.beat()
+        await flush_while(sender, nothing)
+    assert published.isdisjoint(sender.runtime._under_way.take_all())

@@ -30,6 +30,7 @@ from quietfleet.chain.types import Configuration, Head, Kind
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.crypto.keystore import create_keystore
+from quietfleet.rollout import Gate, Plan, Ticket, make_plan
 from quietfleet.session import Event, Received, epoch_commitment
 from quietfleet.settings import (
     ChainSection,
@@ -38,6 +39,7 @@ from quietfleet.settings import (
     NetworkSection,
     OracleSection,
     ProcessorSection,
+    RolloutSection,
     SensorSection,
     Settings,
     StorageSection,
@@ -48,6 +50,7 @@ from quietfleet.whisper import Envelope
 from quietfleet.workers import _host
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers.gateway import Gateway
+from quietfleet.workers.messages import ReleaseBundle
 from quietfleet.workers.oracle import Oracle
 from quietfleet.workers.processor import Processor
 from quietfleet.workers.sensor import Sensor
@@ -68,9 +71,13 @@ class Node:
 
     def __init__(self) -> None:
         self.sent: list[Envelope] = []
+        self.withdrawn: dict[bytes, float] = {}
 
     async def publish(self, envelope: Envelope) -> None:
         self.sent.append(envelope)
+
+    def withdraw(self, envelopes: dict[bytes, float]) -> None:
+        self.withdrawn |= envelopes
 
     def set_rules(self, rules: Any) -> None:
         self.rules = rules
@@ -165,6 +172,8 @@ class Worker:
 
     def crash(self) -> None:
         """Lose everything that is not on disk."""
+        if self.runtime.mark is not None:
+            self.runtime.mark.close()
         self.runtime.database.close()
         if self.runtime.rows is not self.runtime.database:
             self.runtime.rows.close()
@@ -188,7 +197,7 @@ class Worker:
         await self.runtime.guarded(self.runtime.on_beat)
 
     async def hear(self, envelope: Envelope) -> None:
-        await self.runtime.guarded(lambda: self.runtime._receive(envelope))
+        await self.runtime.hear([envelope])
 
     async def read(self, ancestor: int, batch: Batch) -> None:
         """Take in what the chain has."""
@@ -233,6 +242,11 @@ class World:
     lose: Callable[[Worker, Envelope], bool] = lambda _sender, _envelope: False
     wire: list[tuple[Worker, Envelope]] = field(default_factory=list)
     latest: Configuration | None = None
+    gate: Gate = field(default_factory=Gate)
+    waves: int = 1
+    rollout: RolloutSection = field(default_factory=RolloutSection)
+    plans: dict[bytes, Plan] = field(default_factory=dict)
+    _terms: dict[bytes, Terms] = field(default_factory=dict)
     _events: list[Located] = field(default_factory=list)
     _released: dict[bytes, int] = field(default_factory=dict)
     _block: int = 0
@@ -253,6 +267,7 @@ class World:
                 site=SITE, capacity=self.capacity, capability=self.offered.get(name, "forecast")
             ),
             gateway=GatewaySection(history="history.csv"),
+            rollout=self.rollout,
             storage=StorageSection(self.shelves.get(name, "")),
             dispatch=self.dispatch.get(name, DispatchSection()),
             oracle=OracleSection(store=self.store if name.startswith("oracle") else ""),
@@ -321,7 +336,7 @@ class World:
         digests: list[bytes] = []
         prepare = oracle.runtime.messenger.epochs.prepare
         assert oracle.runtime.attempt(lambda: digests.__setitem__(slice(None), [prepare(version, key).card.digest]))
-        digests += [gateway.runtime.messenger.epochs.prepare(version).card.digest if gateway else bytes(32)]
+        digests += [await self.draw_card(gateway, version) if gateway else bytes(32)]
         self.latest = Configuration(
             version,
             int(self.clock.now()) + lead,
@@ -336,6 +351,11 @@ class World:
         )
         await self.say(ConfigurationRotated(self.latest))
 
+    async def draw_card(self, gateway: Worker, version: int) -> bytes:
+        """Have a gateway draw its keys of a version, and tell the digest of its card."""
+        digest: bytes = gateway.runtime.messenger.epochs.prepare(version).card.digest
+        return digest
+
     async def keep_keys(self, *, min_pow: float, of: Configuration | None = None) -> None:
         """Rotate at once to the keys of the newest configuration, or of another, under another least proof of work."""
         kept = of or self.latest
@@ -348,6 +368,7 @@ class World:
 
     async def release(self, sequence: int, manifest_hash: bytes) -> None:
         """Have a manifest go through all its steps in one block; one that was released before is brought back."""
+        self.planned(manifest_hash)
         if manifest_hash in self._released:
             await self.say(RolledBack(WEATHER, sequence, manifest_hash, self._released[manifest_hash]))
         else:
@@ -360,7 +381,30 @@ class World:
         self._released[manifest_hash] = sequence
 
     def terms(self, manifest_hash: bytes) -> Terms:
-        return Terms(manifest_hash, b"\1" * 32, b"\2" * 32, 0, int(self.clock.now()) + 3600, 0, 1)
+        if manifest_hash not in self._terms:
+            plan = self.planned(manifest_hash)
+            self._terms[manifest_hash] = plan.terms(not_before=0, expires_at=int(self.clock.now()) + 3600)
+        return self._terms[manifest_hash]
+
+    def planned(self, manifest_hash: bytes) -> Plan:
+        """Who is in which wave of a manifest's release; every gateway here knows it."""
+        if manifest_hash not in self.plans:
+            members = [worker.id for worker in self.workers.values() if worker.kind is Kind.PROCESSOR]
+            seed = keccak256(b"seed" + manifest_hash)
+            self.plans[manifest_hash] = make_plan(manifest_hash, members, seed=seed, gate=self.gate, waves=self.waves)
+        for worker in self.up():
+            if isinstance(worker.agent, Gateway):
+                worker.agent._rollout.adopt(self.plans[manifest_hash])
+        return self.plans[manifest_hash]
+
+    def ticket(self, manifest_hash: bytes, to: str = "processor") -> Ticket:
+        """What a worker shows its place in a manifest's release with."""
+        plan, terms = self.planned(manifest_hash), self.terms(manifest_hash)
+        return Ticket(terms.digest, plan.gate.canonical, *msgspec.structs.astuple(plan.proof(self.workers[to].id)))
+
+    def bundle(self, sequence: int, model: Any, to: str = "processor") -> ReleaseBundle:
+        """What an honest gateway answers a worker that asks for a release."""
+        return ReleaseBundle(sequence, self.ticket(model.manifest_hash, to), model.manifest, model.artifact)
 
     async def say(self, *events: Any) -> None:
         """Mine a block with these events and have everybody who is up read it."""

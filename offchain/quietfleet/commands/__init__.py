@@ -1,0 +1,1 @@
+"""Groups of the `quietfleet` command, a file each; what they do is done elsewhere."""

@@ -1,0 +1,168 @@
+"""`quietfleet pipeline …`: what an ML engineer does before a gateway does it by itself."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from quietfleet.errors import PipelineError
+
+if TYPE_CHECKING:
+    from quietfleet.pipeline.ingest import Reading
+    from quietfleet.pipeline.project import Project
+
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def _reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Say what data to read, and how."""
+    for option in (
+        click.option("--timezone", help="Of timestamps that name none, such as Europe/Paris."),
+        click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What NAME is called there."),
+        click.option("--data", type=_FILE, required=True, multiple=True, help="A Parquet or CSV file."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def pipeline() -> None:
+    """Train a model as an engineer's file says, or look whether the file can be used.
+
+    \b
+      quietfleet pipeline check pipelines/forecast.py
+      quietfleet pipeline run forecast --data month.parquet --out runs/may
+
+    A run that was stopped goes on where it was when started again.
+    """  # noqa: D301 - click wants a real backspace there
+
+
+@pipeline.command()
+@click.argument("project")
+@_json
+def check(project: str, *, as_json: bool) -> None:
+    """Load PROJECT, a file or the name of a shipped one, and say what it would do."""
+    from quietfleet.pipeline.train import candidates  # noqa: PLC0415 - scikit-learn takes seconds to load
+
+    loaded = _load(project)
+    told = _told(loaded) | {"candidates": len(candidates(loaded, 0))}
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    for name, value in told.items():
+        click.echo(f"{name:<12} {', '.join(value) if isinstance(value, list) else value}")
+
+
+@pipeline.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("project")
+@_reading
+def rebuild(folder: Path, project: str, data: tuple[Path, ...], columns: tuple[str, ...], timezone: str | None) -> None:
+    """Find again in the data the exact rows that the run in FOLDER learned from, or say that some are gone."""
+    from quietfleet.pipeline.lineage import rebuild as again  # noqa: PLC0415 - as above
+    from quietfleet.pipeline.run_folder import read_trace  # noqa: PLC0415
+
+    loaded = _load(project)
+    dataset = again(read_trace(folder), _read(loaded, data, columns, timezone), loaded)
+    click.echo(f"dataset {dataset.id}: all {len(dataset)} rows, to the bit")
+
+
+@pipeline.command()
+@click.argument("project")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
+@_reading
+@click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=2013, show_default=True)
+@click.option("--fresh", is_flag=True, help="Begin anew, whatever an earlier run found out.")
+@_json
+def run(
+    project: str,
+    data: tuple[Path, ...],
+    out: Path,
+    columns: tuple[str, ...],
+    timezone: str | None,
+    seed: int,
+    *,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Train PROJECT on Parquet or CSV files; Ctrl-C stops between two fits, and the next start goes on from there."""
+    from quietfleet.pipeline.ingest import ingest  # noqa: PLC0415 - as above
+    from quietfleet.pipeline.run import learn  # noqa: PLC0415
+    from quietfleet.pipeline.run_folder import RunFolder  # noqa: PLC0415
+
+    loaded = _load(project)
+    dataset = ingest(_read(loaded, data, columns, timezone), loaded)
+    folder = RunFolder(out, loaded, dataset, seed, random=secrets.token_bytes)
+    if fresh:
+        folder.clear()
+    place = folder.finished
+    if place is None:
+        stop = threading.Event()
+        before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+        try:
+            with Bar(console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task("search", total=1.0)
+                candidate = learn(
+                    dataset,
+                    loaded,
+                    seed=seed,
+                    now=time.time(),
+                    progress=lambda stage, share: bar.update(task, description=stage, completed=share),
+                    stopped=stop.is_set,
+                    memory=folder,
+                )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        place = folder.finish(candidate)
+    report = json.loads((place / "report.json").read_bytes())
+    if as_json:
+        click.echo(json.dumps({"folder": str(place), **report}))
+        return
+    metrics = report["metrics"]
+    click.echo(f"{place}: RMSE {metrics['rmse']} {loaded.unit}, persistence {metrics['persistence_rmse']}")
+    click.echo(
+        f"dataset {report['dataset']}: {report['lineage']['rows']} rows, refused {report['lineage']['rejected']}"
+    )
+
+
+def _load(project: str) -> Project:
+    from quietfleet.pipeline.project import find_project, load_project  # noqa: PLC0415 - a sensor has no numpy
+
+    return load_project(find_project(project))
+
+
+def _told(project: Project) -> dict[str, Any]:
+    features = project.features
+    return {
+        "name": project.name,
+        "code": project.code,
+        "channels": list(project.schema),
+        "target": f"{features.target} ({project.unit}), {features.horizon} periods of {features.period} s ahead",
+        "features": list(features.names),
+        "schema": features.schema_hash,
+    }
+
+
+def _read(project: Project, data: tuple[Path, ...], columns: tuple[str, ...], timezone: str | None) -> list[Reading]:
+    from quietfleet.pipeline.tables import read_table  # noqa: PLC0415 - as above
+
+    called = dict(_pair(one) for one in columns)
+    return [row for path in data for row in read_table(path, project, columns=called, timezone=timezone)]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, column = text.partition("=")
+    if not separator:
+        raise PipelineError(f"--column {text}: write NAME=COLUMN, such as time=measured_at")
+    return name, column

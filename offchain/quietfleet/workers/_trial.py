@@ -1,0 +1,78 @@
+"""What a new model is measured by on a processor: forecasts beside the old one's, and samples that get lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from quietfleet.pipeline.features import Features, feature_row
+from quietfleet.pipeline.runtime import Forecast, Model
+from quietfleet.rollout import Device, Slots
+from quietfleet.workers._runtime import Runtime
+
+PERIOD: Final = 3600.0  # seconds between two samples of a sensor
+LONGEST: Final = 240  # samples that one message can show to be missing
+_PENDING: Final = 64  # forecasts of one device that wait for what comes
+
+History = list[tuple[float, dict[str, float]]]
+Company = Iterable[Mapping[str, float]]
+
+
+class Trial:
+    """The figures of one processor; what must last is in the slots."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._last: dict[str, float] = {}
+        self._pending: dict[str, dict[int, tuple[float, float]]] = {}
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Another model is in use, or forecasts beside it, from this moment of the data's time."""
+        self._began = self._runtime.data_clock.now()
+        self._pending.clear()
+
+    def forecast(self, model: Model | None, device: str, history: History, company: Company = ()) -> Forecast | None:
+        """Forecast from a device's readings and those of others; None without a model, or enough of them."""
+        row = feature_row(model.features, history, company) if model is not None else None
+        return model.predict(row, device) if model is not None and row is not None else None
+
+    def compare(
+        self, slots: Slots, device: str, history: History, used: Forecast | None, other: Forecast | None, task: Features
+    ) -> Slots:
+        """Hold what both models forecast for now against what came, and keep what they forecast now."""
+        at, fields = history[-1]
+        pending, here = self._pending.setdefault(device, {}), task.slot(at)
+        if used is not None and other is not None:
+            pending[here + task.horizon] = used.value, other.value
+        foretold, came = pending.get(here), fields.get(task.target)
+        if foretold is not None and came is not None:
+            slots = slots.comparing(foretold[0] - came, foretold[1] - came)
+            del pending[here]
+        for old in sorted(pending)[:-_PENDING]:
+            del pending[old]
+        return slots
+
+    def sampled(self, slots: Slots, device: str, rows: History, new: int) -> Slots:
+        """Count the samples that came of a device since its last, and those that should have."""
+        latest = max(at for at, _ in rows)
+        last = self._last.get(device)
+        self._last[device] = max(latest, last or latest)
+        if last is None or latest <= last:
+            return slots
+        expected = min(LONGEST, round((latest - last) / PERIOD))
+        return slots.sampled(expected, max(0, expected - new)) if expected > 0 else slots
+
+    def silence(self, slots: Slots) -> Slots:
+        """Count what is missing of devices that fell silent during a trial; once, when its time is over."""
+        candidate, now = slots.candidate, self._runtime.clock.now()
+        if slots.state is not Device.TRIAL or candidate is None or self._began is None:
+            return slots
+        if now < slots.since + candidate.gate.trial:
+            return slots
+        today = self._runtime.data_clock.now()
+        for last in self._last.values():
+            gap = min(LONGEST, int((today - max(last, self._began)) / PERIOD) - 1)
+            if gap > 0 and last >= self._began - 2 * PERIOD:
+                slots = slots.sampled(gap, gap)
+        return slots

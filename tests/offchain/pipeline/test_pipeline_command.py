@@ -1,0 +1,188 @@
+import csv
+import errno
+import json
+import os
+from datetime import datetime
+from itertools import count
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+
+from quietfleet.cli import main
+from quietfleet.errors import Cancelled, DataRejected, DiskFull, ProjectError
+from quietfleet.pipeline.ingest import ingest
+from quietfleet.pipeline.lineage import Trace, rebuild, trace
+from quietfleet.pipeline.project import load_project
+from quietfleet.pipeline.run import learn
+from quietfleet.pipeline.run_folder import RunFolder
+from quietfleet.pipeline.tables import read_table
+from quietfleet.pipeline.train import folds, samples, train
+
+NAMES = ("temp", "dewp", "humid", "wind_speed")
+
+
+@pytest.fixture
+def table(tmp_path, readings):
+    """Write January as CSV, its times as `written`."""
+
+    def write(written=str, name="month.csv"):
+        path = tmp_path / name
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("device", "time", *NAMES))
+            for device, time, values in reversed(readings((1, 1), (2, 1))):
+                writer.writerow((device, written(time), *(values.get(name, "") for name in NAMES)))
+        return path
+
+    return write
+
+
+def zeros(size):
+    return bytes(size)
+
+
+def utc(time, zone="UTC", form="%Y-%m-%d %H:%M:%S"):
+    return datetime.fromtimestamp(time, ZoneInfo(zone)).strftime(form)
+
+
+@pytest.mark.parametrize(
+    ("written", "zone"),
+    [
+        (str, None),
+        (lambda time: utc(time, "Asia/Tokyo", "%Y-%m-%d %H:%M:%S%z"), None),
+        (utc, "UTC"),
+        (lambda time: utc(time, "America/New_York"), "America/New_York"),
+    ],
+)
+def test_read__times_however_written_and_unsorted__are_the_same_dataset(table, january, forecast, written, zone):
+    assert ingest(read_table(table(written), forecast, timezone=zone), forecast).id == january.id
+
+
+def test_read__parquet_with_other_names__is_the_same_dataset(table, tmp_path, january, forecast):
+    path = tmp_path / "month.parquet"
+    source = "SELECT device AS station, time AS at, * EXCLUDE (device, time) FROM read_csv(?)"
+    duckdb.sql(source, params=[str(table())]).write_parquet(str(path))
+    with pytest.raises(DataRejected, match="no column time"):
+        read_table(path, forecast)
+    assert ingest(read_table(path, forecast, columns={"device": "station", "time": "at"}), forecast).id == january.id
+
+
+@pytest.mark.parametrize(
+    ("written", "zone", "sentence"),
+    [
+        (utc, None, "say no time zone"),
+        (utc, "Mars/Olympus", "no time zone"),
+        (lambda time: int(time * 1000), None, "milliseconds"),
+        (lambda _time: "soon", None, "holds no times"),
+    ],
+)
+def test_read__times_that_cannot_be_understood__are_refused_with_a_sentence(table, forecast, written, zone, sentence):
+    with pytest.raises(DataRejected, match=sentence):
+        read_table(table(written), forecast, timezone=zone)
+
+
+def test_virtual_sensor__one_device_only__is_refused_with_a_sentence(readings, virtual_sensor):
+    alone = [row for row in readings((1, 1), (2, 1)) if row[0] == "EWR"]
+    with pytest.raises(DataRejected, match="neighbour"):
+        samples(ingest(alone, virtual_sensor), virtual_sensor.features)
+
+
+@pytest.mark.parametrize("name", ["forecast", "virtual_sensor"])
+def test_search__same_folds_and_seed__chooses_as_scikit_learn(january, request, name):
+    project = request.getfixturevalue(name)
+    learning = samples(january, project.features)
+    found = train(learning, project, seed=4)
+    judged = {"scoring": "neg_root_mean_squared_error", "cv": folds(learning.times, project)}
+    if name == "forecast":
+        search = GridSearchCV(project.model, dict(project.search.parameters), **judged)
+    else:
+        drawn, tries = dict(project.search.parameters), project.search.tries
+        search = RandomizedSearchCV(project.model, drawn, n_iter=tries, random_state=4, **judged)
+    search.fit(learning.rows, learning.targets)
+    assert found.parameters == search.best_params_
+    assert found.search_rmse == pytest.approx(-search.best_score_, rel=1e-6)
+
+
+def test_run__stopped_between_fits__goes_on_and_gives_the_same_model(tmp_path, january, forecast, candidate):
+    folder, asked = RunFolder(tmp_path / "run", forecast, january, 1, random=zeros), count()
+    with pytest.raises(Cancelled, match="after 7 of 15"):
+        learn(january, forecast, seed=1, now=1.0, stopped=lambda: next(asked) == 7, memory=folder)
+    kept = list((tmp_path / "run/fits").iterdir())
+    assert len(kept) == 7
+    kept[0].write_bytes(b"{")  # cut off: made again
+    again = RunFolder(tmp_path / "run", forecast, january, 1, random=zeros)
+    fits = []
+    keep, again.keep = again.keep, lambda *fit: (fits.append(fit), keep(*fit))
+    assert learn(january, forecast, seed=1, now=1.0, memory=again).artifact == candidate.artifact
+    assert len(fits) == 9
+
+
+def test_run_folder__disk_is_full__leaves_nothing_half_done(tmp_path, january, forecast, candidate, monkeypatch):
+    folder = RunFolder(tmp_path / "run", forecast, january, 1, random=zeros)
+    calls, real = count(), os.fsync
+
+    def full(file):
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "no room")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFull):
+        folder.finish(candidate)
+    assert folder.finished is None
+    assert folder.finish(candidate) == folder.finished
+
+
+def test_run_folder__somebody_elses__is_left_alone(tmp_path, january, forecast):
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(ProjectError, match="something else"):
+        RunFolder(tmp_path, forecast, january, 1, random=zeros)
+
+
+def test_rebuild__rows_are_still_kept_among_newer_ones__is_the_same_dataset(readings, january, forecast):
+    kept = Trace.from_plain(json.loads(json.dumps(trace(january, os.urandom).to_plain())))
+    assert rebuild(kept, readings((1, 1), (3, 1)), forecast).id == january.id
+
+
+def test_rebuild__days_were_erased__says_how_many_rows_are_gone(readings, january, forecast):
+    kept = trace(january, os.urandom)
+    with pytest.raises(DataRejected, match=r"rows of dataset .* are gone"):
+        rebuild(kept, readings((1, 10), (2, 1)), forecast)
+    erased = kept.forget(before=1e12)
+    assert not erased.salts
+    assert erased.root == kept.root
+    with pytest.raises(DataRejected):
+        rebuild(erased, readings((1, 1), (2, 1)), forecast)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = 1\nproject = (", "line 2"),
+        ("\n\nimport nothing_like_it", "line 3: ModuleNotFoundError"),
+        ("x = 1", "sets no"),
+    ],
+)
+def test_load__file_is_wrong__names_the_line(tmp_path, text, sentence):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ProjectError, match=sentence):
+        load_project(path)
+
+
+def test_command__run_twice_and_rebuilt__has_one_result(table, tmp_path):
+    arguments = ["pipeline", "run", "forecast", "--data", str(table()), "--out", str(tmp_path / "run"), "--json"]
+    first, second = (CliRunner().invoke(main, arguments, catch_exceptions=False) for _ in range(2))
+    report = json.loads(first.stdout)
+    assert report == json.loads(second.stdout)
+    assert report["metrics"]["skill"] > 0.1
+    arguments = ["pipeline", "rebuild", str(tmp_path / "run"), "forecast", "--data", str(table())]
+    assert report["dataset"] in CliRunner().invoke(main, arguments, catch_exceptions=False).stdout
+
+
+def test_command__check__says_what_it_would_do():
+    told = json.loads(CliRunner().invoke(main, ["pipeline", "check", "virtual_sensor", "--json"]).stdout)
+    assert (told["name"], told["candidates"]) == ("virtual-sensor", 12)
