@@ -75,7 +75,11 @@ def test_functions__of_a_contract__are_all_in_some_interface(name, interfaces, s
     assert selectors(name) == declared | OF_EVERY_ONE | BESIDES[name]
 
 
-@pytest.mark.parametrize("name", ["Service", "ModelReleases"])
+def test_functions__of_the_anchors__are_its_interface_and_nobody_owns_it(selectors):
+    assert selectors("AuditAnchor") == selectors("IAuditAnchor") | {"supportsInterface(bytes4)"}
+
+
+@pytest.mark.parametrize("name", ["Service", "ModelReleases", "AuditAnchor"])
 def test_parameters__of_free_size__are_a_bounded_signature_and_a_bounded_list(name, project):
     found = {
         (method.name, parameter.name)
