@@ -138,7 +138,7 @@ def _deploy(operator):
     done = operator.run("deploy", "--json").json
     record = operator.record()
     assert [call["contract"] for call in foreseen["calls"]] == [call["contract"] for call in done["calls"]]
-    assert operator.testnet.nonce(record["deployer"]) == 2
+    assert operator.testnet.nonce(record["deployer"]) == 3
     for contract in record["contracts"].values():
         receipt = operator.testnet.request("eth_getTransactionReceipt", contract["tx"])
         assert int(receipt["blockNumber"], 16) == contract["block"]
