@@ -1,7 +1,7 @@
-"""A Merkle tree over a growing log: that an entry is in it, and that an older tree is the beginning of a newer one.
+"""A Merkle tree over a growing log, to show that an entry is in it.
 
 RFC 6962, section 2.1, over SHA-256: leaves and inner nodes are hashed under different first bytes, and a tree of any
-size splits at the largest power of two below it, so that what was proven of a full subtree stays so as the log grows.
+size splits at the largest power of two below it, so that full subtrees stay as they are while the log grows.
 """
 
 from __future__ import annotations
@@ -80,53 +80,6 @@ def includes(root: bytes, size: int, index: int, leaf: bytes, way: Sequence[byte
             node = _node(node, sibling)
         place, last = place >> 1, last >> 1
     return last == 0 and node == root
-
-
-def consistency(leaves: Sequence[bytes], older: int) -> list[bytes]:
-    """Return what shows that the tree over the first `older` leaves is the beginning of this one (RFC 6962, 2.1.2)."""
-    if not 0 <= older <= len(leaves):
-        raise IndexError(older)
-    return _consistency(leaves, older, whole=True) if 0 < older < len(leaves) else []
-
-
-def continues(older_root: bytes, older: int, root: bytes, size: int, proof: Sequence[bytes]) -> bool:
-    """Tell whether a tree of `older` leaves is the beginning of one of `size` leaves (RFC 9162, 2.1.4.2)."""
-    if not 0 <= older <= size:
-        return False
-    if older in (0, size):
-        return not proof and older_root == (EMPTY if older == 0 else root)
-    way = list(proof)
-    if older & (older - 1) == 0:
-        way.insert(0, older_root)
-    return bool(way) and _both(way, older, size) == (older_root, root)
-
-
-def _both(way: Sequence[bytes], older: int, size: int) -> tuple[bytes, bytes] | None:
-    """Rebuild the roots of both trees from a consistency proof; None when it is too short or too long."""
-    place, last = older - 1, size - 1
-    while place & 1:
-        place, last = place >> 1, last >> 1
-    first = second = way[0]
-    for node in way[1:]:
-        if last == 0:
-            return None
-        if place & 1 or place == last:
-            first, second = _node(node, first), _node(node, second)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            second = _node(second, node)
-        place, last = place >> 1, last >> 1
-    return (first, second) if last == 0 else None
-
-
-def _consistency(leaves: Sequence[bytes], older: int, *, whole: bool) -> list[bytes]:
-    if older == len(leaves):
-        return [] if whole else [merkle_root(leaves)]
-    split = _split(len(leaves))
-    if older <= split:
-        return [*_consistency(leaves[:split], older, whole=whole), merkle_root(leaves[split:])]
-    return [*_consistency(leaves[split:], older - split, whole=False), merkle_root(leaves[:split])]
 
 
 def _split(size: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from click.testing import CliRunner
 
@@ -13,8 +15,24 @@ from quietfleet.cli import main
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.crypto.keystore import create_keystore
 from quietfleet.storage import Database
+from quietfleet.testbed.anvil import Anvil
+from quietfleet.testbed.contracts import compile_contracts, deploy
 
 PASSPHRASE = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def node():
+    """A chain."""
+    with Anvil() as anvil:
+        yield anvil
+
+
+@pytest.fixture(scope="module")
+def contracts(node, request):
+    """The contracts on it."""
+    artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
+    return asyncio.run(deploy(node.url, node.chain_id, artifacts, node.keys()[0]))
 
 
 @pytest.fixture

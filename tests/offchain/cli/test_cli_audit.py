@@ -14,24 +14,10 @@ from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.errors import AuditBroken
 from quietfleet.settings import load_settings
 from quietfleet.storage import Database
-from quietfleet.testbed.anvil import Anvil
-from quietfleet.testbed.contracts import compile_contracts, deploy
 from quietfleet.workers._anchoring import Anchoring
 from quietfleet.workers._runtime import Runtime
 
 DAY = 86_400.0
-
-
-@pytest.fixture(scope="module")
-def node():
-    with Anvil() as anvil:
-        yield anvil
-
-
-@pytest.fixture(scope="module")
-def contracts(node, request):
-    artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
-    return asyncio.run(deploy(node.url, node.chain_id, artifacts, node.keys()[0]))
 
 
 @pytest.fixture

@@ -16,24 +16,11 @@ from quietfleet.chain.types import Kind, Right
 from quietfleet.chain.wallet import Wallet
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.crypto.keystore import create_keystore
-from quietfleet.testbed.anvil import Anvil, free_port
-from quietfleet.testbed.contracts import compile_contracts, deploy
+from quietfleet.testbed.anvil import free_port
 
 PASSPHRASE = "correct horse"
 FAR = 2**40 - 1
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def node():
-    with Anvil() as anvil:
-        yield anvil
-
-
-@pytest.fixture(scope="module")
-def contracts(node, request):
-    artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
-    return asyncio.run(deploy(node.url, node.chain_id, artifacts, node.keys()[0]))
 
 
 @pytest.fixture

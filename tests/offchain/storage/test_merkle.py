@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietfleet.storage._merkle import EMPTY, consistency, continues, includes, inclusion, leaf_hash, merkle_root
+from quietfleet.storage._merkle import EMPTY, includes, inclusion, leaf_hash, merkle_root
 
 # Entries and roots that certificate-transparency implementations hold each other against (public test vectors).
 ENTRIES = [
@@ -45,23 +45,6 @@ def test_inclusion__every_place__leads_to_the_root_and_nowhere_else(size):
         assert not any(includes(root, size, other, leaf, way) for other in range(size) if other != index)
 
 
-@pytest.mark.parametrize("size", range(1, 41))
-def test_consistency__every_older_size__is_shown(size):
-    leaves = LEAVES[:size]
-    root = merkle_root(leaves)
-    for older in range(size + 1):
-        assert continues(merkle_root(leaves[:older]), older, root, size, consistency(leaves, older))
-
-
-@given(st.integers(2, 40), st.data())
-def test_consistency__an_older_log_of_other_entries__is_never_shown(size, data):
-    older = data.draw(st.integers(1, size))
-    changed = data.draw(st.integers(0, older - 1))
-    before = [*LEAVES[:changed], leaf_hash(b"another"), *LEAVES[changed + 1 : older]]
-    proof = consistency(LEAVES[:size], older)
-    assert not continues(merkle_root(before), older, merkle_root(LEAVES[:size]), size, proof)
-
-
 @given(st.integers(1, 40), st.data())
 def test_inclusion__bent_in_any_way__is_refused(size, data):
     leaves = LEAVES[:size]
@@ -80,10 +63,3 @@ def test_inclusion__bent_in_any_way__is_refused(size, data):
 def test_inclusion__of_no_entry__is_an_error(index, size):
     with pytest.raises(IndexError):
         inclusion(LEAVES[:size], index)
-
-
-def test_consistency__with_a_longer_log__is_an_error_and_never_shown():
-    with pytest.raises(IndexError):
-        consistency(LEAVES[:3], 4)
-    assert not continues(merkle_root(LEAVES[:4]), 4, merkle_root(LEAVES[:3]), 3, [])
-    assert not continues(merkle_root(LEAVES[:2]), 2, merkle_root(LEAVES[:3]), 3, [])
