@@ -43,6 +43,7 @@ def pipeline() -> None:
     \b
       quietfleet pipeline check pipelines/forecast.py
       quietfleet pipeline run forecast --data month.parquet --out runs/may
+      quietfleet pipeline report runs/may
 
     A run that was stopped goes on where it was when started again.
     """  # noqa: D301 - click wants a real backspace there
@@ -125,15 +126,25 @@ def run(
         finally:
             signal.signal(signal.SIGINT, before)
         place = folder.finish(candidate)
-    report = json.loads((place / "report.json").read_bytes())
+    result = json.loads((place / "report.json").read_bytes())
     if as_json:
-        click.echo(json.dumps({"folder": str(place), **report}))
+        click.echo(json.dumps({"folder": str(place), **result}))
         return
-    metrics = report["metrics"]
+    metrics = result["metrics"]
     click.echo(f"{place}: RMSE {metrics['rmse']} {loaded.unit}, persistence {metrics['persistence_rmse']}")
     click.echo(
-        f"dataset {report['dataset']}: {report['lineage']['rows']} rows, refused {report['lineage']['rejected']}"
+        f"dataset {result['dataset']}: {result['lineage']['rows']} rows, refused {result['lineage']['rejected']}"
     )
+    click.echo(f"page: {place / 'report.html'}")
+
+
+@pipeline.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def report(folder: Path) -> None:
+    """Make the page about the finished run in FOLDER again, from its JSON."""
+    from quietfleet.pipeline.run_folder import write_page  # noqa: PLC0415 - as above
+
+    click.echo(write_page(folder))
 
 
 def _load(project: str) -> Project:

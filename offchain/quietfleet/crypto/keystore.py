@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,20 +61,38 @@ def keystore_address(path: Path) -> str | None:
 
 
 def _write_new(path: Path, content: bytes) -> None:
+    """Have the whole file there or none: a kill in between leaves at most a scratch file, which nobody reads."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _link_new(path, content)
     except FileExistsError:
         raise KeystoreError(f"{path}: a file is already there, and a key is never overwritten") from None
     except OSError as error:
         raise KeystoreError(f"{path}: {error.strerror}") from error
+
+
+def _link_new(path: Path, content: bytes) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError
+    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its owner's alone
+    scratch = Path(made)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-    except OSError as error:
-        path.unlink()  # half a key file would only be in the way
-        raise KeystoreError(f"{path}: {error.strerror}") from error
+        path.hardlink_to(scratch)  # unlike a rename, this overwrites nothing
+    finally:
+        scratch.unlink()
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, before anybody hears of the key."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_private(path: Path) -> bytes:

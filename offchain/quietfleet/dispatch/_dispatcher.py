@@ -19,6 +19,7 @@ from quietfleet.dispatch import _match
 from quietfleet.dispatch._book import Book
 from quietfleet.dispatch._deal import ANSWER_WITHIN, Deal, DealState, ListedOffer, OfferKey, QueuedSeek, SeekKey, Side
 from quietfleet.dispatch._match import Registry
+from quietfleet.dispatch._misfits import Misfits
 from quietfleet.dispatch._store import DispatchStore
 from quietfleet.dispatch.messages import (
     Accept,
@@ -69,6 +70,7 @@ class Dispatcher:
         self._random = random
         self._registry = registry
         self._read: Book | None = None
+        self._misfits = Misfits()
         self.counts: Counter[str] = Counter()
 
     def handle(self, worker: str, message: object, now: float) -> list[Outgoing]:
@@ -192,8 +194,8 @@ class Dispatcher:
             self._refuse(turn, key, reason)
         else:
             self.counts["seeks"] += 1
-            behind = self._book.marks.at(worker) is not None
-            queued = QueuedSeek(worker, seek, self._book.next_turn(), seek.reply_key, behind)
+            behind, late = self._book.marks.at(worker) is not None, self._misfits.of(worker, turn.now)
+            queued = QueuedSeek(worker, seek, self._book.next_turn(), seek.reply_key, behind, late=late)
             self._book.put_seek(queued)
             self._pair(turn, queued)
 
@@ -337,6 +339,8 @@ class Dispatcher:
         deal, side = self._known(worker, deal_id)
         if deal and side and deal.concluded:
             self._close(turn, deal, left={side})
+            if not opened:
+                self._misfits.note(deal.workers[Side.SEEKER], deal.workers[Side.PROVIDER], turn.now)
             if not opened and turn.now >= deal.introduced + TRY_FOR:
                 self._unopened(turn, deal, side.other)
 
@@ -410,6 +414,7 @@ class Dispatcher:
             self._book.drop_seek(key)
         self._book.exhume_all(worker)
         self._book.unmark(worker)
+        self._misfits.forget(worker)
 
 
 def _distinct(keys: tuple[bytes, ...]) -> tuple[bytes, ...]:

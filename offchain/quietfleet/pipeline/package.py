@@ -23,11 +23,12 @@ from quietfleet.pipeline.evaluate import LEVELS, Evaluation
 from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.onnx_guard import guard
 from quietfleet.pipeline.project import Project
-from quietfleet.pipeline.runtime import FORMAT, open_session
+from quietfleet.pipeline.runtime import FORMAT, OPSETS, RUNTIMES, open_session
 from quietfleet.pipeline.train import Samples, Trained
 
 PARITY_TOLERANCE: Final = 1e-3
-_OPSETS: Final = {"": 17, "ai.onnx.ml": 3}
+_DAY: Final = 86_400
+_OPSETS: Final = {"" if domain == "ai.onnx" else domain: number for domain, number in OPSETS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ def package(
     *,
     created_at: float,
     parent: int | None,
-    expires_at: float | None = None,
     tolerance: float = PARITY_TOLERANCE,
 ) -> Package:
     """Convert, check and describe a model; `PackagingError` says what a device would have choked on.
 
-    `parent` is the release sequence this model means to replace; after `expires_at` no device takes it up.
+    `parent` is the release sequence this model means to replace. `project.valid_days` after `created_at` (Unix s)
+    no device takes it up any more.
     """
     artifact = to_onnx(trained.model, len(project.features.names))
     parity = check_parity(trained.model, artifact, held_out, tolerance=tolerance)
@@ -87,9 +88,9 @@ def package(
                     "quantiles": list(evaluation.error_quantiles),
                 },
                 "parity": parity,
-                "runtime": {"opsets": {name or "ai.onnx": number for name, number in _OPSETS.items()}},
+                "runtime": {"opsets": OPSETS, "onnxruntime": list(RUNTIMES)},
                 "parent": parent,
-                "expires_at": None if expires_at is None else int(expires_at),
+                "expires_at": int(created_at + project.valid_days * _DAY),
                 "created_at": int(created_at),
             }
         ),

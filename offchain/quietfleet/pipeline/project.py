@@ -27,6 +27,7 @@ SHIPPED: Final = ("forecast", "virtual_sensor")
 _LOCKED: Final = ("numpy", "scipy", "scikit-learn", "skl2onnx", "onnx")
 """What else a model's numbers hang on, beside the project's file and this package."""
 _MOST_FOLDS: Final = 20
+_LONGEST_VALID: Final = 3650
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Project:
 
     `model` is an unfitted scikit-learn estimator or pipeline, `folds` and `held_out` cut the time it is judged on;
     with `personal`, devices get models of their own where these are better. A forecast at most `tolerance` off, in
-    the target's unit, counts as right.
+    the target's unit, counts as right. Devices take the model up within `valid_days` of its making (real time).
     """
 
     name: str
@@ -96,6 +97,7 @@ class Project:
     tolerance: float = 1.0
     advice: Advice = Advice.NONE
     minimum_rows: int = 240
+    valid_days: float = 90.0
     code: str = ""
 
     def __post_init__(self) -> None:
@@ -113,6 +115,8 @@ class Project:
             raise ValueError(f"held_out is a share of at most a half, not {self.held_out}")
         if not self.tolerance > 0:
             raise ValueError("tolerance is above 0")
+        if not 0 < self.valid_days <= _LONGEST_VALID:
+            raise ValueError(f"valid_days is above 0 and at most {_LONGEST_VALID}, not {self.valid_days}")
 
     @property
     def period(self) -> int:

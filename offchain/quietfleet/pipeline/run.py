@@ -10,16 +10,21 @@ from quietfleet.pipeline.evaluate import Evaluation, Predictor, evaluate
 from quietfleet.pipeline.ingest import Dataset, Reading, ingest
 from quietfleet.pipeline.package import Package, package
 from quietfleet.pipeline.project import Project
+from quietfleet.pipeline.report import Report, compose
 from quietfleet.pipeline.train import Memory, Progress, Stop, samples, split, train
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A packaged model with its evaluation; `report` is plain, for the audit trail and the dashboard."""
+    """A packaged model with its evaluation; `report` is plain, for the audit trail and the dashboard.
+
+    `findings` are what an engineer looks at: they name devices, and stay where the data is.
+    """
 
     package: Package
     evaluation: Evaluation
     report: dict[str, Any]
+    findings: Report
 
     @property
     def manifest(self) -> bytes:
@@ -95,10 +100,11 @@ def learn(
     trained = train(learning, project, seed=seed, progress=progress, stopped=stopped, memory=memory)
     tell("evaluate", 0.7)
     evaluation = evaluate(trained.model.predict, held_out, champion=champion)
+    findings = compose(project, dataset, trained, len(learning), held_out, evaluation, champion)
     tell("package", 0.8)
     packaged = package(project, trained, evaluation, held_out, dataset, created_at=now, parent=parent)
     tell("done", 1.0)
-    return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged))
+    return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged), findings)
 
 
 def decide(candidate_rmse: float, champion_rmse: float | None, *, rule: RedeployRule = RedeployRule()) -> Decision:

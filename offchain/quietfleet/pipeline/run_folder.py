@@ -18,6 +18,7 @@ from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.lineage import Trace, trace
 from quietfleet.pipeline.package import canonical
 from quietfleet.pipeline.project import Project
+from quietfleet.pipeline.report import Report, render
 from quietfleet.pipeline.run import Candidate
 from quietfleet.pipeline.train import Memory
 from quietfleet.storage import fault_of
@@ -26,6 +27,8 @@ _RUN: Final = "run.json"
 _TRACE: Final = "trace.json"
 _FITS: Final = "fits"
 _MODEL: Final = "model"
+_FINDINGS: Final = "evaluation.json"
+_PAGE: Final = "report.html"
 
 
 def run_id(project: Project, dataset: Dataset, seed: int) -> str:
@@ -47,8 +50,8 @@ class RunFolder(Memory):
         if before is None or before.get("run") != self.id:
             self.clear()
             plain = {"run": self.id, "project": project.name, "code": project.code, "dataset": dataset.id, "seed": seed}
-            self._write(_TRACE, canonical(trace(dataset, random).to_plain()))
-            self._write(_RUN, canonical({**plain, "lineage": dict(dataset.lineage)}))
+            _write(path / _TRACE, canonical(trace(dataset, random).to_plain()))
+            _write(path / _RUN, canonical({**plain, "lineage": dict(dataset.lineage)}))
 
     @property
     def finished(self) -> Path | None:
@@ -66,7 +69,7 @@ class RunFolder(Memory):
         return float(rmse) if isinstance(rmse, int | float) else None
 
     def keep(self, candidate: Mapping[str, Any], fold: int, rmse: float) -> None:
-        self._write(f"{_FITS}/{_name(candidate, fold)}", json.dumps({"run": self.id, "rmse": rmse}).encode())
+        _write(self.path / _FITS / _name(candidate, fold), json.dumps({"run": self.id, "rmse": rmse}).encode())
 
     def finish(self, candidate: Candidate) -> Path:
         """Write the model, its manifest and its report, all or nothing."""
@@ -77,24 +80,12 @@ class RunFolder(Memory):
             ("model.onnx", candidate.artifact),
             ("manifest.json", candidate.manifest),
             ("report.json", canonical(report)),
+            (_FINDINGS, canonical(candidate.findings.to_plain())),
+            (_PAGE, render(candidate.findings).encode()),
         ):
-            self._write(f".{_MODEL}/{name}", data)
+            _write(self.path / f".{_MODEL}" / name, data)
         (self.path / f".{_MODEL}").rename(self.path / _MODEL)
         return self.path / _MODEL
-
-    def _write(self, name: str, data: bytes) -> None:
-        path = self.path / name
-        made = path.with_name(f".{path.name}.new")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with made.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            made.replace(path)
-        except OSError as error:
-            made.unlink(missing_ok=True)
-            raise (fault_of(error) or error) from error
 
 
 def read_trace(path: Path) -> Trace:
@@ -103,6 +94,31 @@ def read_trace(path: Path) -> Trace:
     if plain is None:
         raise DataRejected(f"{path} holds no run whose rows could be found again")
     return Trace.from_plain(plain)
+
+
+def write_page(path: Path) -> Path:
+    """Make a finished run's page again from its JSON; `DataRejected` when there is none."""
+    try:
+        data = (path / _MODEL / _FINDINGS).read_bytes()
+    except OSError as error:
+        raise DataRejected(f"{path} holds no finished run to report on") from error
+    page = path / _MODEL / _PAGE
+    _write(page, render(Report.from_json(data)).encode())
+    return page
+
+
+def _write(path: Path, data: bytes) -> None:
+    made = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with made.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(path)
+    except OSError as error:
+        made.unlink(missing_ok=True)
+        raise (fault_of(error) or error) from error
 
 
 def _name(candidate: Mapping[str, Any], fold: int) -> str:

@@ -21,6 +21,10 @@ from quietfleet.pipeline.features import Features
 from quietfleet.pipeline.onnx_guard import guard
 
 FORMAT: Final = 2
+OPSETS: Final = {"ai.onnx": 17, "ai.onnx.ml": 3}
+"""The newest operator sets that models here are made of."""
+RUNTIMES: Final = ("1.16", "2.0")
+"""The versions of onnxruntime that models made here run on: from the first, below the second."""
 MAXIMUM_MANIFEST_BYTES: Final = 32 * 1024
 _WARM_C: Final = 24.0
 _COOL_C: Final = 10.0
@@ -112,17 +116,25 @@ class Model:
 
 
 def load_model(
-    manifest: bytes, artifact: bytes, expected_manifest_hash: bytes, personal: Mapping[str, bytes] | None = None
+    manifest: bytes,
+    artifact: bytes,
+    expected_manifest_hash: bytes,
+    personal: Mapping[str, bytes] | None = None,
+    *,
+    now: float | None = None,
 ) -> Model:
     """Verify a release against the hash read from the chain and load it; `ModelRejected` at the first doubt.
 
-    `personal` are the artefacts of single devices, which the manifest must name, every one and no other.
+    `personal` are the artefacts of single devices, which the manifest must name, every one and no other. With `now`
+    (Unix s) a model whose time is over is not taken up; without, one that was taken up in time goes on.
     """
     plain = _verified_manifest(manifest, expected_manifest_hash)
     own = personal or {}
     for each in (artifact, *own.values()):
         guard(each)
     try:
+        _check_runtime(plain["runtime"])
+        _check_expiry(plain["expires_at"], now)
         width = _check_features(plain)
         _check_artifacts(plain, artifact, own)
         sessions = {device: open_session(each, width) for device, each in own.items()}
@@ -172,6 +184,28 @@ def _check_features(manifest: Mapping[str, Any]) -> int:
     if manifest["feature_schema"] != features.schema_hash:
         raise ModelRejected("the features are not those the model was trained on")
     return len(features.names)
+
+
+def _check_runtime(needs: Mapping[str, Any]) -> None:
+    for domain, number in needs["opsets"].items():
+        if not 1 <= number <= OPSETS.get(domain, 0):
+            raise ModelRejected(f"this device has no operator set {number!r:.16} of {domain:.32}")
+    least, below = (_version(each) for each in needs["onnxruntime"])
+    if not least <= _version(onnxruntime.__version__) < below:
+        raise ModelRejected(f"it does not run on onnxruntime {onnxruntime.__version__}")
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Major and minor: what a vendor adds behind them is no part of the order."""
+    major, minor, *_ = text.split(".")
+    return int(major), int(minor)
+
+
+def _check_expiry(expires_at: Any, now: float | None) -> None:
+    if not isinstance(expires_at, int) or isinstance(expires_at, bool):
+        raise TypeError("a model has an end")
+    if now is not None and now >= expires_at:
+        raise ModelRejected("its time is over")
 
 
 def _check_artifacts(manifest: Mapping[str, Any], artifact: bytes, personal: Mapping[str, bytes]) -> None:

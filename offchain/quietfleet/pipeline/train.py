@@ -79,6 +79,15 @@ class Memory:
         """Keep the score of a fit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One candidate of the search, its mean error over the folds and how far it is spread; None if it diverged."""
+
+    parameters: dict[str, Any]
+    rmse: float | None
+    spread: float | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
     """A fitted scikit-learn pipeline, what the search chose, and its error in the search (the target's unit)."""
@@ -86,6 +95,7 @@ class Trained:
     model: Any
     parameters: dict[str, Any]
     search_rmse: float
+    search: tuple[Tried, ...] = ()
 
 
 def samples(dataset: Dataset, features: Features) -> Samples:
@@ -161,7 +171,8 @@ def train(
         if stop():
             raise Cancelled("after the search")
         fitted = _fit(model, tried[best], learning)
-    return Trained(fitted, {name: _plain(value) for name, value in tried[best].items()}, float(scores[best].mean()))
+    search = tuple(_tried(candidate, line) for candidate, line in zip(tried, scores, strict=True))
+    return Trained(fitted, search[best].parameters, float(scores[best].mean()), search)
 
 
 def candidates(project: Project, seed: int) -> list[dict[str, Any]]:
@@ -239,6 +250,13 @@ def _best(scores: Floats) -> int:
     if not np.isfinite(means).any():
         raise DataRejected("no candidate forecasts numbers on every fold")
     return int(np.argmin(means))
+
+
+def _tried(candidate: Mapping[str, Any], scores: Floats) -> Tried:
+    parameters = {name: _plain(value) for name, value in candidate.items()}
+    if not np.isfinite(scores).all():
+        return Tried(parameters, None, None)
+    return Tried(parameters, round(float(scores.mean()), 5), round(float(scores.std()), 5))
 
 
 def _within(times: Floats, start: float, stop: float) -> npt.NDArray[np.bool_]:

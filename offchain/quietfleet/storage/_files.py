@@ -51,7 +51,8 @@ def open_files(url: str, base: Path) -> FsspecFiles:
     if protocol != "s3" or not path.strip("/"):
         raise SettingsError(f"[store] url = {url!r}: a folder, file://<folder> or s3://<bucket>/<folder> is needed")
     files = FsspecFiles("s3", path.strip("/"))
-    files.require_unversioned()
+    with suppress(StoreOutOfReach):  # then it is asked before anything is written
+        files.require_unversioned()
     return files
 
 
@@ -63,6 +64,7 @@ class FsspecFiles:
 
         self.local = protocol == "file"
         self.root = root
+        self._erases = self.local
         options = {} if self.local else {"config_kwargs": _TIMEOUTS, "use_listings_cache": False}
         try:
             self._system: Any = fsspec.filesystem(protocol, **options)
@@ -73,6 +75,8 @@ class FsspecFiles:
 
     def put(self, name: str, data: bytes) -> None:
         path = self._path(name)
+        if not self._erases:
+            self.require_unversioned()
         with self._told(name):
             if self.local:
                 self._put_durably(path, data)
@@ -91,6 +95,9 @@ class FsspecFiles:
         path = self._path(name)
         with self._told(name), suppress(FileNotFoundError):
             self._system.rm_file(path)
+        if self.local:
+            with self._told(name):
+                Path(f"{path}.part").unlink(missing_ok=True)  # its writer was killed
         with self._told(name):
             if self._system.exists(path):
                 raise StoreOutOfReach(f"{name} is still there after it was removed")
@@ -114,6 +121,7 @@ class FsspecFiles:
             raise SettingsError(
                 f"bucket {bucket} keeps versions, so nothing is ever erased there: use one that does not"
             )
+        self._erases = True
 
     def _put_durably(self, path: str, data: bytes) -> None:
         """Write beside, sync, rename, sync the folders."""

@@ -27,6 +27,7 @@ _SCHEMA: Final = (
         rows INTEGER NOT NULL, oldest REAL NOT NULL, newest REAL NOT NULL, devices BLOB NOT NULL
     ) STRICT;
     CREATE TABLE lake_mark (day INTEGER NOT NULL, mark BLOB NOT NULL, PRIMARY KEY (day, mark)) STRICT, WITHOUT ROWID;
+    CREATE TABLE lake_refused (mark BLOB PRIMARY KEY, until REAL NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE lake_doomed (name TEXT PRIMARY KEY, written INTEGER NOT NULL, order_id INTEGER) STRICT;
     CREATE TABLE lake_order (id INTEGER PRIMARY KEY AUTOINCREMENT, detail TEXT NOT NULL) STRICT;
     CREATE TABLE lake_generation (number INTEGER PRIMARY KEY) STRICT;
@@ -101,6 +102,9 @@ class Index:
         found = (self._database.execute(f"SELECT min(time) FROM {_table(n)}").fetchone()[0] for n in self.generations())
         return min((time for time in found if time is not None), default=None)
 
+    def add(self, table: str, device: str, time: float, body: bytes) -> None:
+        self._database.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (device, time, body))
+
     def rows(self, generations: Sequence[int]) -> list[tuple[str, float, bytes]]:
         found: list[tuple[str, float, bytes]] = []
         for number in generations:
@@ -141,13 +145,35 @@ class Index:
         """Forget the marks of days of which there is nothing left."""
         self._database.execute("DELETE FROM lake_mark WHERE day < ? AND day NOT IN (SELECT day FROM lake_part)", (day,))
 
+    # devices that were forgotten, by keyed hashes
+
+    def refuse(self, mark: bytes, until: float) -> None:
+        """Have a device's readings up to a time be refused; never an earlier time than before."""
+        self._database.execute(
+            "INSERT INTO lake_refused VALUES (?, ?)"
+            " ON CONFLICT (mark) DO UPDATE SET until = max(until, excluded.until)",
+            (mark, until),
+        )
+
+    def refused(self, mark: bytes) -> float | None:
+        row = self._database.execute("SELECT until FROM lake_refused WHERE mark = ?", (mark,)).fetchone()
+        return row[0] if row else None
+
+    def unrefuse_before(self, cut: float) -> None:
+        """Forget whose readings were refused up to a time: by now they are refused for their age."""
+        self._database.execute("DELETE FROM lake_refused WHERE until < ?", (cut,))
+
     # files
 
     def parts(self) -> list[Part]:
         rows = self._database.execute(
             "SELECT name, day, salt, hash, size, rows, oldest, newest, devices FROM lake_part ORDER BY day, name"
         )
-        return [Part(*row[:-1], devices=self._named(row[0], row[-1])) for row in rows.fetchall()]
+        return [self._part(row) for row in rows.fetchall()]
+
+    def _part(self, row: tuple[Any, ...]) -> Part:
+        name, day, salt, digest, size, rows, oldest, newest, devices = row
+        return Part(name, day, salt, digest, size, rows, oldest, newest, self._named(name, devices))
 
     def enter(self, part: Part) -> None:
         """Make a file that was written one that counts; `StoreBusy` if it was given up meanwhile."""
@@ -181,8 +207,11 @@ class Index:
         """Doom files that were announced, all of them when a new process begins."""
         if names is None:
             self._database.execute("UPDATE lake_doomed SET written = 1")
-        else:
-            self._database.execute_many("UPDATE lake_doomed SET written = 1 WHERE name = ?", [(n,) for n in names])
+            return
+        self._database.execute_many(  # entered anew if a process that began meanwhile has done with it
+            "INSERT INTO lake_doomed VALUES (?, 1, NULL) ON CONFLICT (name) DO UPDATE SET written = 1",
+            [(name,) for name in names],
+        )
 
     def doomed(self) -> list[str]:
         rows = self._database.execute("SELECT name FROM lake_doomed WHERE written = 1 ORDER BY name").fetchall()
@@ -211,8 +240,9 @@ class Index:
         )
         return [(number, json.loads(detail)) for number, detail in rows.fetchall()]
 
-    def close_order(self, number: int) -> None:
-        self._database.execute("DELETE FROM lake_order WHERE id = ?", (number,))
+    def close_order(self, number: int) -> bool:
+        """Take an order off the list; False if somebody else has."""
+        return self._database.execute("DELETE FROM lake_order WHERE id = ?", (number,)).rowcount == 1
 
 
 def _table(number: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,13 +12,14 @@ from typing import Any, Final
 from quietfleet.crypto import derive, open_sealed, seal
 from quietfleet.errors import CryptoError, FileRefused, ObjectMissing, ObjectTooLarge
 from quietfleet.storage._files import Files
+from quietfleet.storage._holds import Hold
 from quietfleet.storage._lake_index import DAY, Part
 from quietfleet.storage._parquet import Parquet, Reading
 
 _CACHED: Final = 32 << 20  # bytes of opened files kept in memory
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """Files of one day, and rows not yet in one, to become one new file or nothing."""
 
@@ -28,19 +30,41 @@ class Group:
     rows: list[Reading] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Plan:
-    """One step: `groups` are rewritten without what `goes`, `unread` files go whole; `order` says why, or None."""
+    """One step: `groups` are rewritten without what is `chosen` and not held, `unread` files go whole.
+
+    `order` says why something is erased, or None. What does not open is left as it is and told in `faults`, unless
+    `strict`.
+    """
 
     revision: int
     groups: list[Group]
     generations: tuple[int, ...] = ()
     unread: tuple[Part, ...] = ()
-    goes: Callable[[str, float], bool] | None = None
+    chosen: Callable[[str, float], bool] | None = None
+    holds: tuple[Hold, ...] = ()
     order: dict[str, Any] | None = None
+    strict: bool = False
     made: list[Part] = field(default_factory=list)
+    replaced: list[Part] = field(default_factory=list)
     unchanged: list[Group] = field(default_factory=list)
     erased: list[tuple[str, float]] = field(default_factory=list)
+    held: int = 0
+    faults: list[FileRefused] = field(default_factory=list)
+
+    @property
+    def gone(self) -> int:
+        """How many readings are erased by it."""
+        return len(self.erased) + sum(part.rows for part in self.unread)
+
+    def split(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Return what stays, and take note of what goes."""
+        chosen = [one for one in readings if self.chosen is not None and self.chosen(one[0], one[1])]
+        gone = {one[:2] for one in chosen if not any(hold.covers(one[0], one[1]) for hold in self.holds)}
+        self.held += len(chosen) - len(gone)
+        self.erased += sorted(gone)
+        return [one for one in readings if one[:2] not in gone]
 
 
 class Vessel:
@@ -52,6 +76,7 @@ class Vessel:
         self._random = random
         self._parquet = Parquet()
         self._opened: dict[str, bytes] = {}
+        self._lock = threading.Lock()  # a bucket is worked on in a thread
 
     def name(self, day: int) -> str:
         """A fresh name; it tells the day alone."""
@@ -79,9 +104,12 @@ class Vessel:
         self, part: Part, devices: Sequence[str] | None = None, since: float | None = None, until: float | None = None
     ) -> list[Reading]:
         """Return a file's readings; `FileRefused` if it is not there or not what was written."""
-        if part.name not in self._opened:
-            self._remember(part.name, self.open(part))
-        return self._parquet.decode(self._opened[part.name], devices, since, until)
+        with self._lock:
+            plain = self._opened.get(part.name)
+        if plain is None:
+            plain = self.open(part)
+            self._remember(part.name, plain)
+        return self._parquet.decode(plain, devices, since, until)
 
     def open(self, part: Part) -> bytes:
         """Return the Parquet file inside; `FileRefused` as above."""
@@ -100,24 +128,40 @@ class Vessel:
 
     def forget(self, names: Sequence[str]) -> None:
         """Drop what memory holds of files."""
-        for name in names:
-            self._opened.pop(name, None)
+        with self._lock:
+            for name in names:
+                self._opened.pop(name, None)
+
+    def keep(self, names: Container[str]) -> None:
+        """Drop what memory holds of all files but these: others may have been erased by another process."""
+        with self._lock:
+            self._opened = {name: plain for name, plain in self._opened.items() if name in names}
 
     def _remember(self, name: str, plain: bytes) -> None:
-        self._opened[name] = plain
-        while sum(map(len, self._opened.values())) > _CACHED and len(self._opened) > 1:
-            self._opened.pop(next(iter(self._opened)))
+        with self._lock:
+            self._opened[name] = plain
+            while sum(map(len, self._opened.values())) > _CACHED and len(self._opened) > 1:
+                self._opened.pop(next(iter(self._opened)))
 
     def _rewrite(self, plan: Plan, group: Group) -> None:
-        readings = [reading for part in group.parts for reading in self.read(part)] + group.rows
-        kept = [one for one in readings if plan.goes is None or not plan.goes(one[0], one[1])]
-        if plan.goes is not None and len(kept) == len(readings):
+        opened = [(part, rows) for part in group.parts if (rows := self._tried(plan, part)) is not None]
+        readings = [reading for _, rows in opened for reading in rows] + group.rows
+        kept = plan.split(readings)
+        if not group.rows and len(kept) == len(readings):
             plan.unchanged.append(group)
             return
-        if plan.goes is not None:
-            plan.erased += [(device, time) for device, time, _ in readings if plan.goes(device, time)]
+        plan.replaced += [part for part, _ in opened]
         if kept:
             plan.made.append(self.write(group.name, group.day, group.salt, kept))
+
+    def _tried(self, plan: Plan, part: Part) -> list[Reading] | None:
+        try:
+            return self.read(part)
+        except FileRefused as error:
+            if plan.strict:
+                raise
+            plan.faults.append(error)
+            return None
 
     def _file_key(self, salt: bytes) -> bytes:
         """A key of its own for each file: without the salt, which is erased with the file, no copy of it opens."""

@@ -1,9 +1,9 @@
 """A worker that dies at a step given beforehand: any kind of worker as it is, with what outlives it numbered.
 
 A step is what a crash leaves done or not done: each statement that writes, each commit before and after, each file
-created, renamed or removed, each envelope published and each transaction sent, before and after. `QUIETFLEET_DIE_AT`
-names the step before which the process kills itself with SIGKILL; counting begins at the first statement of its life,
-or at the beginning of its work with `QUIETFLEET_DIE_WORKING`.
+created, linked, renamed or removed, each envelope published and each transaction sent, before and after.
+`QUIETFLEET_DIE_AT` names the step before which the process kills itself with SIGKILL; counting begins at the first
+statement of its life, or at the beginning of its work with `QUIETFLEET_DIE_WORKING`.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class FileWatch:
         beginnings = (
             *(f"{folder.absolute()}{os.sep}" for folder in folders),
             *(f"{stem.absolute()}." for stem in stems),
+            *(f"{stem.absolute().with_name('.' + stem.name)}." for stem in stems),  # what is yet to become one of these
         )
         self._beginnings = beginnings
         self._steps = steps
@@ -160,7 +161,9 @@ class FileWatch:
 
 
 def _heard(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in {"open", "os.rename", "os.remove"}:
+    if event == "os.link":
+        arguments = arguments[1:]  # the name that is new
+    if event in {"open", "os.link", "os.rename", "os.remove"}:
         for watch in list(FileWatch.watches):
             watch.see(event, arguments)
 

@@ -17,6 +17,7 @@ from quietfleet.chain.channel import Channel, Release, ReleaseState
 from quietfleet.clock import waits
 from quietfleet.crypto import keccak256
 from quietfleet.errors import MessageRefused, ModelRejected, ReleaseRefused, StorageError
+from quietfleet.pipeline.features import Features
 from quietfleet.pipeline.runtime import Forecast, Model, load_model
 from quietfleet.rollout import Device, Install, Offer, Outcome, Reason, Slots
 from quietfleet.session import LargeReceived
@@ -207,7 +208,8 @@ class ModelSlot:
 
     def _take_up(self, bundle: ReleaseBundle, offer: Offer) -> None:
         gate = offer.admit(bundle.ticket, self._slots.highest)
-        model = load_model(bundle.manifest, bundle.artefact, bundle.ticket.manifest_hash)
+        now = self._runtime.clock.now()
+        model = load_model(bundle.manifest, bundle.artefact, bundle.ticket.manifest_hash, now=now)
         sequence = offer.release.sequence
         names = (self._objects.put(bundle.manifest), self._objects.put(bundle.artefact))
         install = Install(
@@ -242,7 +244,21 @@ class ModelSlot:
     @property
     def reach(self) -> int:
         """How many seconds of the past the models here need."""
-        return max((model.features.reach for model in (self.model, self.candidate) if model is not None), default=0)
+        return max((task.reach for task in self._tasks), default=0)
+
+    @property
+    def period(self) -> int:
+        """The longest period that the models here count in, in seconds."""
+        return max((task.period for task in self._tasks), default=0)
+
+    @property
+    def compares(self) -> bool:
+        """Whether a model here looks at the other devices of the same place."""
+        return any(task.peers for task in self._tasks)
+
+    @property
+    def _tasks(self) -> list[Features]:
+        return [model.features for model in (self.model, self.candidate) if model is not None]
 
     def forecast(self, device: str, history: History, company: Company = ()) -> Forecast | None:
         """Forecast for a device, under its pseudonym, with the model in use, and unused with one that is on its way."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from quietfleet.pipeline.features import Features, feature_row
@@ -15,7 +15,8 @@ LONGEST: Final = 240  # samples that one message can show to be missing
 _PENDING: Final = 64  # forecasts of one device that wait for what comes
 
 History = list[tuple[float, dict[str, float]]]
-Company = Iterable[Mapping[str, float]]
+Company = Iterable[History]
+"""The readings of the devices at the same place, each device's in order of time."""
 
 
 class Trial:
@@ -34,8 +35,10 @@ class Trial:
 
     def forecast(self, model: Model | None, device: str, history: History, company: Company = ()) -> Forecast | None:
         """Forecast from a device's readings and those of others; None without a model, or enough of them."""
-        row = feature_row(model.features, history, company) if model is not None else None
-        return model.predict(row, device) if model is not None and row is not None else None
+        if model is None:
+            return None
+        row = feature_row(model.features, history, list(_neighbours(model.features, history, company)))
+        return model.predict(row, device) if row is not None else None
 
     def compare(
         self, slots: Slots, device: str, history: History, used: Forecast | None, other: Forecast | None, task: Features
@@ -76,3 +79,10 @@ class Trial:
             if gap > 0 and last >= self._began - 2 * PERIOD:
                 slots = slots.sampled(gap, gap)
         return slots
+
+
+def _neighbours(task: Features, history: History, company: Company) -> Iterator[dict[str, float]]:
+    """What the others read in the period of a device's newest reading, as the trainer saw it: each one's last."""
+    now = task.slot(history[-1][0]) if history else None
+    for rows in company:
+        yield from [fields for at, fields in rows if task.slot(at) == now][-1:]

@@ -135,11 +135,13 @@ class Gateway:
 
     def _store(self, event: Received, upload: Upload) -> None:
         device = self._veiled(event.peer, upload.device)
-        if not self._has_room(event.peer, device):
+        in_time = timely(upload.rows, self._runtime.data_clock.now(), self._month.retention)
+        rows = self._month.admitted(device, in_time)
+        forgotten = in_time and not rows  # then nothing at all is kept of it
+        if forgotten or not self._has_room(event.peer, device):
             self._runtime.metrics.count("uploads_refused")
             self._runtime.messenger.reply(event, Stored(0))
             return
-        rows = timely(upload.rows, self._runtime.data_clock.now(), self._month.retention)
         new = self._month.append(device, rows, who=self._runtime.trail.who(event.peer))
         self._state.set(f"site:{device}", upload.site)
         self._runtime.messenger.reply(event, Stored(new))

@@ -11,6 +11,7 @@ from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
 from quietfleet.monitor import Verdict, align, assess, inspect
+from quietfleet.pipeline.runtime import Forecast
 from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
@@ -198,8 +199,12 @@ class Processor:
         )
 
     def _advise(self, device: str, latest: float, accepted: int) -> Recommendation:
-        history = self._week.window(device, latest - self._slot.reach - HOUR, latest + 1)
-        forecast, model = self._slot.forecast(self._pseudonym(device), history), self._slot.model
+        history = self._week.window(device, latest - self._slot.reach - max(HOUR, 2 * self._slot.period), latest + 1)
+        forecast = self._forecast(device, history)
+        if forecast is None and self._slot.compares:
+            history = history[:-1]  # the neighbours' readings of this moment may be on their way
+            forecast = self._forecast(device, history)
+        model = self._slot.model
         if model is None or forecast is None:
             return Recommendation(accepted, "no model yet" if model is None else "not enough history yet")
         advice = model.advise(forecast, history[-1][1])
@@ -211,6 +216,16 @@ class Processor:
             advice.horizon_h,
             self._slot.sequence,
         )
+
+    def _forecast(self, device: str, history: Rows) -> Forecast | None:
+        company = self._company(device, history[-1][0]) if history and self._slot.compares else []
+        return self._slot.forecast(self._pseudonym(device), history, company)
+
+    def _company(self, device: str, at: float) -> list[Rows]:
+        """What the other devices here read about then; what a faulty one says is no measure for others."""
+        period = self._slot.period
+        others = [other for other, _ in self._sound() if other != device]
+        return [self._week.window(other, at - period, at + period) for other in others]
 
     def _check(self, device: str, latest: float) -> None:
         """Look for faults at once; a faulty device is set aside until a whole day of it looks right again."""

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import stat
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from eth_account import Account
 from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import create_keystore, load_keystore
 from quietfleet.errors import KeystoreError
+from quietfleet.testbed.mortal import Steps, kill_me
 
 PASSPHRASE = "correct horse"
 
@@ -85,7 +90,63 @@ def test_create__disk_fails__leaves_no_half_file(
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(KeystoreError, match="No space"):
         create_keystore(path, device, PASSPHRASE, light=True)
-    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+STEPS = 9  # before and after each call below, but for the last
+
+
+def _create_and_die(path: Path, key: PrivateKey, fatal: int) -> None:
+    """Make a key file until death comes, before or after one of the calls that leave something on the disk."""
+    steps = Steps(kill_me, fatal)
+
+    def numbered(act: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: object, **options: object) -> object:
+            steps.take("before")
+            done = act(*arguments, **options)
+            steps.take("after")
+            return done
+
+        return run
+
+    for owner, names in ((tempfile, ["mkstemp"]), (os, ["fsync", "link", "unlink"])):
+        for name in names:
+            setattr(owner, name, numbered(getattr(owner, name)))
+    create_keystore(path, key, PASSPHRASE, light=True)
+
+
+@pytest.mark.parametrize("fatal", range(1, STEPS + 1))
+def test_create__killed_at_each_step__whole_key_or_none_is_there_and_the_next_try_goes_on(
+    path: Path, device: PrivateKey, fatal: int
+) -> None:
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            _create_and_die(path, device, fatal)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert all(stat.S_IMODE(left.stat().st_mode) == 0o600 for left in path.parent.iterdir())
+    if not path.exists():
+        create_keystore(path, device, PASSPHRASE, light=True)
+    assert load_keystore(path, PASSPHRASE).to_bytes() == device.to_bytes()
+
+
+def test_create__somebody_else_was_faster__their_file_stays(
+    path: Path, device: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def outrun(descriptor: int) -> None:
+        path.write_text("theirs")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", outrun)
+    with pytest.raises(KeystoreError, match="never overwritten"):
+        create_keystore(path, device, PASSPHRASE, light=True)
+    assert path.read_text() == "theirs"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_load__wrong_passphrase__says_so(stored: Path) -> None:

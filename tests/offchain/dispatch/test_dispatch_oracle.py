@@ -50,6 +50,7 @@ from quietfleet.dispatch import (
     Withdraw,
 )
 from quietfleet.dispatch._deal import Side
+from quietfleet.dispatch._misfits import MAX_MISFITS, REMEMBER_MISFIT, Misfits
 from quietfleet.storage import Database
 
 # introductions
@@ -631,6 +632,53 @@ def test_release__unopened_at_once__blames_nobody(oracle: Oracle, database: Data
     said = oracle.hear(leaver, Release(deal, opened=False))
     assert told(said, OfferState) == []
     assert rows(database, "m") == 0
+
+
+def dealt(oracle: Oracle, seeker: str, number: int) -> tuple[str, str]:
+    """Bring a new seek of a worker to an introduction: the deal, and with whom."""
+    said = oracle.seek(seeker, seek_id=id_of(f"{seeker} {number}"), expires=START + 5_000)
+    deal, provider = proposal_in(said).deal_id, told(said, Proposal)[1]
+    for worker in (seeker, provider):
+        oracle.hear(worker, Accept(deal, b"sealed"))
+    return deal, provider
+
+
+def test_seek__two_that_take_turns_at_the_wrong_offers__are_dealt_each_others_next(oracle: Oracle) -> None:
+    for provider in ("one", "two"):
+        oracle.offer(provider)
+    first = {seeker: dealt(oracle, seeker, 1) for seeker in ("a", "b")}
+    assert [provider for _, provider in first.values()] == ["one", "two"]
+    for seeker, (deal, _) in first.items():
+        oracle.hear(seeker, Release(deal, opened=False))
+    assert [dealt(oracle, seeker, 2)[1] for seeker in ("a", "b")] == ["two", "one"]
+
+
+def test_seek__nobody_but_who_was_in_vain__is_dealt_them_again(oracle: Oracle) -> None:
+    oracle.hear("sensor", Release(introduce(oracle), opened=False))
+    assert dealt(oracle, "sensor", 2)[1] == "processor"
+
+
+@pytest.mark.parametrize("past", ["an hour", "switched off"])
+def test_seek__in_vain_long_ago_or_forgotten__has_no_preference(oracle: Oracle, past: str) -> None:
+    oracle.hear("sensor", Release(introduce(oracle, expires=START + 20_000), opened=False))
+    if past == "an hour":
+        oracle.wait(REMEMBER_MISFIT)
+    else:
+        oracle.forget("sensor")
+    oracle.offer("other", expires=START + 20_000)
+    said = oracle.seek("sensor", seek_id=id_of("again"), expires=START + 5_000)
+    assert told(said, Proposal)[1] == "processor"
+
+
+def test_misfits__more_than_are_remembered__newest_are_kept_and_the_past_goes() -> None:
+    misfits = Misfits()
+    for number in range(MAX_MISFITS + 1):
+        misfits.note("seeker", f"p{number}", float(number))
+    assert misfits.of("seeker", 100.0) == tuple(sorted(f"p{number}" for number in range(1, MAX_MISFITS + 1)))
+    misfits.forget("p1")
+    assert "p1" not in misfits.of("seeker", 100.0)
+    misfits.note("other", "p", 100.0 + REMEMBER_MISFIT)
+    assert misfits.of("seeker", 0.0) == ()
 
 
 # forgetting

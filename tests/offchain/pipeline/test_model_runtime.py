@@ -101,11 +101,28 @@ def test_load__artifact_of_another_release__is_refused(candidate):
         lambda m: m["features"].update(now=["temp"] * 100),
         lambda m: m["models"]["personal"].update(EWR={"sha256": "0" * 64, "size": 1}),
         lambda m: m["models"]["default"].update(size=1),
+        lambda m: m.pop("expires_at"),
+        lambda m: m.update(expires_at=None),
+        lambda m: m.update(expires_at="never"),
+        lambda m: m["runtime"].update(opsets={"ai.onnx": 10**9}),
+        lambda m: m["runtime"].update(opsets={"com.example": 1}),
+        lambda m: m["runtime"].update(opsets={"ai.onnx": "new"}),
+        lambda m: m["runtime"].update(onnxruntime=["1.16", "1.17"]),
+        lambda m: m["runtime"].update(onnxruntime=["2.0", "3.0"]),
+        lambda m: m["runtime"].update(onnxruntime=[]),
     ],
 )
 def test_load__manifest_released_but_wrong__is_refused(released, change):
     with pytest.raises(ModelRejected):
         load_model(*released(change))
+
+
+def test_load__its_time_is_over__is_refused_but_what_runs_goes_on(released, forecast):
+    ends = 1_400_000_000 + int(forecast.valid_days * 86_400)
+    assert load_model(*released(), now=ends - 1)
+    with pytest.raises(ModelRejected, match="time is over"):
+        load_model(*released(), now=ends)
+    assert load_model(*released())
 
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b"{", b"[" * 30_000, b"\xff", b" " * 40_000, b"{}"])

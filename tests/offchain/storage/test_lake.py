@@ -82,7 +82,7 @@ def test_erase__held__stays_until_released(world):
 
 def test_forget__one_device__all_of_it_and_nothing_else(world):
     fill(world)
-    assert world.lake.forget("leaf", **ASKED) == 6
+    assert world.lake.forget("leaf", now=START, **ASKED) == 6
     assert world.lake.devices() == ["root"]
     assert [one["device"] for one in certificates(world.audit)] == [world.lake.tag("leaf")]
 
@@ -91,7 +91,7 @@ def test_forget__held__the_rest_goes_and_it_says_so(world):
     fill(world)
     world.lake.hold(Hold("case", None, START, START + DAY, "counsel", "a claim", START))
     with pytest.raises(HoldInForce, match="case"):
-        world.lake.forget("leaf", **ASKED)
+        world.lake.forget("leaf", now=START, **ASKED)
     assert len(world.scan()["leaf"]) == 2
 
 
@@ -128,7 +128,7 @@ def test_file__rolled_back_or_planted__never_read(world):
     world.lake.flush()
     (old,) = world.paths()
     kept = old.read_bytes()
-    world.lake.forget("leaf", **ASKED)
+    world.lake.forget("leaf", now=START, **ASKED)
     old.write_bytes(kept)
     assert world.lake.devices() == ["root"]
     assert list(world.scan()) == ["root"]

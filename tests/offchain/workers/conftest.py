@@ -64,4 +64,4 @@ def candidate(weather):
     """A model trained on January, packaged as a gateway would."""
     since, until = moment(1, 1), moment(2, 1)
     january = [(name, *row) for name, rows in weather.items() for row in rows if since <= row[0] < until]
-    return run_pipeline(january, shipped(), seed=1, now=1_400_000_000.0)
+    return run_pipeline(january, shipped(), seed=1, now=1_700_000_000.0)

@@ -252,6 +252,13 @@ async def deal_of_a_team(world):
     await world.add("sensor", Kind.SENSOR)
 
 
+async def deal_of_one_that_is_lost(world):
+    """A sensor is switched off between its word to a deal and the introduction."""
+    sensor = await world.add("sensor", Kind.SENSOR)
+    await world.until(lambda: sensor.up and bool(sensor.journal("deal-accepted")))
+    await world.switch(sensor, active=False)
+
+
 async def readings(world):
     for first in (0, 6):
         world.workers["sensor"].measure(hours(first + 6, 0.0)[first:])
@@ -491,6 +498,7 @@ SCENES = {
     "gateway joins": Scene("paired", gateway_joins, ("gateway", "processor"), rest=10),
     "deal": Scene("offered", partial(newcomer, kind=Kind.SENSOR), ("sensor", "processor", "oracle"), rest=12),
     "deal of a team": Scene("replicated", deal_of_a_team, ("oracle", "oracle#2"), rest=12),
+    "deal broken off": Scene("offered", deal_of_one_that_is_lost, ("sensor",), rest=10),
     "static peers": Scene("acquainted", met, ("sensor", "processor"), rest=4),
     "readings": Scene("paired", readings, ("sensor", "processor"), rest=2),
     "switch": Scene("paired", switched_off_and_on, ("sensor", "processor", "oracle"), rest=10),

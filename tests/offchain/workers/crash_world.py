@@ -249,6 +249,13 @@ class CrashWorld(World):
     async def _read(self, worker: Any, ancestor: int, located: Any) -> None:
         await worker.lives(lambda: super(CrashWorld, self)._read(worker, ancestor, located))
 
+    async def run(self, rounds: int = 8) -> None:
+        """Once the dead are buried, one beat a moment does: what is left is to wait for what must come of it."""
+        mourning = bool(self.dooms) and all(doom.buried for doom in self.dooms.values())
+        await super().run(1 if mourning else rounds)
+        for _ in range(rounds - 1 if mourning else 0):
+            await self.deliver()
+
     async def deliver(self) -> None:
         for sender in self.up():
             await sender.flush()  # type: ignore[attr-defined]

@@ -14,11 +14,12 @@ from quietfleet.chain import events
 from quietfleet.chain.channel import Channel, ReleaseState, Terms
 from quietfleet.chain.fold import fold
 from quietfleet.chain.types import Kind
-from quietfleet.errors import ChainUnavailable, DataRejected
+from quietfleet.errors import ChainUnavailable, DataRejected, StoreOutOfReach
 from quietfleet.pipeline.runtime import load_model
 from quietfleet.rollout import Gate, Outcome, OutcomeReport, Reason, report_root
 from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import gateway as module
+from quietfleet.workers._month import forget_device
 from quietfleet.workers._rollout import LOOK_EVERY, OPEN_FOR
 from quietfleet.workers.gateway import MONTH, PATIENCE
 from quietfleet.workers.messages import (
@@ -612,6 +613,52 @@ async def test_month__older_readings__erased(cloud, gateway, say):
     await cloud.pass_time(12)
     (device,) = gateway.agent._month.devices()
     assert [at for at, _ in gateway.agent._month.window(device, 0, float("inf"))] == [SUMMER + MONTH + HOUR]
+
+
+async def test_upload__device_was_forgotten__old_rows_leave_no_trace_and_new_ones_are_taken(cloud, gateway, say):
+    cloud.reach(SUMMER)
+    old = Upload("leaf", SITE, [(SUMMER - HOUR, {"temp": 20.0})])
+    assert await say("processor-1", old) == Stored(1)
+    (device,) = gateway.agent._month.devices()
+    lake, database = gateway.agent._month._lake, gateway.runtime.database
+    assert forget_device(lake, database, device, now=SUMMER, who="anna", why="its owner asks") == 1
+    assert await say("processor-1", old) == Stored(0)
+    assert gateway.rows("SELECT name FROM state WHERE name LIKE ? OR value LIKE ?", f"%{device}%", f"%{device}%") == []
+    cloud.reach(SUMMER + HOUR)
+    assert await say("processor-1", Upload("leaf", SITE, [(SUMMER + HOUR, {"temp": 21.0})])) == Stored(1)
+
+
+async def test_month__bucket_out_of_reach__uploads_are_taken_and_filed_once_it_is_back(
+    cloud, gateway, say, monkeypatch
+):
+    cloud.reach(SUMMER)
+    month = gateway.agent._month
+    files, put = month._lake._vessel.files, type(month._lake._vessel.files).put
+
+    def away(*_):
+        raise StoreOutOfReach("month: nobody answers")
+
+    monkeypatch.setattr(month, "_local", False)
+    monkeypatch.setattr(month, "_file_due", 0.0)
+    monkeypatch.setattr(type(files), "put", away)
+    assert await say("processor-1", Upload("leaf", SITE, [(SUMMER, {"temp": 20.0})])) == Stored(1)
+    await filed(cloud, gateway, lambda: gateway.metric("store_faults") > 0)
+    assert month._lake.waiting == 1
+    monkeypatch.setattr(type(files), "put", put)
+    await filed(cloud, gateway, lambda: not month._lake.waiting)
+    assert [at for _, rows in month.readings(None, why="test").items() for at, _ in rows] == [SUMMER]
+    assert month._lake.check() == []
+
+
+async def filed(cloud, gateway, done):
+    """Let time pass until the files have been seen to, in a thread."""
+    for _ in range(200):
+        if done():
+            return
+        await cloud.pass_time(12)
+        if gateway.agent._month._away is not None:
+            await gateway.agent._month._away
+    raise AssertionError
 
 
 async def test_drift__shared_by_the_site__trained_once_however_often_reported(

@@ -9,6 +9,8 @@ from worker_world import DAY, HOUR, OWNER, WEATHER, Pen, hours
 from quietfleet.chain.events import ReleaseApproved, ReleaseProposed, WaveOpened
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
+from quietfleet.pipeline.project import shipped
+from quietfleet.pipeline.run import run_pipeline
 from quietfleet.rollout import Outcome, Reason
 from quietfleet.workers import processor as module
 from quietfleet.workers.messages import (
@@ -363,3 +365,47 @@ async def test_upload__next_message_a_day_late__what_may_be_a_beginning_fault_wa
     cloud.data.advance(30 * HOUR)
     await cloud.pass_time(3)
     assert max(went_up(cloud)) < 72, "the needle has stuck for six hours, too short to be sure"
+
+
+@pytest.fixture(scope="session")
+def virtual_sensor(weather):
+    """A model of what a thermometer should read by its neighbours, trained on January."""
+    rows = [(name, *row) for name, rows in weather.items() for row in rows[: 31 * 24]]
+    return run_pipeline(rows, shipped("virtual_sensor"), seed=1, now=1_700_000_000.0)
+
+
+async def test_virtual_sensor__beside_another__answered_from_it_and_told_when_it_is_off(cloud, virtual_sensor):
+    gateway, sensor = cloud.workers["gateway"].agent, cloud.workers["sensor"]
+    neighbour = await cloud.add("neighbour", Kind.SENSOR)
+    processor = cloud.workers["processor"]
+    await cloud.until(lambda: neighbour.in_session_with(processor))
+    gateway.answers[FetchRelease] = lambda _: cloud.bundle(1, virtual_sensor)
+    gateway.answers[ReleaseOutcome] = lambda said: OutcomeHeard(said.signed.report.sequence)
+    await cloud.release(1, virtual_sensor.manifest_hash)
+    await cloud.until(lambda: processor.journal("release-installed") != [])
+
+    sensor.measure(hours(1, 0.0))
+    await cloud.pass_time(3)
+    assert sensor.journal("recommendation")[-1]["advice"] == "not enough history yet", "nobody to compare with"
+
+    neighbour.measure(hours(2, 0.0))
+    await cloud.pass_time(3)
+    told = neighbour.journal("recommendation")[-1]
+    assert told["advice"] == "change nothing", "by the hour before, since the other's reading is on its way"
+    assert told["forecast"] == pytest.approx(hours(1, 0.0)[0][1]["temp"], abs=1.5)
+
+    sensor.measure(hours(2, 0.0, lambda _hour: 25.0)[1:])
+    await cloud.pass_time(3)
+    told = sensor.journal("recommendation")[-1]
+    assert (told["advice"], told["release"]) == ("check the sensor", 1)
+    assert told["forecast"] < 20.0
+
+
+async def test_release__its_model_has_expired__rejected(cloud, candidate, processor):
+    manifest = candidate.manifest.replace(b'"expires_at":17', b'"expires_at":16')
+    expired = another(candidate, manifest)
+    cloud.workers["gateway"].agent.answers[FetchRelease] = lambda _: cloud.bundle(1, expired)
+    await cloud.release(1, expired.manifest_hash)
+    await cloud.until(lambda: processor.journal("release-rejected") != [])
+    assert "time is over" in processor.journal("release-rejected")[0]["reason"]
+    assert processor.agent.status()["release"] == 0

@@ -175,7 +175,7 @@ async def test_release__first_one_fails__paused_for_a_person_as_there_is_nothing
 ):
     gateway, processors = await found()
 
-    def refuse(*_):
+    def refuse(*_, **_named):
         raise ModelRejected("no such operator here")
 
     monkeypatch.setattr(slot, "load_model", refuse)
