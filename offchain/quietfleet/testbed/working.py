@@ -9,7 +9,7 @@ from quietfleet.chain.channel import ReleaseState
 from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.service import ServiceContract
 from quietfleet.crypto import keccak256
-from quietfleet.storage import AuditEntry, Database
+from quietfleet.storage import AuditEntry
 from quietfleet.testbed.founding import CHANNEL, STUCK
 from quietfleet.testbed.scene import Scene
 
@@ -104,8 +104,8 @@ def _spared(scene: Scene, stuck_since: float) -> None:
     quarantine = _quarantines(scene)[0].detail
     newest = _newest(scene)
     behind = [device for device, end in newest.items() if end < stuck_since]
-    trained = [entry.detail["newest"] for entry in scene.fleet.journal("gateway", "training")]
-    clean = all(ends.get(device, 0.0) < stuck_since for ends in trained for device in behind)
+    trained = [entry.detail["newest"].values() for entry in scene.fleet.journal("gateway", "training")]
+    clean = all(sum(end >= stuck_since for end in ends) <= SOUND for ends in trained)
     scene.line(
         f"the stuck sensor was quarantined ({quarantine['reason']}), not trained on",
         f"gateway: {len(behind)} of {len(newest)} devices has no reading from after it stuck, nor had any training set",
@@ -118,11 +118,12 @@ def _ahead(scene: Scene, moment: float) -> int:
 
 
 def _newest(scene: Scene) -> dict[str, float]:
-    """When the newest reading of each device in the gateway's store is from, in data time."""
-    with Database.observe(scene.fleet.members["gateway"].folder / "state" / "worker.db") as database:
-        days = [day for (day,) in database.execute("SELECT day FROM series_day ORDER BY day").fetchall()]
-        ends = [database.execute(f"SELECT device, max(time) FROM series_{day} GROUP BY device") for day in days]  # noqa: S608
-        return {device: end for found in ends for device, end in found.fetchall()}
+    """When the newest reading of each device in the gateway's store is from, in data time, by the tags of its trail."""
+    newest: dict[str, float] = {}
+    for entry in scene.fleet.journal("gateway", "data-written"):
+        device, until = entry.detail["device"], entry.detail["until"]
+        newest[device] = max(until, newest.get(device, until))
+    return newest
 
 
 def _renewed(scene: Scene) -> bool:
