@@ -46,7 +46,7 @@ def _about(cores: int) -> list[str]:
         ),
         (
             f"Relays take {Tuning().new_rate:g} new envelopes a second from a link as they come; those with room, "
-            f"`link_rate` = {ROOM:g}. The oracle says about ten for a deal."
+            f"`link_rate` = {ROOM:g}."
         ),
         (
             "By part: thread time within the functions of each, without what other parts take inside them; measured in "
