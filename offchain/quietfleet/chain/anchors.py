@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -47,10 +47,18 @@ class AnchorContract(Face):
 
     async def made(self, keeper: str, log: bytes, number: int, block: int) -> KeptAnchor | None:
         """Return the anchor that an account made in a block, with its whole commitment; None if it made none there."""
-        topics = [_ANCHORED, bytes.fromhex(keeper[2:]).rjust(32, b"\0"), log, number.to_bytes(32, "big")]
-        where = {"fromBlock": hex(block), "toBlock": hex(block), "address": self._contract.address}
-        query = where | {"topics": ["0x" + topic.hex() for topic in topics]}
-        found, header = await self._client.request("eth_getLogs", query), await self._client.header(block)
+        found = await self._events(keeper, log, number, hex(block), hex(block))
+        header = await self._client.header(block)
         if not found or header is None:
             return None
         return KeptAnchor(number, header.timestamp, bytes.fromhex(found[-1]["data"][2:]))
+
+    async def block_of(self, keeper: str, log: bytes, number: int) -> int | None:
+        """Return the block that has an account's anchor of this number; None if there is none yet."""
+        found = await self._events(keeper, log, number, hex(self._contract.block), "latest")
+        return int(found[-1]["blockNumber"], 16) if found else None
+
+    async def _events(self, keeper: str, log: bytes, number: int, first: str, last: str) -> list[dict[str, Any]]:
+        topics = [_ANCHORED, bytes.fromhex(keeper[2:]).rjust(32, b"\0"), log, number.to_bytes(32, "big")]
+        where = {"fromBlock": first, "toBlock": last, "address": self._contract.address}
+        return list(await self._client.request("eth_getLogs", where | {"topics": ["0x" + one.hex() for one in topics]}))

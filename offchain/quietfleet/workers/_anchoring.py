@@ -44,16 +44,23 @@ class Anchoring:
             contract = AnchorContract(client, wallet)
             drawn = self._anchors.next(wallet.address, now, self._runtime.random)
             kept = await contract.newest(wallet.address, name)
-            block = self._runtime.replica.head.number if self._runtime.replica.head else 0
-            if not _is(drawn, kept):
-                try:
-                    block = (await contract.anchor(name, drawn.number, drawn.commitment)).block
-                except ChainRejected as refusal:
-                    raise AuditBroken(f"anchored by somebody else, or set back: {refusal}") from refusal
+            if _is(drawn, kept):
+                block = await contract.block_of(wallet.address, name, drawn.number)
+            else:
+                block = await _anchor(contract, name, drawn)
+        if block is None:
+            return  # the endpoint has yet to find the event of what it shows; asked again
         with self._runtime.transaction():
             self._anchors.anchored(drawn, block)
             self._runtime.note("audit-anchored", number=drawn.number, entries=drawn.size, block=block)
         self._due = now + self._every
+
+
+async def _anchor(contract: AnchorContract, name: bytes, drawn: LogAnchor) -> int:
+    try:
+        return (await contract.anchor(name, drawn.number, drawn.commitment)).block
+    except ChainRejected as refusal:
+        raise AuditBroken(f"anchored by somebody else, or set back: {refusal}") from refusal
 
 
 def _is(drawn: LogAnchor, kept: KeptAnchor) -> bool:

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from quietfleet.pipeline.run import Candidate
 
 DAY = 86_400.0
-MONTH = 30 * DAY
 MOST_DEVICES = 256  # of one processor, as long as they have readings here
 JOB_PAUSE = 2.0  # seconds after a failed job
 ENOUGH = 30 * 24  # readings; with fewer, the first model is trained on the history
@@ -229,9 +228,9 @@ class Gateway:
         champion = self._champion()
         parent: int = self._state.get("release", 0)
         rows = self._training_rows()
-        ends = {
-            device: max(at for name, at, _ in rows if name == device) for device in sorted({row[0] for row in rows})
-        }
+        ends: dict[str, float] = {}
+        for device, at, _ in rows:
+            ends[device] = max(at, ends.get(device, at))
         self._runtime.note("training", rows=len(rows), parent=parent, newest=ends)
         try:
             candidate = await asyncio.to_thread(

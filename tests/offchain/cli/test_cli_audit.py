@@ -134,6 +134,8 @@ def test_anchor__killed_before_it_heard_of_the_block__takes_the_same_up(anchored
     again.anchor()
     assert [one["number"] for one in noted(again, "audit-anchored")] == [1, 1]
     assert [one["entries"] for one in noted(again, "audit-anchored")] == [4, 4]
+    first, second = noted(again, "audit-anchored")
+    assert second["block"] == first["block"]
 
 
 def test_anchor__by_a_worker_set_back__is_refused_and_said(anchored, start, place):

@@ -21,7 +21,7 @@ from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import gateway as module
 from quietfleet.workers._month import forget_device
 from quietfleet.workers._rollout import LOOK_EVERY, OPEN_FOR
-from quietfleet.workers.gateway import MONTH, PATIENCE
+from quietfleet.workers.gateway import PATIENCE
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
@@ -34,6 +34,7 @@ from quietfleet.workers.messages import (
     Upload,
 )
 
+MONTH = 30 * DAY
 SITE = "garden"
 SUMMER = 1_370_044_800.0  # 2013-06-01
 JANUARY = 1_356_998_400.0  # what the first model was trained on
