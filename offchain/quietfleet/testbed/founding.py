@@ -22,6 +22,7 @@ STUCK, SWITCHED = "sensor-ewr", "sensor-jfk"
 RELAYS: Final = 5  # each under an owner of its own: three carry a message, and two more let it go around a dead one
 PACE: Final = {"cover_rate": 16.0, "hop_delay": 0.02}  # a day of data takes seconds here: messages must keep up
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
+WAVES: Final = 2  # of two processors: one tries each release before the other gets it
 AT_MOST: Final = 180.0  # seconds until the fleet is founded, on however busy a machine
 HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
@@ -87,6 +88,7 @@ def _people(scene: Scene, publisher: PrivateKey) -> None:
         owner=6,
         network=PACE | {"peers": relays[1:3]},
         gateway={"channel": CHANNEL, "history": "history.csv", "seed": scene.seed},
+        rollout={"waves": WAVES},
     )
     write_history(gateway.folder / "history.csv", at("2013-01-01"), at("2013-02-01"))
     create_keystore(gateway.folder / "publisher.json", publisher, fleet.passphrase, light=True)

@@ -24,7 +24,7 @@ _TOLD: Final[dict[str, str]] = {
     "trained": "has a candidate, RMSE {rmse} °C: {reason}",
     "release-proposed": "proposes a release on chain",
     "release-approved": "approves release {sequence}",
-    "release-opened": "opens release {sequence} to the fleet",
+    "release-opened": "opens wave {wave} of {of} of release {sequence}",
     "release-completed": "closes release {sequence}: {succeeded} took it up, {failed} did not, {silent} silent",
     "release-stopped": "stops release {sequence}: {failed} turned it down",
     "release-installed": "verifies and installs release {sequence}",

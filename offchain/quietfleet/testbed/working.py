@@ -10,7 +10,7 @@ from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.service import ServiceContract
 from quietfleet.crypto import keccak256
 from quietfleet.storage import AuditEntry
-from quietfleet.testbed.founding import CHANNEL, STUCK
+from quietfleet.testbed.founding import CHANNEL, STUCK, WAVES
 from quietfleet.testbed.scene import Scene
 
 STICKS_AFTER: Final = 8.0  # seconds, which are days of data, after the first answers
@@ -75,9 +75,29 @@ async def drift(scene: Scene) -> None:
         "journals: processors reported, the gateway judged all devices together",
         holds=shared["percent"] > 70,  # noqa: PLR2004 - the paper's threshold
     )
+    await _in_waves(scene)
     await _completed(scene)
     _spared(scene, stuck_since)
     scene.fault(STUCK, stuck=False)
+
+
+async def _in_waves(scene: Scene) -> None:
+    """One processor tried the release; only when it had said that all is well did the other get it."""
+    canary, other = sorted((scene.last(name, "release-installed") for name in scene.processors()), key=lambda e: e.at)
+    sequence = scene.last("gateway", "release-completed").detail["sequence"]
+    opened = [e for e in scene.fleet.journal("gateway", "release-opened") if e.detail["sequence"] == sequence]
+    waves = [(entry.detail["wave"], entry.detail["of"]) for entry in opened]
+    async with scene.client() as client:
+        headers = [await client.header(entry.detail["block"]) for entry in opened]
+    mined = [header.timestamp for header in headers if header]
+    scene.line(
+        f"wave 1 of {WAVES} opened release {sequence} to one processor; the other got it in wave 2, after its report",
+        f"chain: waves opened in blocks {' and '.join(str(entry.detail['block']) for entry in opened)}; journals: "
+        f"taken up {canary.at - opened[0].at:.1f} s and {other.at - opened[0].at:.1f} s after the first",
+        holds=waves == [(wave, WAVES) for wave in range(1, WAVES + 1)]
+        and mined[0] <= canary.at < opened[1].at
+        and mined[1] <= other.at,
+    )
 
 
 async def _completed(scene: Scene) -> None:
