@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,12 @@ import click
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from quietfleet.commands.store import opened_store
 from quietfleet.errors import PipelineError
 
 if TYPE_CHECKING:
     from quietfleet.pipeline.ingest import Reading
+    from quietfleet.pipeline.lineage import SaltKeeper
     from quietfleet.pipeline.project import Project
 
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -30,7 +34,9 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--timezone", help="Of timestamps that name none, such as Europe/Paris."),
         click.option("--column", "columns", multiple=True, metavar="NAME=COLUMN", help="What NAME is called there."),
-        click.option("--data", type=_FILE, required=True, multiple=True, help="A Parquet or CSV file."),
+        click.option("--why", default="training by hand", show_default=True, help="Why the store is read, on record."),
+        click.option("--store", type=_FILE, help="Read a gateway's store instead: its TOML file."),
+        click.option("--data", type=_FILE, multiple=True, help="A Parquet or CSV file."),
     ):
         command = option(command)
     return command
@@ -43,6 +49,7 @@ def pipeline() -> None:
     \b
       quietfleet pipeline check pipelines/forecast.py
       quietfleet pipeline run forecast --data month.parquet --out runs/may
+      quietfleet pipeline run forecast --store gateway/worker.toml --out runs/june
       quietfleet pipeline report runs/may
 
     A run that was stopped goes on where it was when started again.
@@ -69,13 +76,14 @@ def check(project: str, *, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.argument("project")
 @_reading
-def rebuild(folder: Path, project: str, data: tuple[Path, ...], columns: tuple[str, ...], timezone: str | None) -> None:
+def rebuild(folder: Path, project: str, **source: Any) -> None:
     """Find again in the data the exact rows that the run in FOLDER learned from, or say that some are gone."""
     from quietfleet.pipeline.lineage import rebuild as again  # noqa: PLC0415 - as above
     from quietfleet.pipeline.run_folder import read_trace  # noqa: PLC0415
 
     loaded = _load(project)
-    dataset = again(read_trace(folder), _read(loaded, data, columns, timezone), loaded)
+    with _opened(loaded, **source) as (readings, sites, keeper):
+        dataset = again(read_trace(folder), readings, loaded, keeper, sites=sites)
     click.echo(f"dataset {dataset.id}: all {len(dataset)} rows, to the bit")
 
 
@@ -86,25 +94,16 @@ def rebuild(folder: Path, project: str, data: tuple[Path, ...], columns: tuple[s
 @click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=2013, show_default=True)
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever an earlier run found out.")
 @_json
-def run(
-    project: str,
-    data: tuple[Path, ...],
-    out: Path,
-    columns: tuple[str, ...],
-    timezone: str | None,
-    seed: int,
-    *,
-    fresh: bool,
-    as_json: bool,
-) -> None:
-    """Train PROJECT on Parquet or CSV files; Ctrl-C stops between two fits, and the next start goes on from there."""
+def run(project: str, out: Path, seed: int, *, fresh: bool, as_json: bool, **source: Any) -> None:
+    """Train PROJECT on files or a gateway's store; after Ctrl-C, which stops between fits, the next start goes on."""
     from quietfleet.pipeline.ingest import ingest  # noqa: PLC0415 - as above
     from quietfleet.pipeline.run import learn  # noqa: PLC0415
     from quietfleet.pipeline.run_folder import RunFolder  # noqa: PLC0415
 
     loaded = _load(project)
-    dataset = ingest(_read(loaded, data, columns, timezone), loaded)
-    folder = RunFolder(out, loaded, dataset, seed, random=secrets.token_bytes)
+    with _opened(loaded, **source) as (readings, sites, keeper):
+        dataset = ingest(readings, loaded, sites=sites)
+        folder = RunFolder(out, loaded, dataset, seed, random=secrets.token_bytes, keeper=keeper)
     if fresh:
         folder.clear()
     place = folder.finished
@@ -163,6 +162,28 @@ def _told(project: Project) -> dict[str, Any]:
         "features": list(features.names),
         "schema": features.schema_hash,
     }
+
+
+@contextmanager
+def _opened(
+    project: Project,
+    data: tuple[Path, ...],
+    store: Path | None,
+    why: str,
+    columns: tuple[str, ...],
+    timezone: str | None,
+) -> Iterator[tuple[list[Reading], dict[str, str] | None, SaltKeeper | None]]:
+    """Yield readings, the devices' places where these are known, and who keeps the rows' salts beside them."""
+    if bool(data) == bool(store):
+        raise PipelineError("say where the readings are: files by --data, or a gateway's store by --store")
+    if store is None:
+        yield _read(project, data, columns, timezone), None, None
+        return
+    from quietfleet.workers._month import sites_of  # noqa: PLC0415 - needs the gateway's packages
+
+    with opened_store(store) as (lake, database, _):
+        kept = lake.scan(who=getpass.getuser(), why=why)
+        yield [(one, at, values) for one, rows in kept.items() for at, values in rows], sites_of(database), lake.salts
 
 
 def _read(project: Project, data: tuple[Path, ...], columns: tuple[str, ...], timezone: str | None) -> list[Reading]:

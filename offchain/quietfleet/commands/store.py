@@ -39,7 +39,7 @@ def store() -> None:
 @_json
 def list_(settings: Path, *, check: bool, as_json: bool) -> None:
     """Print devices with their tags in the trail, and holds; with --check, files that are not what was written."""
-    with _opened(settings) as (lake, *_):
+    with opened_store(settings) as (lake, *_):
         devices = {device: lake.tag(device) for device in lake.devices()}
         holds, faults = [hold.told() for hold in lake.holds()], lake.check() if check else []
     found: dict[str, Any] = {"devices": devices, "holds": holds, "faults": faults}
@@ -62,7 +62,7 @@ def hold(
 ) -> None:
     """Have readings stay, whatever their age and whoever asks."""
     one = Hold(name, since=_unix(since, -math.inf), until=_unix(until, math.inf), at=time.time(), **more)
-    with _opened(settings) as (lake, *_):
+    with opened_store(settings) as (lake, *_):
         lake.hold(one)
     _say(one.told(), f"hold {name} is in force", as_json=as_json)
 
@@ -75,7 +75,7 @@ def hold(
 @_json
 def release_hold(name: str, who: str, why: str, settings: Path, *, as_json: bool) -> None:
     """Lift a hold: what it kept goes when it is due."""
-    with _opened(settings) as (lake, *_):
+    with opened_store(settings) as (lake, *_):
         lake.release_hold(name, who=who, why=why)
     _say({"released": name}, f"hold {name} is released", as_json=as_json)
 
@@ -90,7 +90,7 @@ def forget(device: str, who: str, why: str, settings: Path, *, as_json: bool) ->
     """Erase everything of one DEVICE, by its pseudonym; what it sent until now is refused if it is sent again."""
     from quietfleet.workers._month import forget_device  # noqa: PLC0415 - needs the gateway's packages
 
-    with _opened(settings) as (lake, database, now):
+    with opened_store(settings) as (lake, database, now):
         erased = forget_device(lake, database, device, now=now, who=who, why=why)
     _say({"erased": erased}, f"{erased} readings are erased", as_json=as_json)
 
@@ -103,7 +103,7 @@ def forget(device: str, who: str, why: str, settings: Path, *, as_json: bool) ->
 @_json
 def erase(day: datetime | None, who: str, why: str, settings: Path, *, as_json: bool) -> None:
     """Erase now what is due, or a whole day whose file is damaged."""
-    with _opened(settings) as (lake, _, now):
+    with opened_store(settings) as (lake, _, now):
         number = int(_unix(day, 0) // 86_400)
         erased = lake.erase(now, who=who) if day is None else lake.erase_day(number, who=who, why=why)
     _say({"erased": erased}, f"{erased} readings are erased", as_json=as_json)
@@ -126,7 +126,7 @@ def certificates_(device: str | None, settings: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Lake, Database, float]]:
+def opened_store(path: Path) -> Iterator[tuple[Lake, Database, float]]:
     from quietfleet.workers._month import open_lake  # noqa: PLC0415 - needs the gateway's packages
 
     settings, clock = load_settings(path, os.environ), SystemClock()

@@ -1,52 +1,83 @@
 """From a model back to its exact rows, for as long as they are kept, and to nothing once they are erased.
 
-Each row has an HMAC under its day's salt. The salts are erased with the rows; the hashes that stay can then be
-neither guessed from likely values nor matched with a copy.
+Each row has an HMAC under the salt of its device and day. The salts are erased with the rows; the hashes that stay can
+then be neither guessed from likely values nor matched with a copy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 
 from quietfleet.errors import DataRejected
 from quietfleet.pipeline.ingest import Dataset, Reading, canonical_floats, ingest
 from quietfleet.pipeline.project import Project
+from quietfleet.storage import DeviceDay
 
 _DAY: Final = 86_400
 _SALT_BYTES: Final = 32
 
 
+class SaltKeeper(Protocol):
+    """Where salts lie beside the rows, and are erased with them: `storage.Salts` of a gateway's store."""
+
+    def make(self, wanted: Iterable[DeviceDay]) -> Mapping[DeviceDay, bytes]:
+        """Return the salts of these, drawing those that are not there."""
+        ...
+
+    def read(self, wanted: Iterable[DeviceDay]) -> Mapping[DeviceDay, bytes]:
+        """Return those that are still kept."""
+        ...
+
+
+class OwnSalts:
+    """Salts for rows that come from a person's files: they lie in the trace itself."""
+
+    def __init__(self, random: Callable[[int], bytes], kept: Mapping[DeviceDay, bytes] | None = None) -> None:
+        self._random = random
+        self._kept = dict(kept or {})
+
+    def make(self, wanted: Iterable[DeviceDay]) -> Mapping[DeviceDay, bytes]:
+        self._kept |= {one: self._random(_SALT_BYTES) for one in wanted if one not in self._kept}
+        return self._kept
+
+    def read(self, wanted: Iterable[DeviceDay]) -> Mapping[DeviceDay, bytes]:
+        return {one: self._kept[one] for one in wanted if one in self._kept}
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A dataset's id, the hashes of its rows (hex, in its order), their root, and the salts of the days still kept."""
+    """A dataset's id, the hashes of its rows (hex, in its order), their root; `salts` unless a keeper has them."""
 
     dataset: str
     rows: tuple[str, ...]
-    salts: Mapping[int, bytes]
+    salts: Mapping[DeviceDay, bytes]
 
     @property
     def root(self) -> str:
         """One hash for all of them."""
         return hashlib.sha256("".join(self.rows).encode()).hexdigest()
 
-    def forget(self, before: float) -> Trace:
-        """Erase the salts of days that ended by then: what was hashed under them can no longer be told."""
-        return replace(self, salts={day: salt for day, salt in self.salts.items() if (day + 1) * _DAY > before})
-
     def to_plain(self) -> dict[str, Any]:
-        salts = {str(day): salt.hex() for day, salt in self.salts.items()}
+        salts: dict[str, dict[str, str]] = {}
+        for (device, day), salt in self.salts.items():
+            salts.setdefault(device, {})[str(day)] = salt.hex()
         return {"dataset": self.dataset, "rows": list(self.rows), "root": self.root, "salts": salts}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         try:
-            salts = {int(day): bytes.fromhex(salt) for day, salt in plain["salts"].items()}
+            salts = {
+                (device, int(day)): bytes.fromhex(salt)
+                for device, days in plain["salts"].items()
+                for day, salt in days.items()
+            }
             read = cls(str(plain["dataset"]), tuple(plain["rows"]), salts)
             whole = read.root == plain["root"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -56,34 +87,48 @@ class Trace:
         return read
 
 
-def trace(dataset: Dataset, random: Callable[[int], bytes]) -> Trace:
-    """Hash every row under a fresh salt of its day."""
-    salts = {int(day): random(_SALT_BYTES) for day in np.unique(dataset.time // _DAY)}
-    return Trace(dataset.id, tuple(_hashes(dataset, salts)), salts)
+def trace(dataset: Dataset, random: Callable[[int], bytes], keeper: SaltKeeper | None = None) -> Trace:
+    """Hash every row under the salt of its device and day: the keeper's, or fresh ones that the trace holds itself."""
+    days = zip((dataset.devices[device] for device in dataset.device.tolist()), dataset.time.tolist(), strict=True)
+    wanted = dict.fromkeys((device, int(time) // _DAY) for device, time in days)
+    salts = (keeper or OwnSalts(random)).make(wanted)
+    return Trace(dataset.id, tuple(_hashes(dataset, salts)), {} if keeper else salts)
 
 
-def rebuild(kept: Trace, readings: Iterable[Reading], project: Project) -> Dataset:
+def rebuild(
+    kept: Trace,
+    readings: Iterable[Reading],
+    project: Project,
+    keeper: SaltKeeper | None = None,
+    *,
+    sites: Mapping[str, str] | None = None,
+) -> Dataset:
     """Find a trace's rows among readings, also where more came since; `DataRejected` counts those that are gone."""
+    found = [
+        (device, int(time // project.period) * project.period, time, values)
+        for device, time, values in readings
+        if math.isfinite(time)
+    ]
+    days = dict.fromkeys((device, slot // _DAY) for device, slot, *_ in found)
+    salts = keeper.read(days) if keeper else kept.salts
     wanted, chosen = set(kept.rows), []
-    for device, time, values in readings:
-        slot = int(time // project.period) * project.period
-        salt = kept.salts.get(slot // _DAY)
-        if salt is None:
-            continue
+    for device, slot, time, values in found:
+        salt = salts.get((device, slot // _DAY))
         point = np.array([values.get(name, np.nan) for name in project.schema], dtype=np.float64)
-        if _hash(salt, device, slot, point) in wanted:
+        if salt is not None and _hash(salt, device, slot, point) in wanted:
             chosen.append((device, time, values))
-    dataset = ingest(chosen, project)
+    dataset = ingest(chosen, project, sites=sites)
     if dataset.id != kept.dataset:
-        missing = wanted - set(_hashes(dataset, kept.salts))
+        missing = wanted - set(_hashes(dataset, salts))
         raise DataRejected(f"{len(missing)} of {len(wanted)} rows of dataset {kept.dataset[:16]} are gone")
     return dataset
 
 
-def _hashes(dataset: Dataset, salts: Mapping[int, bytes]) -> Iterable[str]:
+def _hashes(dataset: Dataset, salts: Mapping[DeviceDay, bytes]) -> Iterable[str]:
     table = np.column_stack(list(dataset.columns.values()))
     for time, device, point in zip(dataset.time.tolist(), dataset.device.tolist(), table, strict=True):
-        yield _hash(salts[time // _DAY], dataset.devices[device], time, point)
+        name = dataset.devices[device]
+        yield _hash(salts[name, time // _DAY], name, time, point)
 
 
 def _hash(salt: bytes, device: str, time: int, point: Any) -> str:

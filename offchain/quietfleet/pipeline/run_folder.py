@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from quietfleet.errors import DataRejected, ProjectError
 from quietfleet.pipeline.ingest import Dataset
-from quietfleet.pipeline.lineage import Trace, trace
+from quietfleet.pipeline.lineage import SaltKeeper, Trace, trace
 from quietfleet.pipeline.package import canonical
 from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.report import Report, render
@@ -40,7 +40,14 @@ class RunFolder(Memory):
     """One run's folder; another run's scores are never taken for this one's."""
 
     def __init__(
-        self, path: Path, project: Project, dataset: Dataset, seed: int, *, random: Callable[[int], bytes]
+        self,
+        path: Path,
+        project: Project,
+        dataset: Dataset,
+        seed: int,
+        *,
+        random: Callable[[int], bytes],
+        keeper: SaltKeeper | None = None,
     ) -> None:
         self.path = path
         self.id = run_id(project, dataset, seed)
@@ -50,7 +57,7 @@ class RunFolder(Memory):
         if before is None or before.get("run") != self.id:
             self.clear()
             plain = {"run": self.id, "project": project.name, "code": project.code, "dataset": dataset.id, "seed": seed}
-            _write(path / _TRACE, canonical(trace(dataset, random).to_plain()))
+            _write(path / _TRACE, canonical(trace(dataset, random, keeper).to_plain()))
             _write(path / _RUN, canonical({**plain, "lineage": dict(dataset.lineage)}))
 
     @property

@@ -21,6 +21,7 @@ from quietfleet.storage._ledger import Ledger
 from quietfleet.storage._objects import ObjectStore
 from quietfleet.storage._redis import RedisStore
 from quietfleet.storage._rows import Guard, Rows, RowTable, Store
+from quietfleet.storage._salts import DeviceDay, Salts
 from quietfleet.storage._sealed import SealedColumn
 from quietfleet.storage._series import TimeSeries
 from quietfleet.storage._shared import SqliteStore, open_store
@@ -33,6 +34,7 @@ __all__ = [
     "AuditLog",
     "AuditProof",
     "Database",
+    "DeviceDay",
     "EncryptedObjects",
     "Files",
     "FolderShelf",
@@ -48,6 +50,7 @@ __all__ = [
     "Reference",
     "RowTable",
     "Rows",
+    "Salts",
     "SealedColumn",
     "Shelf",
     "SqliteStore",

@@ -18,6 +18,7 @@ from quietfleet.storage._lake_index import DAY, Index, Part
 from quietfleet.storage._lake_intake import Intake
 from quietfleet.storage._lake_work import Group, Plan, Vessel
 from quietfleet.storage._parquet import Reading
+from quietfleet.storage._salts import Salts
 from quietfleet.storage._sealed import SealedColumn
 
 FILES_A_DAY: Final = 8  # more are put together
@@ -54,6 +55,7 @@ class Steps:
         self._index = Index(database, devices)
         self._intake = Intake(self._index, key, random)
         self._holds = Holds(database)
+        self.salts = Salts(database, key, random)
         self._vessel = Vessel(files, key, random)
         self._examined: dict[str, tuple[float, int]] = {}  # files of which nothing may go yet: up to when, which holds
         if begin:
@@ -177,6 +179,9 @@ class Steps:
         self._index.give_up([group.name for group in plan.groups if group.name not in made])
         self._index.drop(plan.generations)
         self._intake.unmark(plan.erased)
+        if plan.order is not None:
+            whole = {(device, part.day) for part in plan.unread for device in part.devices}
+            self.salts.drop(sorted(whole | {(device, int(time // DAY)) for device, time in plan.erased}))
         if plan.order is not None and plan.order["what"] == RETENTION:
             seen = (plan.order["until"], hash(plan.holds))
             still = {name: known for name, known in self._examined.items() if known == seen}

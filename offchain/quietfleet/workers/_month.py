@@ -37,6 +37,11 @@ def open_lake(settings: Settings, database: Database, secret: bytes, **more: Any
     return Lake(database, files, key, retention=settings.store.retention_days * DAY, **more), files.local
 
 
+def sites_of(database: Database) -> dict[str, str]:
+    """Return the place of each device that a gateway has readings of."""
+    return {name.removeprefix("site:"): place for name, place in State(database).starting("site:").items() if place}
+
+
 def forget_device(lake: Lake, database: Database, device: str, *, now: float, who: str, why: str) -> int:
     """Erase everything a gateway keeps of a device, which processor brought it and where it stood among it."""
     state = State(database)

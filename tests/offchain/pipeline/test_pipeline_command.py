@@ -151,11 +151,6 @@ def test_rebuild__days_were_erased__says_how_many_rows_are_gone(readings, januar
     kept = trace(january, os.urandom)
     with pytest.raises(DataRejected, match=r"rows of dataset .* are gone"):
         rebuild(kept, readings((1, 10), (2, 1)), forecast)
-    erased = kept.forget(before=1e12)
-    assert not erased.salts
-    assert erased.root == kept.root
-    with pytest.raises(DataRejected):
-        rebuild(erased, readings((1, 1), (2, 1)), forecast)
 
 
 @pytest.mark.parametrize(

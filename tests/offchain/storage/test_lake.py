@@ -87,6 +87,37 @@ def test_forget__one_device__all_of_it_and_nothing_else(world):
     assert [one["device"] for one in certificates(world.audit)] == [world.lake.tag("leaf")]
 
 
+@pytest.mark.parametrize("how", ["retention", "forget", "day"])
+def test_salts__a_reading_of_theirs_is_erased__go_with_it_and_no_others(world, how):
+    fill(world)
+    world.lake.flush()
+    first = int(START // DAY)
+    salts = world.lake.salts.make([(device, first + day) for device in ("leaf", "root") for day in range(3)])
+    assert len(set(salts.values())) == 6
+    match how:
+        case "retention":
+            world.lake.erase(START + MONTH + 3600)  # the first hour of the first day
+            gone = {("leaf", first), ("root", first)}
+        case "forget":
+            world.lake.forget("leaf", now=START, **ASKED)
+            gone = {("leaf", first + day) for day in range(3)}
+        case "day":
+            world.lake.erase_day(first + 1, **ASKED)
+            gone = {("leaf", first + 1), ("root", first + 1)}
+    world.open()
+    assert world.lake.salts.read(salts) == {one: salt for one, salt in salts.items() if one not in gone}
+
+
+def test_salts__asked_for_again_and_merged_files__stay_the_same(world):
+    fill(world, days=1)
+    world.lake.flush()
+    salts = world.lake.salts.make([("leaf", int(START // DAY))])
+    for minute in range(9):
+        world.lake.append("leaf", [(START + 60.0 * minute + 1, {"temp": 1.0})], **ASKED)
+        world.lake.flush()
+    assert world.lake.salts.make(salts) == salts
+
+
 def test_forget__held__the_rest_goes_and_it_says_so(world):
     fill(world)
     world.lake.hold(Hold("case", None, START, START + DAY, "counsel", "a claim", START))
