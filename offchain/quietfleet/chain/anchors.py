@@ -8,6 +8,7 @@ import msgspec
 
 from quietfleet.chain._face import Face
 from quietfleet.chain.deployment import ContractRecord
+from quietfleet.chain.follower import CHUNK
 from quietfleet.chain.wallet import Receipt
 from quietfleet.crypto import keccak256
 from quietfleet.errors import DeploymentError
@@ -54,9 +55,19 @@ class AnchorContract(Face):
         return KeptAnchor(number, header.timestamp, bytes.fromhex(found[-1]["data"][2:]))
 
     async def block_of(self, keeper: str, log: bytes, number: int) -> int | None:
-        """Return the block that has an account's anchor of this number; None if there is none yet."""
-        found = await self._events(keeper, log, number, hex(self._contract.block), "latest")
-        return int(found[-1]["blockNumber"], 16) if found else None
+        """Return the block that has an account's anchor of this number; None if there is none yet.
+
+        Looks back from the newest block in steps that any endpoint grants.
+        """
+        header = await self._client.header()
+        last = header.number if header else -1
+        while last >= self._contract.block:
+            first = max(self._contract.block, last - CHUNK + 1)
+            found = await self._events(keeper, log, number, hex(first), hex(last))
+            if found:
+                return int(found[-1]["blockNumber"], 16)
+            last = first - 1
+        return None
 
     async def _events(self, keeper: str, log: bytes, number: int, first: str, last: str) -> list[dict[str, Any]]:
         topics = [_ANCHORED, bytes.fromhex(keeper[2:]).rjust(32, b"\0"), log, number.to_bytes(32, "big")]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from quietfleet.chain._journal import Journal, Located
-from quietfleet.chain.channel import Channel, Release
+from quietfleet.chain.channel import Channel
 from quietfleet.chain.events import (
     BOOTSTRAP,
     CONFIGURATION,
@@ -124,10 +124,6 @@ class Replica:
     def channel(self, name: bytes) -> Channel:
         """Return where a channel of releases (32 bytes) stands, and all of them."""
         return self._journal.channel(channel_subject(name)) or Channel(name)
-
-    def current_release(self, channel: bytes, now: float) -> Release | None:
-        """Return the release of a channel that a device should run at `now` (Unix seconds)."""
-        return self.channel(channel).current(now)
 
     def ring(self) -> list[Head]:
         """Return the remembered blocks, oldest first, for the follower to find a common ancestor."""

@@ -227,40 +227,40 @@ def test_configuration__same_keys_again__epoch_stays(chain, replica, rotate):
     assert replica.configuration()[0].epoch == 6
 
 
-def test_current_release__while_it_rolls__until_its_time_is_over(chain, replica, follow):
+def test_current__while_it_rolls__until_its_time_is_over(chain, replica, follow):
     for verb in ("propose", "approve", "open", "finalise", "propose", "approve", "open"):
         chain.extend((verb, 0))
     follow()
     expires = replica.channel(bytes(32)).head.expires_at
-    assert replica.current_release(bytes(32), expires).sequence == 2
-    assert replica.current_release(bytes(32), expires + 1).sequence == 1
+    assert replica.channel(bytes(32)).current(expires).sequence == 2
+    assert replica.channel(bytes(32)).current(expires + 1).sequence == 1
 
 
-def test_current_release__not_open_yet__is_none(chain, replica, follow):
+def test_current__not_open_yet__is_none(chain, replica, follow):
     for verb in ("propose", "approve"):
         chain.extend((verb, 0))
         follow()
-        assert replica.current_release(bytes(32), 0.0) is None
+        assert replica.channel(bytes(32)).current(0.0) is None
 
 
-def test_current_release__next_one_paused__the_one_brought_back(chain, replica, follow):
+def test_current__next_one_paused__the_one_brought_back(chain, replica, follow):
     for verb in ("propose", "approve", "open", "finalise", "propose", "roll_back", "propose", "approve", "open"):
         chain.extend((verb, 0))
     follow()
-    assert replica.current_release(bytes(32), 0.0).sequence == 4
+    assert replica.channel(bytes(32)).current(0.0).sequence == 4
     chain.extend(("pause", 0))
     follow()
-    assert replica.current_release(bytes(32), 0.0).sequence == 3
+    assert replica.channel(bytes(32)).current(0.0).sequence == 3
 
 
-def test_current_release__paused__the_last_completed_one(chain, replica, follow):
+def test_current__paused__the_last_completed_one(chain, replica, follow):
     for verb in ("propose", "approve", "open", "finalise", "propose", "approve", "open", "pause"):
         chain.extend((verb, 0))
     follow()
-    assert replica.current_release(bytes(32), 0.0).sequence == 1
+    assert replica.channel(bytes(32)).current(0.0).sequence == 1
     chain.extend(("resume", 0))
     follow()
-    assert replica.current_release(bytes(32), 0.0).sequence == 2
+    assert replica.channel(bytes(32)).current(0.0).sequence == 2
 
 
 def test_release_changed__only_when_devices_should_run_another(chain, follow):

@@ -126,9 +126,11 @@ def test_anchor__at_intervals__is_due_again_a_day_later_and_after_a_restart(anch
     assert [one["number"] for one in noted(again, "audit-anchored")] == [1, 2]
 
 
-def test_anchor__killed_before_it_heard_of_the_block__takes_the_same_up(anchored, start, place):
+def test_anchor__killed_before_it_heard_of_the_block__takes_the_same_up(anchored, start, place, node, monkeypatch):
     anchored.stop()
     tampered(place, "UPDATE audit_anchor SET block = NULL")
+    monkeypatch.setattr("quietfleet.chain.anchors.CHUNK", 2)
+    node.mine(7)  # it is looked for further back than one request reaches
     again = start()
     again.note(2)
     again.anchor()
