@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from quietfleet.pipeline.ingest import Reading
     from quietfleet.pipeline.lineage import SaltKeeper
     from quietfleet.pipeline.project import Project
+    from quietfleet.pipeline.runtime import Model
 
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
@@ -73,7 +75,7 @@ def check(project: str, *, as_json: bool) -> None:
 
 
 @pipeline.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("folder", type=_FOLDER)
 @click.argument("project")
 @_reading
 def rebuild(folder: Path, project: str, **source: Any) -> None:
@@ -92,9 +94,14 @@ def rebuild(folder: Path, project: str, **source: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
 @_reading
 @click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=2013, show_default=True)
+@click.option(
+    "--champion", type=_FOLDER, help="Also judge it against the model in this folder, such as runs/may/model."
+)
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever an earlier run found out.")
 @_json
-def run(project: str, out: Path, seed: int, *, fresh: bool, as_json: bool, **source: Any) -> None:
+def run(
+    project: str, out: Path, seed: int, champion: Path | None, *, fresh: bool, as_json: bool, **source: Any
+) -> None:
     """Train PROJECT on files or a gateway's store; after Ctrl-C, which stops between fits, the next start goes on."""
     from quietfleet.pipeline.ingest import ingest  # noqa: PLC0415 - as above
     from quietfleet.pipeline.run import learn  # noqa: PLC0415
@@ -107,7 +114,7 @@ def run(project: str, out: Path, seed: int, *, fresh: bool, as_json: bool, **sou
     if fresh:
         folder.clear()
     place = folder.finished
-    if place is None:
+    if place is None or champion:  # the fits are remembered
         stop = threading.Event()
         before = signal.signal(signal.SIGINT, lambda *_: stop.set())
         try:
@@ -118,6 +125,7 @@ def run(project: str, out: Path, seed: int, *, fresh: bool, as_json: bool, **sou
                     loaded,
                     seed=seed,
                     now=time.time(),
+                    champion=_model(champion) if champion else None,
                     progress=lambda stage, share: bar.update(task, description=stage, completed=share),
                     stopped=stop.is_set,
                     memory=folder,
@@ -138,12 +146,23 @@ def run(project: str, out: Path, seed: int, *, fresh: bool, as_json: bool, **sou
 
 
 @pipeline.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("folder", type=_FOLDER)
 def report(folder: Path) -> None:
     """Make the page about the finished run in FOLDER again, from its JSON."""
     from quietfleet.pipeline.run_folder import write_page  # noqa: PLC0415 - as above
 
     click.echo(write_page(folder))
+
+
+def _model(folder: Path) -> Model:
+    from quietfleet.crypto import keccak256  # noqa: PLC0415 - as above
+    from quietfleet.pipeline.runtime import load_model  # noqa: PLC0415
+
+    try:
+        manifest, artifact = ((folder / name).read_bytes() for name in ("manifest.json", "model.onnx"))
+    except OSError as error:
+        raise PipelineError(f"{folder} holds no model: {error.strerror}") from error
+    return load_model(manifest, artifact, keccak256(manifest))
 
 
 def _load(project: str) -> Project:

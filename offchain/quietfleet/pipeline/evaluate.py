@@ -78,8 +78,8 @@ class Examination:
     calibration: tuple[tuple[float, float], ...]
 
 
-def evaluate(predict: Predictor, held_out: Samples, *, champion: Predictor | None = None) -> Evaluation:
-    """Compare forecasts with what came; the champion, when there is one, gets the same days."""
+def evaluate(predict: Predictor, held_out: Samples, *, champion: Floats | None = None) -> Evaluation:
+    """Compare forecasts with what came; `champion` [n] is what the champion, when there is one, forecasts of them."""
     errors = _errors(predict, held_out)
     if not np.isfinite(errors).all():
         raise DataRejected("the model forecasts something that is no number on the held-out days")
@@ -87,7 +87,7 @@ def evaluate(predict: Predictor, held_out: Samples, *, champion: Predictor | Non
     naive = held_out.naive - held_out.targets
     naive = naive[np.isfinite(naive)]
     persistence = _rmse(naive) if naive.size else 0.0
-    rival = _rmse(_errors(champion, held_out)) if champion else None
+    rival = None if champion is None else _rmse(champion - held_out.targets)
     return Evaluation(
         n=len(held_out),
         rmse=rmse,
@@ -101,11 +101,11 @@ def evaluate(predict: Predictor, held_out: Samples, *, champion: Predictor | Non
 
 
 def examine(
-    predict: Predictor, held_out: Samples, *, horizon: float = 0.0, champion: Predictor | None = None
+    predict: Predictor, held_out: Samples, *, horizon: float = 0.0, champion: Floats | None = None
 ) -> Examination:
-    """Say where the errors are; `horizon` is in seconds."""
+    """Say where the errors are; `horizon` is in seconds, `champion` as in `evaluate`."""
     errors = _errors(predict, held_out)
-    rival = _errors(champion, held_out) if champion else None
+    rival = None if champion is None else champion - held_out.targets
     naive = held_out.naive - held_out.targets
     limits = np.quantile(np.abs(errors), COVERED)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from quietfleet.errors import DataRejected
 from quietfleet.pipeline.evaluate import COVERED, Evaluation, Examination, Group, Predictor, examine
+from quietfleet.pipeline.features import Floats
 from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.train import Samples, Trained, Tried
@@ -80,7 +81,7 @@ def compose(
     learned: int,
     held_out: Samples,
     evaluation: Evaluation,
-    champion: Predictor | None = None,
+    champion: Floats | None = None,
 ) -> Report:
     """Gather what a run found out."""
     features, predict = project.features, trained.model.predict

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quietfleet.pipeline.evaluate import Evaluation, Predictor, evaluate
+from quietfleet.pipeline.evaluate import Evaluation, evaluate
 from quietfleet.pipeline.ingest import Dataset, Reading, ingest
 from quietfleet.pipeline.package import Package, package
 from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.report import Report, compose
+from quietfleet.pipeline.rival import Champion, against, same_task
 from quietfleet.pipeline.train import Memory, Progress, Stop, samples, split, train
 
 
@@ -65,15 +66,15 @@ def run_pipeline(
     *,
     seed: int,
     now: float,
-    champion: Predictor | None = None,
+    champion: Champion | None = None,
     parent: int | None = None,
     sites: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Candidate:
     """Ingest, train, evaluate and package; raises a `PipelineError` naming the step that failed.
 
-    `champion` forecasts with the model in production (such as `Model.predict_many`), `parent` is its release
-    sequence; `sites` are the devices' places; `progress` hears of every step.
+    `champion` is the model in production, `parent` its release sequence; `sites` are the devices' places; `progress`
+    hears of every step.
     """
     tell = progress or (lambda _stage, _share: None)
     tell("ingest", 0.0)
@@ -87,7 +88,7 @@ def learn(
     *,
     seed: int,
     now: float,
-    champion: Predictor | None = None,
+    champion: Champion | None = None,
     parent: int | None = None,
     progress: Progress | None = None,
     stopped: Stop | None = None,
@@ -99,8 +100,11 @@ def learn(
     tell("train", 0.2)
     trained = train(learning, project, seed=seed, progress=progress, stopped=stopped, memory=memory)
     tell("evaluate", 0.7)
-    evaluation = evaluate(trained.model.predict, held_out, champion=champion)
-    findings = compose(project, dataset, trained, len(learning), held_out, evaluation, champion)
+    rival = None
+    if champion is not None and same_task(champion.features, project.features):
+        held_out, rival = against(champion, dataset, held_out)
+    evaluation = evaluate(trained.model.predict, held_out, champion=rival)
+    findings = compose(project, dataset, trained, len(learning), held_out, evaluation, rival)
     tell("package", 0.8)
     packaged = package(project, trained, evaluation, held_out, dataset, created_at=now, parent=parent)
     tell("done", 1.0)

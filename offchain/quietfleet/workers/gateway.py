@@ -347,5 +347,4 @@ def _run(
     from quietfleet.pipeline.run import run_pipeline  # noqa: PLC0415 - scikit-learn takes seconds to load: never in the loop
 
     project = load_project(path)
-    rival = champion.predict_many if champion and champion.features == project.features else None
-    return run_pipeline(rows, project, seed=seed, now=now, champion=rival, parent=parent or None, sites=sites)
+    return run_pipeline(rows, project, seed=seed, now=now, champion=champion, parent=parent or None, sites=sites)

@@ -83,6 +83,15 @@ def test_rebuild__a_device_was_forgotten__its_hashes_mean_nothing_any_more(gatew
     assert "rows of dataset" in result.stderr
 
 
+def test_run__beside_a_champion__says_how_it_does_against_it(trained, run, tmp_path):
+    _, out = trained
+    words = ("pipeline", "run", "forecast", "--store", str(tmp_path / "worker.toml"), "--out", str(out), "--json")
+    result = run(*words, "--champion", str(out / "model"))
+    metrics = json.loads(result.stdout)["metrics"]
+    assert (metrics["champion_rmse"], metrics["champion_skill"]) == (pytest.approx(metrics["rmse"], rel=1e-3), 0.0)
+    assert "holds no model" in run(*words, "--champion", str(tmp_path)).stderr
+
+
 def test_run__neither_files_nor_store__says_what_to_name(run, worker, tmp_path):
     result = run("pipeline", "run", "forecast", "--out", str(tmp_path / "run"))
     assert result.exit_code == 1

@@ -33,9 +33,7 @@ def test_decide__either_way__says_why():
 
 def test_run__spring_after_a_january_model__yields_a_model_to_deploy(readings, candidate, forecast):
     champion = load_model(candidate.manifest, candidate.artifact, candidate.manifest_hash)
-    spring = run_pipeline(
-        readings((3, 20), (3, 31)), forecast, seed=1, now=1.0, champion=champion.predict_many, parent=1
-    )
+    spring = run_pipeline(readings((3, 20), (3, 31)), forecast, seed=1, now=1.0, champion=champion, parent=1)
     assert spring.evaluation.rmse < spring.evaluation.champion_rmse < spring.evaluation.persistence_rmse
     assert decide(spring.evaluation.rmse, spring.evaluation.champion_rmse).deploy
     model = load_model(spring.manifest, spring.artifact, spring.manifest_hash)

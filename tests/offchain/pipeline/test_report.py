@@ -5,10 +5,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from quietfleet.cli import main
 from quietfleet.errors import DataRejected
 from quietfleet.pipeline.evaluate import LEVELS, evaluate, examine
+from quietfleet.pipeline.ingest import ingest
 from quietfleet.pipeline.report import Report, render, verdict
 from quietfleet.pipeline.run import learn
 from quietfleet.pipeline.run_folder import RunFolder
@@ -67,8 +69,8 @@ def test_examine__horizon__hour_is_that_of_the_moment_forecast():
 
 def test_examine__one_part_is_the_whole__agrees_with_the_evaluation():
     held_out = made(lambda times, _device: np.sin(times), devices=("only",))
-    (group,) = examine(as_told, held_out, champion=lambda rows: 2 * rows[:, 0]).devices
-    whole = evaluate(as_told, held_out, champion=lambda rows: 2 * rows[:, 0])
+    (group,) = examine(as_told, held_out, champion=2 * held_out.rows[:, 0]).devices
+    whole = evaluate(as_told, held_out, champion=2 * held_out.rows[:, 0])
     assert (group.n, group.rmse, group.mae, group.skill) == (whole.n, whole.rmse, whole.mae, whole.skill)
     assert group.champion_skill == whole.champion_skill == pytest.approx(0.5, abs=1e-4)
     assert group.coverage == pytest.approx((0.5, 0.8, 0.95), abs=1e-3)
@@ -118,8 +120,41 @@ def test_verdict__says_what_it_is_worth(candidate):
     )
 
 
+class Now:
+    """A champion that says that it stays as it is now, by the features given."""
+
+    def __init__(self, features):
+        self.features = features
+
+    def predict_many(self, rows):
+        return rows[:, 0]
+
+
+def test_learn__champion_with_features_of_its_own__both_are_judged_on_what_both_can_see(readings, forecast):
+    january = ingest(
+        [row for row in readings((1, 1), (2, 1)) if row[0] != "JFK" or row[1] // 86_400 != 15_729], forecast
+    )
+    longer = replace(forecast.features, lags={**forecast.features.lags, "dewp": (48,)})
+    with_lags = learn(january, forecast, seed=1, now=1.0, champion=Now(longer)).evaluation
+    alone = learn(january, forecast, seed=1, now=1.0, champion=Now(forecast.features)).evaluation
+    assert alone.n / 2 < with_lags.n < alone.n
+    assert with_lags.champion_rmse == with_lags.persistence_rmse
+    assert alone.champion_rmse == alone.persistence_rmse
+
+
+def test_learn__champion_of_another_task__is_no_rival(january, forecast):
+    other = replace(forecast.features, horizon=6)
+    assert learn(january, forecast, seed=1, now=1.0, champion=Now(other)).evaluation.champion_rmse is None
+
+
+def test_learn__champion_reads_what_is_no_longer_kept__says_so_and_releases_nothing(january, forecast):
+    other = replace(forecast.features, now=(*forecast.features.now, "pressure"))
+    with pytest.raises(DataRejected, match="pressure"):
+        learn(january, forecast, seed=1, now=1.0, champion=Now(other))
+
+
 def test_learn__with_a_champion__is_told_beside_it(january, forecast, candidate):
-    rival = learn(january, forecast, seed=1, now=1.0, champion=lambda rows: rows[:, 0])
+    rival = learn(january, forecast, seed=1, now=1.0, champion=Now(forecast.features))
     assert rival.findings.examination.devices[0].champion_skill > 0
     assert "than the champion" in verdict(rival.findings)
     assert "champion" in render(rival.findings)

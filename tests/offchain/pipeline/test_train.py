@@ -75,7 +75,7 @@ def test_evaluate__ridge_on_held_out_days__beats_persistence(prepared, forecast)
 
 def test_evaluate__known_errors__reports_exactly_those(prepared, forecast):
     _, held_out = split(prepared, forecast)
-    report = evaluate(lambda _rows: held_out.targets + 2.0, held_out, champion=lambda _rows: held_out.targets - 4.0)
+    report = evaluate(lambda _rows: held_out.targets + 2.0, held_out, champion=held_out.targets - 4.0)
     assert (report.rmse, report.mae, report.champion_rmse, report.champion_skill) == (2.0, 2.0, 4.0, 0.5)
     assert report.error_quantiles == (2.0,) * len(LEVELS)
 
