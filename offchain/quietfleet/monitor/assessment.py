@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
+from quietfleet.monitor.alone import alone
 from quietfleet.monitor.drift import Baseline
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row, inspect, site_outages
 from quietfleet.monitor.peers import PeerReference
@@ -28,10 +29,12 @@ def assess(
     period: float = 3600.0,
     window: float = WINDOW_SECONDS,
     verified: frozenset[str] = frozenset(),
+    own: bool = False,
 ) -> FleetVerdict:
     """Judge the devices of one site by their readings in `[now - window, now)`, one every `period` seconds.
 
-    A channel counts as drifted only from a window at least nine tenths full; faults count at once.
+    A channel counts as drifted only from a window at least nine tenths full; faults count at once. With `own`, devices
+    without peers are judged by their own past (`monitor.alone`), of which `readings` then has six weeks.
     """
     recent = {device: [row for row in rows if row[0] >= now - window] for device, rows in readings.items()}
     outages = site_outages(recent, since=now - window, until=now, period=period)
@@ -44,6 +47,7 @@ def assess(
         device: DeviceEvidence(
             raw=baseline.drift(_full_channels(rows, baseline, _FILLED * window / period)),
             peer=company.get(device),
+            own=alone(readings[device], now=now, rules=rules, period=period) if own and device not in company else None,
             findings=findings[device],
         )
         for device, rows in recent.items()

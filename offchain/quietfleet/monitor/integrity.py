@@ -1,7 +1,8 @@
-"""Faults of a sensor that distributions cannot see: stuck, out of range, silent, contradicting itself, ahead of time.
+"""Faults of a sensor that distributions cannot see.
 
-Loss is judged by a CUSUM between 2 % (radio) and 20 % (failing device): four silent slots in a row, or a fifth of
-the readings lost over a day. Slots nobody filled are an outage of the site and count against no device.
+It is stuck, out of range, silent, contradicts itself, is ahead of time, jumps for one reading, or reads in another unit
+from one moment on. Loss is judged by a CUSUM between 2 % (radio) and 20 % (failing device): four silent slots in a row,
+or a fifth of the readings lost over a day. Slots nobody filled are an outage of the site and count against no device.
 """
 
 from __future__ import annotations
@@ -23,6 +24,38 @@ _LOST: Final = math.log(_FAULTY_LOSS / _NORMAL_LOSS)
 _RECEIVED: Final = math.log((1 - _FAULTY_LOSS) / (1 - _NORMAL_LOSS))
 
 
+_FAR: Final = 6.0
+"""A change of so many usual steps at once is none of the weather's or the machine's making."""
+_NEAR: Final = 1.5
+_CONFIRMED: Final = 4  # readings in a row
+_CONVERSIONS: Final = (
+    ("°F instead of °C", 1.8, 32.0),
+    ("°C instead of °F", 1 / 1.8, -32.0 / 1.8),
+    ("K instead of °C", 1.0, 273.15),
+    ("°C instead of K", 1.0, -273.15),
+    ("km/h instead of m/s", 3.6, 0.0),
+    ("m/s instead of km/h", 1 / 3.6, 0.0),
+    ("mph instead of m/s", 2.236936, 0.0),
+    ("m/s instead of mph", 1 / 2.236936, 0.0),
+    ("knots instead of m/s", 1.943844, 0.0),
+    ("m/s instead of knots", 1 / 1.943844, 0.0),
+    ("m/s² instead of g", 9.80665, 0.0),
+    ("g instead of m/s²", 1 / 9.80665, 0.0),
+    ("rad instead of degrees", 0.01745329, 0.0),
+    ("degrees instead of rad", 57.29578, 0.0),
+    ("inHg instead of hPa", 0.02952999, 0.0),
+    ("hPa instead of inHg", 33.86389, 0.0),
+    ("a tenth of it", 0.1, 0.0),
+    ("ten times it", 10.0, 0.0),
+    ("a hundredth of it", 0.01, 0.0),
+    ("a hundred times it", 100.0, 0.0),
+    ("a thousandth of it", 0.001, 0.0),
+    ("a thousand times it", 1000.0, 0.0),
+    ("the opposite sign", -1.0, 0.0),
+)
+"""What a value becomes when its unit changes: scale and offset."""
+
+
 class FindingKind(StrEnum):
     """What is wrong with the data."""
 
@@ -31,27 +64,38 @@ class FindingKind(StrEnum):
     GAP = "gap"
     DUPLICATE = "duplicate"
     CLOCK = "clock"
+    SPIKE = "spike"
+    UNIT = "unit"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault in `[since, until]` (Unix seconds); `channel` is empty when the reading as a whole is meant."""
+    """A fault in `[since, until]` (Unix seconds); `channel` is empty when the reading as a whole is meant.
+
+    `detail` is what else there is to say, such as the unit that the values look like.
+    """
 
     kind: FindingKind
     channel: str
     since: float
     until: float
     count: int
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelRules:
-    """What a channel may read: its physical range, its resolution, and how many identical readings mean stuck."""
+    """What a channel may read: its physical range, its resolution, and how many identical readings mean stuck.
+
+    `step` is the most that it changes between two readings in all normality; without it, spikes and changes of unit
+    are not looked for.
+    """
 
     low: float
     high: float
     resolution: float
     stuck_after: int | None = 12
+    step: float | None = None
 
 
 DEFAULT_RULES: Final[Mapping[str, ChannelRules]] = {
@@ -81,6 +125,8 @@ def inspect(
     for channel, rule in rules.items():
         series = [(time, values[channel]) for time, values in ordered if channel in values]
         findings += [*_stuck(channel, rule, series), *_out_of_range(channel, rule, series)]
+        if rule.step is not None:
+            findings += [*_spikes(channel, rule.step, series), *_units(channel, rule.step, series)]
     return tuple(findings)
 
 
@@ -105,6 +151,34 @@ def _out_of_range(channel: str, rule: ChannelRules, series: Sequence[tuple[float
     times = [time for time, value in series if not rule.low <= value <= rule.high]
     if times:
         yield Finding(FindingKind.RANGE, channel, times[0], times[-1], len(times))
+
+
+def _spikes(channel: str, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
+    """Single readings far from both their neighbours, which agree with each other."""
+    times = [
+        here[0]
+        for before, here, after in zip(series, series[1:], series[2:], strict=False)
+        if min(abs(here[1] - before[1]), abs(here[1] - after[1])) > _FAR * step
+        and abs(after[1] - before[1]) < _NEAR * step
+    ]
+    if times:
+        yield Finding(FindingKind.SPIKE, channel, times[0], times[-1], len(times))
+
+
+def _units(channel: str, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
+    """Find a jump after which the values go on as before once they are read in another unit."""
+    for place in range(2, len(series) - _CONFIRMED + 1):
+        before, after = series[place - 1][1], [value for _, value in series[place : place + _CONFIRMED]]
+        steady = abs(before - series[place - 2][1]) <= _NEAR * step  # else it comes back from a spike
+        if not steady or abs(after[0] - before) <= _FAR * step:
+            continue
+        for name, scale, offset in _CONVERSIONS:
+            back = [before, *((value - offset) / scale for value in after)]
+            smooth = all(abs(later - earlier) <= _NEAR * step for earlier, later in pairwise(back))
+            if smooth and all(abs(value - before) > _FAR * step for value in after):
+                rest = series[place:]
+                yield Finding(FindingKind.UNIT, channel, rest[0][0], rest[-1][0], len(rest), name)
+                return
 
 
 def _contradictions(ordered: Sequence[Row]) -> Iterator[Finding]:

@@ -33,12 +33,14 @@ class Verdict(StrEnum):
 class DeviceEvidence:
     """What is known of one device: raw drift in percent per channel, drift from its peers, faults.
 
-    `peer` is None when fewer than three co-located devices can be compared.
+    `peer` is None when fewer than three co-located devices can be compared; `own` is then what its own past says,
+    where it was asked.
     """
 
     raw: Mapping[str, float] = field(default_factory=dict)
     peer: Mapping[str, PeerDrift] | None = None
     findings: tuple[Finding, ...] = ()
+    own: Mapping[str, PeerDrift] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def _judge_sound(device: DeviceEvidence, shared: tuple[str, ...], *, verified: b
     common = tuple(channel for channel in drifted if channel in shared)
     if common:
         return _verdict(device, Verdict.RETRAIN, common, "peers share the drift")
+    if device.peer is None and device.own is not None:
+        drifted = tuple(channel for channel, drift in device.own.items() if drift.exceeded)
     if not drifted:
         return _verdict(device, Verdict.FINE, (), "no drift")
     if _vouched(device, drifted):

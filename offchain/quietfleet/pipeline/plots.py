@@ -18,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from quietfleet.pipeline.choices import Choice, Kind
 from quietfleet.pipeline.evaluate import Group
 from quietfleet.pipeline.train import Tried
 
@@ -48,18 +49,41 @@ def trace(times: Sequence[float], truth: Sequence[float], forecast: Sequence[flo
     """What one device measured, and what had been said it would."""
 
     def draw(axes: Axes) -> None:
-        moments: Any = [datetime.fromtimestamp(time, UTC) for time in times]
+        moments = [_moment(time) for time in times]
         gaps = _gaps(times)
         axes.plot(moments, _torn(truth, gaps), color=_NAIVE, linewidth=2.2, label="measured")
         axes.plot(moments, _torn(forecast, gaps), color=_MODEL, linewidth=1.1, label="model")
-        locator = AutoDateLocator(tz=UTC, maxticks=9)  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
+        _dated(axes)
         axes.set_ylabel(unit)
-        axes.margins(x=0.01)
         _legend(axes, 2)
 
     return _svg(f"trace {times[0] if times else 0} {truth[:2]}", (9.2, 2.7), draw)
+
+
+def marked(times: Sequence[float], values: Sequence[float], spans: Sequence[tuple[float, float]], unit: str) -> str:
+    """What one device measured, with the spans in which something was said of it."""
+
+    def draw(axes: Axes) -> None:
+        moments = [_moment(time) for time in times]
+        for since, until in spans:
+            axes.axvspan(_moment(since), _moment(until), color=_RIVAL, alpha=0.25, linewidth=0)
+            axes.axvline(_moment(since), color=_RIVAL, linewidth=1.0)
+        axes.plot(moments, _torn(values, _gaps(times)), color=_MODEL, linewidth=1.0)
+        _dated(axes)
+        axes.set_ylabel(unit)
+
+    return _svg(f"marked {times[0] if times else 0} {values[:2]} {unit}", (9.2, 2.4), draw)
+
+
+def _moment(time: float) -> Any:
+    return datetime.fromtimestamp(time, UTC)
+
+
+def _dated(axes: Axes) -> None:
+    locator = AutoDateLocator(tz=UTC, maxticks=9)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
+    axes.margins(x=0.01)
 
 
 def bars(groups: Sequence[Group], unit: str, title: str) -> str:
@@ -136,6 +160,24 @@ def search(tried: Sequence[Tried], chosen: int, unit: str) -> str:
         _legend(axes, 2)
 
     return _svg("search", (4.5, 2.9), draw)
+
+
+def gains(choices: Sequence[Choice]) -> str:
+    """What each device saves by what it was given, the best first."""
+
+    def draw(axes: Axes) -> None:
+        ranked = sorted(choices, key=lambda one: (-one.gain, one.device))
+        for kind, colour in ((Kind.PERSONAL, _MODEL), (Kind.PERSISTENCE, _RIVAL), (Kind.POOLED, _NAIVE)):
+            points = [(rank, 100 * one.gain) for rank, one in enumerate(ranked, 1) if one.kind is kind]
+            if points:
+                axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=4, label=kind.value)
+        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("devices, by what they gain")
+        axes.set_ylabel("RMSE saved, %")
+        _legend(axes, 3)
+
+    return _svg("gains", (4.5, 2.9), draw)
 
 
 def _gaps(times: Sequence[float]) -> set[int]:

@@ -1,0 +1,130 @@
+"""`quietfleet monitor …`: the fleet's monitors on any sensor file that a person brings."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from quietfleet.monitor.sheet import Sheet
+    from quietfleet.monitor.survey import Survey
+
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_PAGE = click.Path(path_type=Path, dir_okay=False)
+_SHOWN = 40
+
+
+@click.group()
+def monitor() -> None:
+    """Watch sensor data for drift and faults, as processors and gateways do.
+
+    \b
+      quietfleet monitor run readings.csv --report readings.html
+    """  # noqa: D301 - click wants a real backspace there
+
+
+@monitor.command()
+@click.argument("file", type=_FILE)
+@click.option("--report", type=_PAGE, help="Write a page about it, for a browser.")
+@click.option("--time", default="", metavar="COLUMN", help="Which column is the time; guessed otherwise.")
+@click.option("--device", default="", metavar="COLUMN", help="Which column tells devices apart; guessed otherwise.")
+@click.option("--channel", "channels", multiple=True, metavar="COLUMN", help="What to watch; all that fits otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def run(file: Path, report: Path | None, time: str, device: str, channels: tuple[str, ...], *, as_json: bool) -> None:
+    """Watch FILE, a CSV or Parquet file of readings, from its first day to its last.
+
+    Says how its columns were understood, then what the monitors would have said of which device and when. Devices are
+    taken for neighbours of one place. Exit code 3 when a device is faulty.
+    """
+    from quietfleet.monitor.sheet import read_sheet  # noqa: PLC0415 - a sensor has no numpy
+    from quietfleet.monitor.survey import survey  # noqa: PLC0415
+    from quietfleet.monitor.verdict import Verdict  # noqa: PLC0415
+
+    sheet = read_sheet(file, time=time, device=device, channels=channels)
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("watching", total=1.0)
+        found = survey(sheet.readings, period=sheet.period, progress=lambda share: bar.update(task, completed=share))
+    if report is not None:
+        from quietfleet.pipeline.survey_page import render  # noqa: PLC0415 - matplotlib takes seconds to load
+
+        report.write_text(render(file.name, sheet, found))
+    if as_json:
+        click.echo(json.dumps(_plain(sheet, found)))
+    else:
+        _show(sheet, found, report)
+    if any(found.verdict(one) is Verdict.QUARANTINE for one in found.devices):
+        raise SystemExit(3)
+
+
+def _plain(sheet: Sheet, found: Survey) -> dict[str, Any]:
+    from quietfleet.monitor.survey import told  # noqa: PLC0415 - as above
+
+    return {
+        "columns": _understood(sheet),
+        "since": found.since,
+        "reference_until": found.reference_until,
+        "until": found.until,
+        "peers": found.peers,
+        "outages": found.outages,
+        "devices": {device: found.verdict(device).value for device in found.devices},
+        "episodes": [{**msgspec.to_builtins(one), "told": told(one)} for one in found.episodes],
+    }
+
+
+def _understood(sheet: Sheet) -> dict[str, Any]:
+    return {
+        "time": sheet.time,
+        "device": sheet.device or None,
+        "channels": list(sheet.channels),
+        "names": sheet.names or None,
+        "left_out": dict(sheet.left_out),
+        "notes": list(sheet.notes),
+        "refused": dict(sheet.refused),
+        "period": sheet.period,
+        "rows": sheet.rows,
+    }
+
+
+def _show(sheet: Sheet, found: Survey, report: Path | None) -> None:
+    from quietfleet.monitor.survey import told  # noqa: PLC0415 - as above
+
+    console = Console()
+    console.print(
+        f"{sheet.rows:,} readings of {len(found.devices)} devices, one every {sheet.period:g} s, "
+        f"{_day(found.since)} to {_day(found.until)}"
+    )
+    console.print(f"time: {sheet.time}; device: {sheet.device or 'all one'}; channels: {', '.join(sheet.channels)}")
+    for name, why in sheet.left_out.items():
+        console.print(f"left out: {name} {why}", style="dim")
+    for note in (*sheet.notes, *(f"{count} rows are {why}" for why, count in sheet.refused.items())):
+        console.print(note, style="dim")
+    console.print(f"taken for sound until {_day(found.reference_until)}; {_company(found)}\n", style="dim")
+    table = Table("device", "verdict", "what was said of it")
+    for device in found.devices[:_SHOWN]:
+        said = found.of(device)
+        table.add_row(device, found.verdict(device).value, f"{len(said)} times" if said else "nothing")
+    console.print(table)
+    if len(found.devices) > _SHOWN:
+        console.print(f"and {len(found.devices) - _SHOWN} more: --json has them all")
+    for one in found.episodes[-_SHOWN:]:
+        console.print(f"{_day(one.since)}  {told(one)}", highlight=False)
+    if report is not None:
+        console.print(f"page: {report}")
+
+
+def _company(found: Survey) -> str:
+    if found.peers:
+        return "devices are held against each other"
+    return "nobody to hold a device against: drift is judged by its own past, which sees less"
+
+
+def _day(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"

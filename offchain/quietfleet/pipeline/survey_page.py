@@ -1,0 +1,117 @@
+"""The page about a recording that was watched: what was said of which device, and what its readings were then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from quietfleet.monitor.sheet import Sheet
+from quietfleet.monitor.survey import Episode, Survey, told
+from quietfleet.monitor.verdict import Verdict
+from quietfleet.pipeline import plots
+from quietfleet.pipeline.page import card, day, escaped, grid, page, section
+
+_CURVES: Final = 12
+_POINTS: Final = 1500
+_ROWS: Final = 200
+_WORDS: Final = {
+    Verdict.FINE: "sound",
+    Verdict.QUARANTINE: "faulty",
+    Verdict.VERIFY: "verify",
+    Verdict.RETRAIN: "changed",
+}
+
+
+def render(name: str, sheet: Sheet, found: Survey) -> str:
+    """Return the page, which stands alone."""
+    sections = [
+        section("What was said", "The newest first.", [card("", _episodes(found.episodes))], wide=True),
+        section("Readings", "Where something was said of a channel, it is marked.", _curves(sheet, found), wide=True),
+        section("Devices", "", [card("", _devices(found))], wide=True),
+    ]
+    return page(f"{name}: {headline(found)}", f"{_head(name, sheet, found)}{''.join(sections)}{_foot(sheet, found)}")
+
+
+def headline(found: Survey) -> str:
+    """Say in one sentence how it stands."""
+    faulty = [device for device in found.devices if found.verdict(device) is Verdict.QUARANTINE]
+    doubtful = [device for device in found.devices if found.verdict(device) is Verdict.VERIFY]
+    of = f"{len(found.devices)} device{'s' * (len(found.devices) != 1)}"
+    if faulty:
+        return f"{len(faulty)} of {of} showed faults: {', '.join(faulty[:3])}{' …' if len(faulty) > 3 else ''}."  # noqa: PLR2004
+    if doubtful:
+        return f"{len(doubtful)} of {of} should be looked at: {', '.join(doubtful[:3])}."
+    return f"Nothing is wrong with any of {of}."
+
+
+def _head(name: str, sheet: Sheet, found: Survey) -> str:
+    faults = sum(bool(episode.findings) for episode in found.episodes)
+    moved = sum(not episode.device for episode in found.episodes)
+    tiles = (
+        ("Readings", f"{sheet.rows:,}", f"one every {sheet.period:g} s"),
+        ("Devices", str(len(found.devices)), "held against each other" if found.peers else "each by its own past"),
+        ("Faults", str(faults), "episodes of faulty data"),
+        ("The world changed", str(moved), "times, for all devices together"),
+    )
+    shown = "".join(
+        f"<div class=tile><span>{escaped(title)}</span><b>{escaped(value)}</b><small>{escaped(note)}</small></div>"
+        for title, value, note in tiles
+    )
+    good = all(found.verdict(device) is Verdict.FINE for device in found.devices)
+    return (
+        f"<header><p class=eyebrow>{escaped(name)} · {day(found.since)} to {day(found.until)}</p>"
+        f"<h1 class={'good' if good else 'bad'}>{escaped(headline(found))}</h1><div class=tiles>{shown}</div></header>"
+    )
+
+
+def _episodes(episodes: Sequence[Episode]) -> str:
+    newest = sorted(episodes, key=lambda one: -one.since)[:_ROWS]
+    if not newest:
+        return "<p>Nothing.</p>"
+    rows = [(day(one.since), day(one.noticed), _WORDS[one.verdict], told(one)) for one in newest]
+    return grid(("Since", "Noticed", "Verdict", "What, and what to do"), rows)
+
+
+def _curves(sheet: Sheet, found: Survey) -> list[str]:
+    """The channels that something was said of, the most serious first; otherwise the first channel of each device."""
+    wanted: dict[tuple[str, str], list[Episode]] = {}
+    serious = sorted(found.episodes, key=lambda one: (one.verdict is not Verdict.QUARANTINE, not one.findings))
+    for one in (one for one in serious if one.device):
+        for channel in one.channels or sheet.channels[:1]:
+            wanted.setdefault((one.device, channel), []).append(one)
+    chosen = list(wanted) or [(device, sheet.channels[0]) for device in found.devices]
+    return [_curve(sheet, device, channel, wanted.get((device, channel), [])) for device, channel in chosen[:_CURVES]]
+
+
+def _curve(sheet: Sheet, device: str, channel: str, episodes: Sequence[Episode]) -> str:
+    points = [(at, values[channel]) for at, values in sheet.readings[device] if channel in values]
+    points = points[:: max(1, len(points) // _POINTS)]
+    spans = [(one.since, max(one.until, one.since + sheet.period)) for one in episodes]
+    drawing = plots.marked([at for at, _ in points], [value for _, value in points], spans, channel)
+    return card(f"{escaped(device)} · {escaped(channel)}", drawing)
+
+
+def _devices(found: Survey) -> str:
+    rows = [
+        (device, _WORDS[found.verdict(device)], str(len(found.of(device))), ", ".join(_channels(found.of(device))))
+        for device in found.devices[:_ROWS]
+    ]
+    return grid(("Device", "Verdict", "Episodes", "Channels"), rows)
+
+
+def _channels(episodes: Sequence[Episode]) -> list[str]:
+    return list(dict.fromkeys(channel for episode in episodes for channel in episode.channels))
+
+
+def _foot(sheet: Sheet, found: Survey) -> str:
+    refused = ", ".join(f"{count:,} {why}" for why, count in sheet.refused.items()) or "none"
+    facts = {
+        "Columns": f"time: {sheet.time}; device: {sheet.device or 'all one'}; channels: {', '.join(sheet.channels)}",
+        "Left out": "; ".join(f"{name} {why}" for name, why in sheet.left_out.items()) or "none",
+        "Assumed": "; ".join(sheet.notes) or "nothing",
+        "Rows refused": refused,
+        "Reference": f"until {day(found.reference_until)}, taken for sound; renewed when all devices drift together",
+        "Outages": f"{found.outages} periods in which nobody delivered count against no device",
+    }
+    told_ = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
+    return f"<footer><dl>{told_}</dl></footer>"

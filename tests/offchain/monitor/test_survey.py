@@ -1,0 +1,111 @@
+"""A whole recording watched day by day, with faults put in at known moments."""
+
+import pytest
+
+from quietfleet.errors import MonitorError
+from quietfleet.monitor.integrity import FindingKind
+from quietfleet.monitor.learned import learn_rules
+from quietfleet.monitor.survey import survey, told
+from quietfleet.monitor.verdict import Verdict
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+NATURAL = [("EWR", ("dewp",), 14), ("JFK", ("dewp",), 12)]  # so many equal readings there were
+
+
+@pytest.fixture(scope="session")
+def recording(between, at):
+    """Two months of three stations from the end of May on, two channels."""
+    names = ("temp", "dewp")
+    return {
+        device: [(time, {name: values[name] for name in names if name in values}) for time, values in rows]
+        for device, rows in between(at(5, 25), at(7, 24)).items()
+    }
+
+
+@pytest.fixture
+def spoilt(recording, at):
+    """Return the recording with one device's readings from a moment on put through a function of (hours, values)."""
+
+    since = at(7, 10)
+
+    def spoil(change, device="JFK"):
+        rows = [
+            row if row[0] < since else (row[0], change((row[0] - since) / HOUR, row[1])) for row in recording[device]
+        ]
+        return recording | {device: [row for row in rows if row[1] is not None]}
+
+    return spoil
+
+
+def test_survey__nothing_was_put_in__accuses_nobody_but_who_read_the_same_for_half_a_day(recording):
+    found = survey(recording, period=HOUR)
+    assert found.peers
+    accused = [one for one in found.episodes if one.verdict is Verdict.QUARANTINE]
+    assert sorted((one.device, one.channels, one.findings[0].count) for one in accused) == NATURAL
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "channel", "within"),
+    [
+        (lambda _hours, values: values | {"temp": 21.0}, FindingKind.STUCK, "temp", 1),
+        (lambda hours, _values: None if hours < 72 else _values, FindingKind.GAP, "", 1),
+        (lambda _hours, values: values | {"temp": 1.8 * values["temp"] + 32}, FindingKind.UNIT, "temp", 1),
+        (lambda hours, values: values | ({"temp": 90.0} if hours == 5 else {}), FindingKind.SPIKE, "temp", 1),
+    ],
+)  # fmt: skip
+def test_survey__sensor_fails_one_way__is_named_within_a_day(spoilt, at, change, kind, channel, within):
+    found = survey(spoilt(change), period=HOUR)
+    channels = (channel,) if channel else ()
+    said = [one for one in found.of("JFK") if one.findings and one.channels == channels]
+    first = next(one for one in said if one.findings[0].kind is kind)
+    assert at(7, 10) - HOUR <= first.since <= at(7, 10) + 6 * HOUR
+    assert first.noticed <= at(7, 10) + (within + 1) * DAY
+    assert found.verdict("JFK") is Verdict.QUARANTINE
+    assert [one.channels for one in found.of("LGA") + found.of("EWR") if one.verdict is Verdict.QUARANTINE] == [
+        ("dewp",)
+    ]
+    assert told(first).startswith("JFK: ")
+
+
+def test_survey__one_sensor_drifts_off__left_its_peers_and_nobody_trains_on_it(spoilt, at):
+    found = survey(spoilt(lambda _hours, values: values | {"temp": values["temp"] + 5}), period=HOUR)
+    (first, *_) = [one for one in found.of("JFK") if "temp" in one.channels and not one.findings]
+    assert first.verdict is Verdict.QUARANTINE
+    assert at(7, 10) <= first.noticed <= at(7, 14)
+    assert first.until >= at(7, 20)
+
+
+def test_survey__one_device_alone__asks_to_verify_and_never_sets_it_aside(spoilt, at):
+    moved = spoilt(lambda _hours, values: values | {"temp": values["temp"] + 25})
+    found = survey({"JFK": moved["JFK"]}, period=HOUR)
+    assert not found.peers
+    said = [one for one in found.of("JFK") if "temp" in one.channels and one.noticed > at(7, 10)]
+    assert Verdict.VERIFY in {one.verdict for one in said}
+    assert not [one for one in found.of("JFK") if one.verdict is Verdict.QUARANTINE and not one.findings]
+
+
+def test_survey__nobody_delivered_for_a_day__is_an_outage_of_the_place_and_nobodys_fault(recording, at):
+    dark = {device: [row for row in rows if not at(7, 10) <= row[0] < at(7, 11)] for device, rows in recording.items()}
+    found = survey(dark, period=HOUR)
+    assert found.outages >= 24
+    assert not [one for one in found.episodes if FindingKind.GAP in {each.kind for each in one.findings}]
+
+
+def test_survey__no_reading_at_all__is_refused():
+    with pytest.raises(MonitorError):
+        survey({"a": []}, period=HOUR)
+
+
+def test_learn__resting_two_state_and_coarse_channels__none_of_them_looks_stuck():
+    rows = [
+        (
+            HOUR * hour,
+            {"rain": 3.0 if hour % 97 == 0 else 0.0, "lamp": float(hour % 40 < 20), "coarse": hour // 5 % 7.0},
+        )
+        for hour in range(720)
+    ]
+    rules = learn_rules({"a": rows}, period=HOUR)
+    assert rules["rain"].stuck_after is None or rules["rain"].stuck_after > 96
+    assert rules["lamp"].stuck_after is None
+    assert rules["coarse"].stuck_after > 12
