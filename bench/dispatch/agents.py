@@ -28,6 +28,7 @@ class Board:
 
     plan: Plan
     going: bool = False
+    seeking: set[str] = field(default_factory=set)
     began: dict[str, float] = field(default_factory=dict)
     introduced: list[float] = field(default_factory=list)
     first_messages: list[float] = field(default_factory=list)
@@ -35,6 +36,17 @@ class Board:
 
     def since(self, seeker: str) -> float:
         return time.monotonic() - self.began[seeker]
+
+    def may_seek(self, seeker: str) -> bool:
+        """Take a turn, if there is one."""
+        if seeker not in self.seeking and len(self.seeking) < self.plan.at_once:
+            self.seeking.add(seeker)
+        return seeker in self.seeking
+
+    def had_turn(self, seeker: str) -> None:
+        """Give the turn to whoever asks next; where there is one for everybody, keep it."""
+        if self.plan.at_once < self.plan.seekers:
+            self.seeking.discard(seeker)
 
     def clear(self) -> None:
         self.introduced, self.first_messages = [], []
@@ -129,6 +141,18 @@ class _Timed(Seeking):
                 self._sought, self._board.began[self._runtime.id] = message.seek_id, time.monotonic()
         super()._tell(messages)
 
+    def tick(self, now: float) -> None:
+        if self._board.may_seek(self._runtime.id):
+            super().tick(now)
+
+    def _idle(self, now: float) -> None:
+        if self._runtime.id in self._board.seeking:
+            super()._idle(now)
+
+    def closed(self, purpose: str) -> bool:
+        self._board.had_turn(self._runtime.id)
+        return super().closed(purpose)
+
     def _introduced(self, now: float) -> None:
         self._board.introduced.append(self._board.since(self._runtime.id))
         tie, shown = self._machine.tie, self._machine.card
@@ -137,4 +161,5 @@ class _Timed(Seeking):
             return
         self._state.set("deal", {"id": tie.deal_id, "name": tie.name, "oracle": self._oracle, "until": now})
         self.opened(self._partners.checked(shown).worker)  # as if there had been a session: so the oracle hears
+        self._board.had_turn(self._runtime.id)
         self._start_over(now)

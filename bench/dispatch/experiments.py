@@ -58,6 +58,7 @@ FULL: Final = Scale(
         Cell("latency", "without", WAIVED | {"workers": 12, "whole": True, "stem": "off"}, 15.0, 5.0),
         _scaling(1, 10, 10.0, 0.2),
         _scaling(1, 100, 10.0, 0.5),
+        _scaling(1, 300, 15.0, 1.0),
         _scaling(2, 100, 10.0, 0.5),
         _scaling(4, 100, 10.0, 0.5),
         _scaling(1, 1_000, 20.0, 2.0),

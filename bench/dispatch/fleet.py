@@ -10,16 +10,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict
 
 from bench.dispatch.plan import RELAYS, Plan, prepare
 from bench.flood.network import free_ports
 from bench.flood.process import Process
 
-_READY_WITHIN: Final = 120.0
-_READY_EACH: Final = 0.5  # seconds more for each worker
+_SPARE: Final = 120.0  # seconds for all processes to begin, beside those in which workers come up
 _MEMORY: Final = "/dev/shm"  # noqa: S108 - a thousand workers have a disk each; here they would share one
 _PROGRAM: Final = "bench.dispatch.member"
+
+
+class CameUp(TypedDict):
+    """The workers that were up before the load, and what that took: `cpu` in seconds, `memory` in bytes."""
+
+    up: int
+    seconds: float
+    cpu: float
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,7 @@ class Outcome:
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    came_up: CameUp | None = None
 
     @property
     def deals(self) -> int:
@@ -59,6 +68,7 @@ class Fleet:
 
     def __init__(self, plan: Plan, processes: dict[str, Process]) -> None:
         self._plan, self._processes = plan, processes
+        self._came_up: CameUp = {"up": 0, "seconds": 0.0, "cpu": 0.0, "memory": 0}
 
     @classmethod
     @asynccontextmanager
@@ -72,7 +82,7 @@ class Fleet:
             prepare(plan)
             fleet = cls(plan, {})
             try:
-                async with asyncio.timeout(_READY_WITHIN + _READY_EACH * plan.workers):
+                async with asyncio.timeout(_SPARE + plan.ready_within):
                     await fleet._start(folder)
                 yield fleet
             finally:
@@ -95,6 +105,7 @@ class Fleet:
             {kind: _less(after, before, kind) for kind in ("workers", "relays", "oracle")},
             Counter(said["counts"]),
             {name: one["metrics"] for name, one in after.items()},
+            self._came_up,
         )
 
     async def _start(self, folder: str) -> None:
@@ -105,7 +116,7 @@ class Fleet:
     async def _process(self, folder: str, role: str, number: int) -> None:
         name = f"{role}-{number}" if role == "oracle" else role
         self._processes[name] = process = await Process.start(_PROGRAM, folder, role, str(number))
-        await process.hear("ready")
+        self._came_up = await process.hear("ready")  # the workers are last
 
     async def _mark(self) -> dict[str, Any]:
         for process in self._processes.values():

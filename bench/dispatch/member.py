@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -30,7 +31,7 @@ from quietfleet.workers.oracle import Oracle
 from quietfleet.workers.relay import Relay
 
 _LOOK: Final = 0.05
-_STAGGER: Final = 0.02  # seconds between two starts
+_COMING: Final = 100  # workers that come up at a time: more would all wait for the same two cores
 _INBOUND: Final = 8_192  # links that a relay takes here: 1,000 workers behind eight
 
 
@@ -53,16 +54,24 @@ class Member:
     def __init__(self, plan: Plan, role: str, number: int) -> None:
         self._board, self._meter = Board(plan), Meter()
         self._prepare(plan, role)
-        self._hosts: list[Host] = [make() for make in self._makers(plan, role, number)]
-        self._role = role
+        self._makers = self._made(plan, role, number)
+        self._hosts: list[Host] = []
+        self._within = plan.ready_within
 
     async def run(self) -> None:
-        running = []
-        for host in self._hosts:
-            running.append(asyncio.create_task(host.run()))
-            await asyncio.sleep(_STAGGER)
-        await self._ready()
-        say(ready=len(self._hosts))
+        running: list[asyncio.Task[None]] = []
+        began, cpu = time.monotonic(), time.process_time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._within):
+                coming: list[Host] = []
+                for make in self._makers:
+                    coming = await _fewer(coming, _COMING)
+                    coming.append(host := make())
+                    self._hosts.append(host)
+                    running.append(asyncio.create_task(host.run()))
+                await _fewer(coming, 1)
+        took, cost = time.monotonic() - began, time.process_time() - cpu
+        say(ready={"up": sum(map(_is_up, self._hosts)), "seconds": took, "cpu": cost, "memory": _most_memory()})
         orders = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         while line := await orders.readline():
@@ -101,15 +110,6 @@ class Member:
                 total[name] = total.get(name, 0.0) + host.metrics.value(name)
         return total
 
-    async def _ready(self) -> None:
-        """Wait for links, and for workers also until they are members of the epoch."""
-        for host in self._hosts:
-            await host.node.connected(1)
-        if self._role == "workers":
-            members = [host.membership for host in self._hosts if isinstance(host, Runtime)]
-            while not all(one.complete for one in members):  # noqa: ASYNC110 - a membership has no event
-                await asyncio.sleep(_LOOK)
-
     def _prepare(self, plan: Plan, role: str) -> None:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 1,000 workers have 7,000 files and links open
@@ -120,13 +120,13 @@ class Member:
         if plan.parts:
             self._meter.watch()
 
-    def _makers(self, plan: Plan, role: str, number: int) -> list[Callable[[], Host]]:
+    def _made(self, plan: Plan, role: str, number: int) -> list[Callable[[], Host]]:
         if role == "relays":
             return [partial(self._relay, plan, place) for place in range(RELAYS)]
         if role == "oracle":
             return [partial(self._oracle, plan, number)]
-        seekers = [partial(self._worker, plan, "seeker", place, OneAfterAnother) for place in range(plan.seekers)]
-        return [*seekers, *(partial(self._worker, plan, "provider", place, Serving) for place in range(plan.providers))]
+        agents = {"seeker": OneAfterAnother, "provider": Serving}
+        return [partial(self._worker, plan, kind, place, agents[kind]) for kind, place in plan.started()]
 
     def _relay(self, plan: Plan, number: int) -> Host:
         relay: Host = told(Relay)(plan.settings("relay", number), key_of("relay", number), SystemClock())
@@ -145,6 +145,26 @@ class Member:
         runtime: Runtime = told(kind)(plan.settings(role, number), key_of(role, number), SystemClock(), "")
         runtime.agent = agent(runtime)
         return runtime
+
+
+async def _fewer(coming: list[Host], limit: int) -> list[Host]:
+    """Wait until fewer than `limit` of these are still coming up, and return those."""
+    await asyncio.sleep(0)
+    while len(coming) >= limit:
+        await asyncio.sleep(_LOOK)  # a membership has no event
+        coming = [host for host in coming if not _is_up(host)]
+    return coming
+
+
+def _is_up(host: Host) -> bool:
+    """Whether it has a link, and if it is a worker, is a member of the epoch."""
+    member = not isinstance(host, Runtime) or isinstance(host.agent, Oracle) or host.membership.complete
+    return member and host.node.peers > 0
+
+
+def _most_memory() -> int:
+    """Bytes that this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def say(**what: Any) -> None:

@@ -31,6 +31,7 @@ from quietfleet.workers.epoch import prepare_epoch
 
 RELAYS: Final = 8
 ENTRIES: Final = 2  # relays that a worker dials
+AT_ONCE: Final = 100
 PLAN: Final = "plan.json"
 CAPABILITY: Final = "bench"
 CAPACITY: Final = 200  # deals that a provider holds at once
@@ -53,7 +54,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     `disk` is where the oracle keeps its state; everybody else's is in `folder`, which may be memory. `whole` lets a
     pair set up its session and say its first message before the next deal is sought. `beat` is seconds between two
-    looks of a worker at its clock; `parts` has processor time metered.
+    looks of a worker at its clock; `parts` has processor time metered. At most `at_once` workers seek at a time, in
+    turns, for more would measure their queue. Workers that are not up within `ready_within` seconds are not waited for.
     """
 
     folder: str
@@ -68,6 +70,8 @@ class Plan(msgspec.Struct, frozen=True):
     cover_rate: float = 4.0
     hop_delay: float = 0.1
     beat: float = 0.2
+    at_once: int = AT_ONCE
+    ready_within: float = 240.0
     whole: bool = False
     parts: bool = False
 
@@ -85,6 +89,13 @@ class Plan(msgspec.Struct, frozen=True):
         yield "oracle", 0
         yield from (("seeker", number) for number in range(self.seekers))
         yield from (("provider", number) for number in range(self.providers))
+
+    def started(self) -> list[tuple[Role, int]]:
+        """All workers in the order they start: a fleet that comes up in part offers and seeks in the same shares."""
+        apart = self.seekers / self.providers
+        everybody: list[tuple[Role, int]] = [("seeker", number) for number in range(self.seekers)]
+        everybody += [("provider", number) for number in range(self.providers)]
+        return sorted(everybody, key=lambda one: one[1] if one[0] == "seeker" else one[1] * apart)
 
     def enode(self, relay: int) -> str:
         return str(Enode(key_of("relay", relay).public.to_bytes(), Address("127.0.0.1", self.ports[relay])))

@@ -9,7 +9,7 @@ from bench.dispatch import core
 from bench.dispatch.experiments import ROOM, Cell
 from bench.dispatch.fleet import Outcome, quantile
 from bench.dispatch.parts import PARTS, REST
-from bench.dispatch.plan import RELAYS
+from bench.dispatch.plan import AT_ONCE, RELAYS
 
 from quietfleet.network import Tuning
 
@@ -43,6 +43,10 @@ def _about(cores: int) -> list[str]:
             "The oracle's state is on disk and synced; everybody else's is in memory, for on one machine all would "
             "wait for one disk. All processes share the cores, so that deals a second are the whole fleet's: what a "
             "replica could do if it had a core for itself stands beside it, by its own processor time."
+        ),
+        (
+            f"No more than {AT_ONCE} workers seek at once, in turns: the others are linked, members "
+            "of the epoch, and hear what is theirs. A hundred workers at most come up at a time."
         ),
         (
             f"Relays take {Tuning().new_rate:g} new envelopes a second from a link as they come; those with room, "
@@ -97,14 +101,25 @@ def _scaling(cells: Sequence[Cell]) -> dict[str, Any]:
         [
             cell.terms["replicas"],
             cell.terms["workers"],
+            *_came_up(outcome),
             round(outcome.rate, 1),
             *_milliseconds(outcome.introduced),
             *(round(outcome.per_deal(name), 1) for name in _PROCESSES),
         ]
         for cell, outcome in _of("scaling", cells)
     ]
-    columns = ["replicas", "workers", "deals/s", "p50 ms", "p99 ms", *_cpu_columns()]
+    start = ["came up", "in s", "ms CPU each", "MiB each"]
+    columns = ["replicas", "workers", *start, "deals/s", "p50 ms", "p99 ms", *_cpu_columns()]
     return {"title": "Replicas and workers: work waived, no stems", "columns": columns, "rows": rows}
+
+
+def _came_up(outcome: Outcome) -> list[int | float | None]:
+    """Return how many workers came up, in how long, and what each cost, its share of the process included."""
+    start = outcome.came_up
+    if start is None or not start["up"]:
+        return [0, None, None, None]
+    each = start["up"]
+    return [each, round(start["seconds"]), round(1000 * start["cpu"] / each), round(start["memory"] / each / 2**20, 1)]
 
 
 def _verdicts(matching: Sequence[Sequence[Any]], cells: Sequence[Cell]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from quietfleet.chain._cover import new_cover, opened_cover
 from quietfleet.chain._memory import Memory
 from quietfleet.chain.channel import Channel
 from quietfleet.chain.events import (
@@ -57,6 +58,7 @@ STEPS: Final = (
     DELETE FROM chain_lines;
     DELETE FROM chain_keys;
     """,
+    "CREATE TABLE chain_cover (mark BLOB NOT NULL) STRICT",
 )
 
 _TABLES: Final = ("chain_identity", "chain_blocks", "chain_events", "chain_workers", "chain_lines", "chain_keys")
@@ -92,11 +94,30 @@ _operators_decoder = msgspec.json.Decoder(Operators)
 class Journal:
     """Reads and writes the tables; whoever calls holds the transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secret: bytes | None = None) -> None:
         self._database = database
         database.migrate("chain", STEPS)
         self._memory = Memory.of(database)
         self._memory.clear()
+        self._cover = opened_cover(database, secret)
+
+    def cover(self, secret: bytes) -> None:
+        """From now on keep all of it sealed under a worker's secret; what is there is rewritten."""
+        if self._cover.sealed:
+            return
+        events = self._database.execute("SELECT block, log_index, timestamp, event FROM chain_events").fetchall()
+        located = [(Located(*place, decode_event(stored)), stored) for *place, stored in events]
+        states: dict[str, State] = {worker.id: worker for worker in self.workers(None, None)}
+        lines = [subject for (subject,) in self._database.execute("SELECT subject FROM chain_lines").fetchall()]
+        states |= {subject: self.state(subject) for subject in lines}
+        keys = self._database.execute("SELECT key, worker, epoch, block FROM chain_keys").fetchall()
+        for table in ("chain_events", "chain_workers", "chain_lines", "chain_keys"):
+            self._write(f"DELETE FROM {table}")  # noqa: S608 - the names above
+        self._cover = new_cover(self._database, secret)
+        self.add(located)
+        self.save(states)
+        for key, worker, epoch, block in keys:
+            self._give(key, worker, epoch, block)
 
     def claim(self, identity: str) -> None:
         """Belong to this deployment: what was replicated from any other is thrown away."""
@@ -132,8 +153,10 @@ class Journal:
 
     def above(self, block: int) -> list[tuple[str, bytes]]:
         """Return subject and stored form of every event above `block`."""
-        query = "SELECT subject, event FROM chain_events WHERE block > ? ORDER BY block, log_index"
-        return self._database.execute(query, (block,)).fetchall()
+        query = "SELECT block, log_index, event FROM chain_events WHERE block > ? ORDER BY block, log_index"
+        rows = self._database.execute(query, (block,)).fetchall()
+        found = [self._cover.open(event, _place(number, index)) for number, index, event in rows]
+        return [(decode_event(event).subject, event) for event in found]
 
     def forget_above(self, block: int) -> None:
         """Delete every event, key and remembered block above `block`."""
@@ -143,7 +166,11 @@ class Journal:
 
     def add(self, events: Iterable[tuple[Located, bytes]]) -> None:
         """Store events, each with its stored form."""
-        rows = ((one.block, one.index, one.timestamp, one.event.subject, stored) for one, stored in events)
+        name, seal = self._cover.name, self._cover.seal
+        rows = (
+            (one.block, one.index, one.timestamp, name(one.event.subject), seal(stored, _place(one.block, one.index)))
+            for one, stored in events
+        )
         self._memory.clear()
         self._database.execute_many("INSERT INTO chain_events VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -151,14 +178,19 @@ class Journal:
         """Remember whose key it is; the contract gives a key once."""
         if self.later_key(event.key) is not None or self.worker(event.key) is not None:
             raise ReplicaGap(f"{event.key} became {event.id}'s key and was somebody's before")
-        row = (event.key, event.id, event.epoch, block)
+        self._give(event.key, event.id, event.epoch, block)
+
+    def _give(self, key: str, worker: str, epoch: int, block: int) -> None:
+        name = self._cover.name(key)
+        row = (name, self._cover.seal_text(worker, name), epoch, block)
         self._write("INSERT INTO chain_keys VALUES (?, ?, ?, ?)", row)
 
     def events(self, subject: str) -> Iterator[Located]:
         """Yield a subject's events in chain order."""
         query = "SELECT block, log_index, timestamp, event FROM chain_events WHERE subject = ?"
-        for block, index, timestamp, stored in self._database.execute(f"{query} ORDER BY block, log_index", (subject,)):
-            yield Located(block, index, timestamp, decode_event(stored))
+        rows = self._database.execute(f"{query} ORDER BY block, log_index", (self._cover.name(subject),))
+        for block, index, timestamp, stored in rows:
+            yield Located(block, index, timestamp, decode_event(self._cover.open(stored, _place(block, index))))
 
     def state(self, subject: str) -> State:
         """Return a subject's state at the head."""
@@ -181,25 +213,29 @@ class Journal:
 
     def foresee(self, subjects: Iterable[str]) -> None:
         """Look up the workers among these subjects together, for whoever asks for each of them next."""
-        wanted = sorted(set(subjects))
+        wanted = sorted(map(self._cover.name, set(subjects)))
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
-            query = f"SELECT state FROM chain_workers WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - question marks
-            for (state,) in self._database.execute(query, some):
-                worker = _worker_decoder.decode(state)
+            query = f"SELECT id, state FROM chain_workers WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - question marks
+            for name, state in self._database.execute(query, some):
+                worker = self._worker(name, state)
                 self._memory.learn(self._database, "worker", worker.id, worker)
 
     def worker(self, worker_id: str) -> WorkerState | None:
         return self._memory.answer(self._database, "worker", worker_id, lambda: self._read_worker(worker_id))
 
     def _read_worker(self, worker_id: str) -> WorkerState | None:
-        row = self._database.execute("SELECT state FROM chain_workers WHERE id = ?", (worker_id,)).fetchone()
-        return _worker_decoder.decode(row[0]) if row else None
+        name = self._cover.name(worker_id)
+        row = self._database.execute("SELECT state FROM chain_workers WHERE id = ?", (name,)).fetchone()
+        return self._worker(name, row[0]) if row else None
 
     def workers(self, owner: str | None, kind: int | None) -> list[WorkerState]:
-        query = "SELECT state FROM chain_workers WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR kind = ?2)"
-        rows = self._database.execute(f"{query} ORDER BY id", (owner, kind))
-        return [_worker_decoder.decode(state) for (state,) in rows]
+        query = "SELECT id, state FROM chain_workers WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR kind = ?2)"
+        rows = self._database.execute(query, (owner and self._cover.name(owner), kind))
+        return sorted((self._worker(name, state) for name, state in rows), key=lambda worker: worker.id)
+
+    def _worker(self, name: str, state: bytes) -> WorkerState:
+        return _worker_decoder.decode(self._cover.open(state, name.encode()))
 
     def later_key(self, key: str) -> tuple[str, int] | None:
         """Return whose key an address is, and of which epoch, if a worker was given it after its first."""
@@ -207,8 +243,9 @@ class Journal:
 
     def _read_later_key(self, key: str) -> tuple[str, int] | None:
         query = "SELECT worker, epoch FROM chain_keys WHERE key = ?"
-        row: tuple[str, int] | None = self._database.execute(query, (key,)).fetchone()
-        return row
+        name = self._cover.name(key)
+        row: tuple[str, int] | None = self._database.execute(query, (name,)).fetchone()
+        return (self._cover.open_text(row[0], name), row[1]) if row else None
 
     def usable_since(self, worker_id: str) -> int | None:
         """Return the block since which a worker may be worked with without a break; None if it may not be."""
@@ -251,12 +288,13 @@ class Journal:
         self._memory.clear()
         workers = [state for state in states.values() if isinstance(state, WorkerState)]
         lines = [(subject, state) for subject, state in states.items() if not isinstance(state, WorkerState | None)]
-        gone = [(subject,) for subject, state in states.items() if state is None]
-        encode, many = msgspec.json.encode, self._database.execute_many
-        rows = [(one.id, one.owner, one.kind, encode(one)) for one in workers]
+        name, many = self._cover.name, self._database.execute_many
+        gone = [(name(subject),) for subject, state in states.items() if state is None]
+        rows = [(name(one.id), name(one.owner), one.kind, self._sealed(one.id, one)) for one in workers]
         if many(_SAME_OWNERS, rows) < len(rows):
             many("INSERT OR REPLACE INTO chain_workers VALUES (?, ?, ?, ?)", rows)
-        many("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", ((subject, encode(state)) for subject, state in lines))
+        kept = ((name(subject), self._sealed(subject, state)) for subject, state in lines)
+        many("INSERT OR REPLACE INTO chain_lines VALUES (?, ?)", kept)
         many("DELETE FROM chain_workers WHERE id = ?", gone)
         many("DELETE FROM chain_lines WHERE subject = ?", gone)
         for worker in workers:
@@ -266,10 +304,18 @@ class Journal:
         return self._memory.answer(self._database, "line", subject, lambda: self._read_line(subject, decoder))
 
     def _read_line(self, subject: str, decoder: msgspec.json.Decoder[_Line]) -> _Line | None:
-        row = self._database.execute("SELECT state FROM chain_lines WHERE subject = ?", (subject,)).fetchone()
-        return decoder.decode(row[0]) if row else None
+        name = self._cover.name(subject)
+        row = self._database.execute("SELECT state FROM chain_lines WHERE subject = ?", (name,)).fetchone()
+        return decoder.decode(self._cover.open(row[0], name.encode())) if row else None
+
+    def _sealed(self, subject: str, state: State) -> bytes:
+        return self._cover.seal(msgspec.json.encode(state), self._cover.name(subject).encode())
 
     def _write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         """Run a statement that changes what was looked up."""
         self._memory.clear()
         self._database.execute(sql, parameters)
+
+
+def _place(block: int, index: int) -> bytes:
+    return b"%d/%d" % (block, index)

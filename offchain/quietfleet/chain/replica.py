@@ -49,11 +49,19 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Replica:
-    """The registry, the configurations and the releases as of `head`."""
+    """The registry, the configurations and the releases as of `head`.
 
-    def __init__(self, database: Database) -> None:
+    One that was sealed opens with the worker's `secret` alone, else it raises `KeystoreError`.
+    """
+
+    def __init__(self, database: Database, secret: bytes | None = None) -> None:
         self._database = database
-        self._journal = Journal(database)
+        self._journal = Journal(database, secret)
+
+    def seal(self, secret: bytes) -> None:
+        """Keep it sealed on disk from now on."""
+        with self._database.transaction():
+            self._journal.cover(secret)
 
     @property
     def head(self) -> Head | None:

@@ -16,7 +16,7 @@ from quietfleet.crypto import keccak256
 from quietfleet.errors import EnvelopeError, UnsendableError
 from quietfleet.metrics import Metrics
 from quietfleet.network.link import SHH, Message
-from quietfleet.network.peer import Peer
+from quietfleet.network.peer import Peer, ears_of
 from quietfleet.network.quota import Bucket
 from quietfleet.network.subscription import Subscription
 from quietfleet.network.tuning import Tuning
@@ -156,7 +156,7 @@ class Flood:
         return max((reader.waiting for reader in self._readers), default=0)
 
     def offer_all(self, peer: Peer) -> None:
-        """Offer a peer all that it may lack, in random order; a leaf has only its own to offer.
+        """Offer a peer all that it wants and may lack, in random order; a leaf has only its own to offer.
 
         Strangers who come again and again get only what arrives while they are there.
         """
@@ -164,7 +164,8 @@ class Flood:
         if self._relays and not peer.registered and not self._offers.take(self._clock.now(), len(waiting)):
             self._metrics.count("network_offers_refused")
             return
-        for envelope in self._rng.sample(waiting, len(waiting)):
+        wanted = [envelope for envelope in waiting if peer.hears(ears_of(envelope.topic))]
+        for envelope in self._rng.sample(wanted, len(wanted)):
             self._offer(peer, envelope, self._tuning.max_delay)
 
     def sweep(self) -> None:
@@ -224,7 +225,8 @@ class Flood:
             reader.put(envelope)
 
     def _spread(self, envelope: Envelope, source: Peer | None) -> None:
-        others = [peer for peer in self._peers if peer is not source]
+        ears = ears_of(envelope.topic)
+        others = [peer for peer in self._peers if peer.hears(ears) and peer is not source]
         max_delay = 0.0 if not self._tuning.max_delay or self._is_urgent(envelope) else self._tuning.max_delay
         for peer in self._rng.sample(others, len(others)) if len(others) > 1 else others:
             self._offer(peer, envelope, max_delay)

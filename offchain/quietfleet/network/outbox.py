@@ -13,6 +13,9 @@ class Outbox:
         self._heap: list[tuple[float, int, bytes]] = []
         self._count = 0
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     @property
     def next_due(self) -> float | None:
         """When the next hash is due, or None when nothing waits."""

@@ -19,12 +19,12 @@ from quietfleet.whisper import (
     CLOCK_SKEW,
     FULL_BLOOM,
     Envelope,
-    admits,
+    bloom_mask,
     encode_bundle,
     geth_topic_bloom,
-    matches,
     pow_at,
     pow_of,
+    topic_mask,
 )
 
 NOTHING: Final = bytes(len(FULL_BLOOM))  # the bloom of a peer that wants no envelopes
@@ -43,10 +43,10 @@ class Peer:
 
     def __init__(self, link: Link, tuning: Tuning, *, registered: bool = False, quiet: bool = False) -> None:
         self.link = link
-        self.wanted = Status(0.0)
         self.conduct = Conduct()
         self.registered = registered  # an active relay of the chain: no quota is held against what it passes on
         self.quiet = quiet  # a link for onion packets alone
+        self.wanted = Status(0.0)
         self.stems = STEM.name in link.capabilities
         self.fresh = Bucket(tuning.new_rate, _SAVED * tuning.new_rate)
         self.packets = Bucket(tuning.packet_rate, _SAVED * tuning.packet_rate)
@@ -62,6 +62,16 @@ class Peer:
     def node_id(self) -> bytes:
         """Who it proved to be: 64 bytes."""
         return self.link.peer
+
+    @property
+    def wanted(self) -> Status:
+        """What it said that it wants to be sent."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, wanted: Status) -> None:
+        self._wanted = wanted
+        self._hears = 0 if self.quiet else bloom_mask(wanted.bloom)
 
     @property
     def for_packets(self) -> bool:
@@ -80,6 +90,14 @@ class Peer:
             raise WireError(f"{first.capability} code {first.code} before the status")
         self.wanted = Status.decode(first.payload)
 
+    def hears(self, ears: tuple[int, int]) -> bool:
+        """Whether its bloom wants a topic, of which these are the masks that `ears_of` returns.
+
+        A relay with a thousand light peers asks them all about every envelope, and no more than this of most.
+        """
+        mask = ears[self.stems]
+        return mask & self._hears == mask
+
     def offer(self, digest: bytes, delay: float) -> bool:
         """Queue an envelope to go after `delay` seconds, unless the peer has it; tell whether another was dropped."""
         if digest in self._known or self.wanted.bloom == NOTHING or self.quiet:
@@ -89,6 +107,11 @@ class Peer:
         if self._outbox.next_due != head:
             self._changed.set()
         return dropped
+
+    @property
+    def waiting(self) -> int:
+        """How many envelopes wait for their moment."""
+        return len(self._outbox)
 
     def post(self, message: Message, last_look: LastLook = _as_it_is) -> bool:
         """Queue a message that goes before any envelope; tell whether there was room.
@@ -161,7 +184,7 @@ class Peer:
 
     def _wants(self, envelope: Envelope, now: float) -> bool:
         """Hold an envelope against the peer's demands, as it will: a plain Whisper peer hangs up over a bad one."""
-        if self.wanted.bloom != FULL_BLOOM and not self._listens_to(envelope.topic):
+        if not self.hears(ears_of(envelope.topic)):
             return False
         if not self.stems and len(envelope.encode()) > MAX_CONTENT:
             return False
@@ -175,6 +198,7 @@ class Peer:
             return 0.0
         return max(0.0, envelope.sent + CLOCK_SKEW / 2 - now) if pow_of(envelope) >= self.wanted.min_pow else 0.0
 
-    def _listens_to(self, topic: bytes) -> bool:
-        """Ask its bloom about a topic, in the way that the peer's own software does."""
-        return admits(self.wanted.bloom, topic) if self.stems else matches(self.wanted.bloom, geth_topic_bloom(topic))
+
+def ears_of(topic: bytes) -> tuple[int, int]:
+    """Return the bits by which a peer's bloom wants a topic: as plain Whisper software has them, and as ours does."""
+    return bloom_mask(geth_topic_bloom(topic)), topic_mask(topic)

@@ -15,11 +15,13 @@ from quietfleet.whisper.bloom import (
     TOPIC_ENTROPY,
     admits,
     aggregate,
+    bloom_mask,
     draw_bloom,
     geth_topic_bloom,
     matches,
     read_bloom,
     topic_bloom,
+    topic_mask,
     topic_within,
 )
 from quietfleet.whisper.mining import fastest_search
@@ -56,6 +58,7 @@ __all__ = [
     "Search",
     "admits",
     "aggregate",
+    "bloom_mask",
     "decode_envelope",
     "draw_bloom",
     "encode_bundle",
@@ -79,6 +82,7 @@ __all__ = [
     "split_bundle",
     "target_bits",
     "topic_bloom",
+    "topic_mask",
     "topic_within",
     "urgency",
 ]

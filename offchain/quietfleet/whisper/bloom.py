@@ -66,6 +66,17 @@ def admits(bloom: bytes, topic: bytes) -> bool:
     return all(bloom[bit >> 3] >> (bit & 7) & 1 for bit in topic_bits(topic))
 
 
+def bloom_mask(bloom: bytes) -> int:
+    """Return a bloom as a number whose bit `i` is the bloom's: what is asked often is asked in one operation."""
+    return int.from_bytes(bloom, "little")
+
+
+def topic_mask(topic: bytes) -> int:
+    """Return the topic's bits alike: `bloom` wants the topic where `topic_mask(topic) & ~bloom_mask(bloom)` is 0."""
+    one, two, three = topic_bits(topic)
+    return 1 << one | 1 << two | 1 << three
+
+
 def topic_within(bloom: bytes, entropy: bytes) -> bytes:
     """Return a topic whose bits all lie in `bloom`, chosen by 13 random or pseudo-random bytes.
 

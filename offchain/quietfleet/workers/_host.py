@@ -96,7 +96,7 @@ class Host:
         self.audit = AuditLog(self.database)
         self.metrics = Metrics()
         self.deployment = load_deployment(settings.path(settings.chain.deployment))
-        self.replica = Replica(self.database)
+        self.replica = Replica(self.database, identity.to_bytes())
         self.registry = Registry(self.replica, clock, settings.chain.max_age, settings.chain.confirmations)
         self.sight = Sight(self)
         self.disk = Disk(self)

@@ -166,7 +166,7 @@ def prepare_key(settings: Settings, first: PrivateKey, passphrase: str, valid: i
         raise KeystoreError("a relay keeps the key that its enode names: enrol a new relay and retire this one")
     path = settings.path(settings.worker.state) / "worker.db"
     with Database(path) as database, database.transaction():
-        replica = Replica(database)
+        replica = Replica(database, first.to_bytes())
         keyring = Keyring(settings, first, passphrase, replica)
         state = replica.worker(keyring.id)
         if state is None or state.retired:

@@ -64,9 +64,17 @@ class Oracles:
         """Say something to an oracle; a place that is given back is given back for certain."""
         for message in messages:
             until = self._runtime.clock.now() + HOLDS
-            context = f"{RELEASE}{until:.0f}" if isinstance(message, Release) else type(message).__name__
+            context = f"{RELEASE}{until:.0f}" if isinstance(message, Release) else _about(message)
             within = ASK_WITHIN if isinstance(message, Seek | Accept) else NOTICE_WITHIN
             self._runtime.messenger.notify(oracle, message, within, context)
+
+    def unsaid(self, oracle: str, messages: list[FromWorker]) -> list[FromWorker]:
+        """Return what is to be said, without what is on its way already: the session layer says that again by itself.
+
+        An oracle that is slow for having much to do would else be told everything twice, and be slower for it.
+        """
+        asks = self._runtime.messenger.asks
+        return [one for one in messages if not (isinstance(one, Seek | Accept) and asks(oracle, _about(one)))]
 
     def unheard(self, event: Expired) -> bool:
         """Say a Release again that nobody acknowledged; tell whether it was one."""
@@ -87,3 +95,13 @@ class Oracles:
             self._runtime.messenger.connect(card, ORACLE)
         except HandshakeRefused:
             del self._cards[(card.worker, card.version)]  # its key was replaced: it announces another
+
+
+def _about(message: FromWorker) -> str:
+    """Return by what a word to an oracle is known while it is on its way: the same for one that is said again."""
+    match message:
+        case Seek(seek_id):
+            return f"Seek {seek_id}"
+        case Accept(deal_id):
+            return f"Accept {deal_id}"
+    return type(message).__name__

@@ -77,7 +77,7 @@ class Provider:
         for oracle, machine in list(self._machines.items()):
             if oracle not in known:
                 self._retire(oracle, machine)
-            self._said(oracle, machine.tick(now))
+            self._said(oracle, self._runtime.oracles.unsaid(oracle, machine.tick(now)))
         self._lapse(now)
 
     def reached(self, oracle: str) -> None:

@@ -89,7 +89,8 @@ class Seeking:
         if self._machine.state is SeekerState.IDLE:
             self._idle(now)
             return
-        self._tell(self._machine.tick(now))
+        said = self._machine.tick(now)
+        self._tell(self._runtime.oracles.unsaid(self._oracle, said) if self._oracle is not None else said)
         self._check_deal(now)
 
     def stand_down(self) -> None:

@@ -41,7 +41,7 @@ def prepare_epoch(
         database.transaction(),
         rows.transaction(),
     ):
-        replica = Replica(database)
+        replica = Replica(database, first.to_bytes())
         keyring = Keyring(settings, first, passphrase, replica)
         keyring.require_present()
         epochs = Epochs(rows, keyring, secrets.token_bytes)

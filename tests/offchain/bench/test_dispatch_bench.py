@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3]))  # the bench is a folder of the repository, not of the package
 
 from bench.dispatch import core, fleet, tables
+from bench.dispatch.agents import Board
 from bench.dispatch.experiments import FULL, QUICK, Cell
 from bench.dispatch.fleet import Fleet, Outcome, quantile
 from bench.dispatch.parts import PARTS, REST, Meter
@@ -138,6 +140,37 @@ def test_scales__every_cell__is_one_that_a_plan_takes(scale):
 def test_quantile__of_few__is_one_of_them():
     assert [quantile([3, 1, 2], share) for share in (0.5, 0.99)] == [2, 3]
     assert quantile([], 0.5) is None
+
+
+def test_started__a_fleet_that_comes_up_in_part__offers_and_seeks_in_the_same_shares(plan):
+    large = msgspec.structs.replace(plan, workers=1_000)
+    order = large.started()
+    assert sorted(order) == sorted(member for member in large.members() if member[0] in {"seeker", "provider"})
+    for few in (10, 100, 500):
+        assert abs(sum(kind == "provider" for kind, _ in order[:few]) - few / 5) <= 1
+
+
+def test_board__more_seekers_than_turns__whoever_had_one_waits_for_the_others(plan):
+    board = Board(msgspec.structs.replace(plan, workers=10, at_once=2))
+    assert [board.may_seek(name) for name in "abca"] == [True, True, False, True]
+    board.had_turn("a")
+    assert [board.may_seek(name) for name in "ca"] == [True, False]
+
+
+def test_board__a_turn_for_everybody__nobody_waits(plan):
+    board = Board(plan)
+    assert board.may_seek("a")
+    board.had_turn("a")
+    assert "a" in board.seeking
+
+
+def test_result__part_of_a_fleet_came_up__the_row_says_how_many_and_what_each_cost(monkeypatch):
+    monkeypatch.setattr(core, "result", lambda _: {"about": [], "tables": [
+        {"title": "core", "columns": [], "rows": [[10, 9000]]}
+    ]})  # fmt: skip
+    some = replace(outcome(10), came_up={"up": 400, "seconds": 240.4, "cpu": 20.0, "memory": 400 << 20})
+    found = tables.result_of(1, [cell("scaling", {"workers": 1000}, some)], cores=2)
+    assert found["tables"][-1]["rows"][0][:7] == [1, 1000, 400, 240, 50, 1.0, 5.0]
 
 
 async def test_fleet__two_replicas__bring_deals_about_and_leave_nothing_behind(monkeypatch, tmp_path):

@@ -19,10 +19,11 @@ from quietfleet.chain.fold import fold
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.types import Kind, compatible
-from quietfleet.errors import ReplicaGap
+from quietfleet.errors import CryptoError, KeystoreError, ReplicaGap
 from quietfleet.storage import Database
 
 ON_CHAIN_PARTNERS = 0x0E_00_2C_2A_24_00  # the constant in contracts/registry/WorkerRegistry.sol
+SECRET = bytes(range(32))
 CHANNEL = b"\x07" * 32
 TERMS = Terms(b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, 0, GENESIS_TIME, 0, 1)
 SENSOR, PROCESSOR, GATEWAY, RELAY, ORACLE = 5, 1, 2, 8, 4  # numbers whose remainder by 5, plus 1, is the kind
@@ -33,10 +34,13 @@ def chain():
     return MemoryChain()
 
 
-@pytest.fixture
-def replica(tmp_path):
+@pytest.fixture(params=["plain", "sealed"])
+def replica(tmp_path, request):
     with Database(tmp_path / "worker.db") as database:
-        yield Replica(database)
+        made = Replica(database)
+        if request.param == "sealed":
+            made.seal(SECRET)
+        yield made
 
 
 @pytest.fixture
@@ -405,7 +409,7 @@ def test_memory__another_replica_on_the_same_database_moves_on__both_see_it(chai
     follow()
     assert replica.usable(worker_id(SENSOR))
     chain.extend(("toggle", SENSOR))
-    run(Follower(chain, Replica(replica._database), DEPLOYMENT).catch_up())
+    run(Follower(chain, Replica(replica._database, SECRET), DEPLOYMENT).catch_up())
     assert not replica.usable(worker_id(SENSOR))
     assert replica.head.number == chain.height
 
@@ -423,3 +427,29 @@ def test_memory__database_is_gone__so_is_its_memory(tmp_path):
     del database
     gc.collect()
     assert kept() is None
+
+
+def test_seal__a_replica_in_use__says_the_same_and_names_nobody_on_disk(tmp_path, chain):
+    with Database(tmp_path / "worker.db") as database:
+        plain = Replica(database)
+        chain.extend(*(("enrol", number) for number in (SENSOR, PROCESSOR, GATEWAY)))
+        for verb in ("propose", "approve", "open"):
+            chain.extend((verb, 0))
+        run(Follower(chain, plain, DEPLOYMENT).catch_up())
+        before = (plain.workers(), plain.channel(bytes(32)), plain.ring(), plain.configuration())
+        plain.seal(SECRET)
+        again = Replica(database, SECRET)
+        for one in (plain, again):
+            assert (one.workers(), one.channel(bytes(32)), one.ring(), one.configuration()) == before
+        chain.extend(("enrol", RELAY))
+        run(Follower(chain, again, DEPLOYMENT).catch_up())
+        assert again.worker(worker_id(RELAY)) is not None
+        database.truncate_log()
+        data = (tmp_path / "worker.db").read_bytes().lower()
+        for state in again.workers():
+            assert state.id.lower().removeprefix("0x").encode() not in data
+            assert bytes.fromhex(state.id[2:]) not in data
+            assert state.owner.lower().removeprefix("0x").encode() not in data
+        for secret in (None, bytes(32)):
+            with pytest.raises((KeystoreError, CryptoError)):
+                Replica(database, secret)

@@ -14,8 +14,8 @@ from quietfleet.metrics import Metrics
 from quietfleet.network import Tuning
 from quietfleet.network.flood import Flood
 from quietfleet.network.peer import Peer
-from quietfleet.network.wire import MESSAGES
-from quietfleet.whisper import encode_bundle
+from quietfleet.network.wire import MESSAGES, Status
+from quietfleet.whisper import encode_bundle, topic_bloom
 
 TUNING = Tuning(max_delay=0.04)
 
@@ -29,6 +29,9 @@ class Recorder:
         self.name, self._log = name, log
         self.held = set()
 
+    def hears(self, _ears):
+        return True
+
     def offer(self, digest, delay):
         self._log.append((self.name, digest, delay))
         return False
@@ -38,6 +41,18 @@ class Recorder:
 
     def forget(self, digests):
         self.held.difference_update(digests)
+
+
+class Mouth:
+    """A link that only takes messages."""
+
+    capabilities = frozenset({"shh", "stem"})
+
+    def __init__(self):
+        self.said = asyncio.Queue()
+
+    async def send(self, message):
+        self.said.put_nowait((message.code, message.payload))
 
 
 @pytest.fixture
@@ -99,6 +114,46 @@ def test_publish__as_much_work_as_seconds_to_live__goes_at_once(make_flood, make
     assert {delay for _, _, delay in log} == {0.0}
 
 
+class CountingRandom(random.Random):
+    """Counts what is drawn: each draw of the real generator is a call to the system."""
+
+    draws = 0
+
+    def random(self):
+        self.draws += 1
+        return super().random()
+
+    def getrandbits(self, bits):
+        self.draws += 1
+        return super().getrandbits(bits)
+
+
+async def test_publish__a_thousand_light_peers__costs_draws_and_waits_for_those_who_listen_alone(
+    rules, clock, make_envelope
+):
+    """A fleet's workers are light: what one is told must not cost a relay as much for each of the others."""
+    envelope, rng = make_envelope(), CountingRandom(1)
+    flood = Flood(rules, Metrics(), clock, rng, TUNING)
+    ears = topic_bloom(envelope.topic)
+    deaf = bytes(64 - 1) + b"\x80"
+    peers = [Peer(Mouth(), TUNING) for _ in range(1_000)]
+    for number, peer in enumerate(peers):
+        peer.wanted = Status(0.0, ears if number in {3, 500} else deaf)
+        flood.join(peer)
+    rng.draws = 0
+    flood.publish(envelope)
+    assert [number for number, peer in enumerate(peers) if peer.waiting] == [3, 500]
+    assert rng.draws < 20
+    newcomer = Peer(Mouth(), TUNING, registered=True)
+    newcomer.wanted = Status(0.0, deaf)
+    rng.draws = 0
+    flood.join(newcomer)
+    assert (newcomer.waiting, rng.draws) == (0, 0)
+    newcomer.wanted = Status(0.0, ears)  # as when its card changes: it is offered what it did not want before
+    flood.offer_all(newcomer)
+    assert newcomer.waiting == 1
+
+
 def test_publish__less_work__waits_a_little(make_flood, make_envelope):
     flood, _, log = make_flood()
     flood.publish(make_envelope(ttl=60, work=MIN_POW))
@@ -149,18 +204,6 @@ def test_take_in__larger_than_any_envelope__is_dropped_unread(make_flood):
     flood, peers, _ = make_flood()
     assert flood.take_in(length_prefix(5000, 0xC0) + b"\xff" * 5000, peers[0]) == "oversize"
     assert flood.take_in(length_prefix(3000, 0xC0) + b"\xff" * 3000, peers[0]) == "malformed"
-
-
-class Mouth:
-    """A link that only takes messages."""
-
-    capabilities = frozenset({"shh", "stem"})
-
-    def __init__(self):
-        self.said = asyncio.Queue()
-
-    async def send(self, message):
-        self.said.put_nowait((message.code, message.payload))
 
 
 async def test_write__peer_got_it_from_elsewhere_meanwhile__is_not_sent_it(make_envelope):

@@ -12,11 +12,13 @@ from quietfleet.whisper import (
     TOPIC_ENTROPY,
     admits,
     aggregate,
+    bloom_mask,
     draw_bloom,
     geth_topic_bloom,
     matches,
     read_bloom,
     topic_bloom,
+    topic_mask,
     topic_within,
 )
 
@@ -66,6 +68,7 @@ def test_matches__any_two_blooms__asks_for_every_bit(bloom: bytes, wanted: bytes
 @given(BLOOMS, TOPICS)
 def test_admits__any_topic__is_matching_its_bloom(bloom: bytes, topic: bytes) -> None:
     assert admits(bloom, topic) == matches(bloom, topic_bloom(topic))
+    assert admits(bloom, topic) == (topic_mask(topic) & ~bloom_mask(bloom) == 0)
     assert admits(FULL_BLOOM, topic)
 
 

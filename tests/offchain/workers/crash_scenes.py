@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,13 +16,18 @@ from test_worker_gateway import Pipeline, Releases
 from test_worker_static import name_peers
 from worker_world import HOUR, OWNER, PASSPHRASE, WEATHER, Pen, hours
 
+from quietfleet.chain.anchors import KEPT, KeptAnchor
 from quietfleet.chain.events import BootstrapNamed, ConfigurationRotated, OperatorChanged
 from quietfleet.chain.fold import fold
 from quietfleet.chain.types import Configuration, Kind
 from quietfleet.chain.wallet import Receipt
+from quietfleet.crypto import keccak256
 from quietfleet.crypto.keystore import load_keystore
+from quietfleet.errors import ChainRejected
+from quietfleet.rollout import Gate, make_plan
 from quietfleet.settings import KeysSection
 from quietfleet.workers._keys import PROOF, VALID, prove
+from quietfleet.workers._month import FILE_EVERY
 from quietfleet.workers.gateway import Gateway
 from quietfleet.workers.processor import Processor
 
@@ -30,6 +37,8 @@ LEVEL = 0.0001  # of proof of work, and cheap
 TIDAL = {"rotator": "rotator.json", "capacity": 100.0, "window": 10.0, "calm": 15.0}
 ROTATING = {"rotator": "rotator.json", "rotate_on_disable": True, "rotate_every": 20.0, "rotate_most": 8}
 STORE = "sqlite:shared/oracle.db"
+PATIENCE = 600.0  # seconds for which a wish waits at its oracle
+ANCHORING = 3600.0  # seconds between two anchors
 WARMER = 20.0  # °C above what the model was trained on
 
 
@@ -65,6 +74,14 @@ class Untaught(Gateway):
         return False
 
 
+class Distant(Unhurried):
+    """A gateway whose files are in a bucket, which it does not wait for."""
+
+    def __init__(self, runtime):
+        super().__init__(runtime)
+        self._month._local = False
+
+
 class Unwatchful(Processor):
     """A processor that does not look for drift yet."""
 
@@ -75,14 +92,14 @@ class Unwatchful(Processor):
 # where scenes begin
 
 
-async def found(folder, *kinds, shelves=(), max_size=1 << 20, pens=(), **facts):
+async def found(folder, *kinds, shelves=(), max_size=1 << 20, pens=(), untaught=(), **facts):
     """The services and devices of these kinds, under the first configuration."""
     world = CrashWorld(folder, max_size=max_size)
     world.shelves = dict.fromkeys(shelves, "shelf")
     for name, value in facts.items():
         setattr(world, name, value)
     for kind in kinds:
-        await world.add(kind.name.lower(), kind, agent=Pen if kind in pens else None)
+        await world.add(kind.name.lower(), kind, agent=Pen if kind in pens else Untaught if kind in untaught else None)
     await world.rotate()
     return world
 
@@ -95,6 +112,24 @@ async def offered(folder):
     """A processor that waits for a sensor."""
     world = await found(folder, Kind.ORACLE, Kind.PROCESSOR)
     await world.pass_time(10)
+    return world
+
+
+async def queued(folder):
+    """A sensor that waits for a processor; once its process is started again, so does its wish from before."""
+    world = await found(folder, Kind.ORACLE, Kind.SENSOR)
+    await world.pass_time(4)
+    return world
+
+
+async def succeeded(folder):
+    """A pair whose oracle is about to be followed by another one."""
+    world = await paired(folder)
+    await world.add("successor", Kind.ORACLE)
+    await world.pass_time(2)
+    say, world.say = world.say, _note_down(world)
+    await world.rotate(to="successor", grace=10)  # longer than it takes to hear from the next one
+    world.say = say
     return world
 
 
@@ -199,12 +234,25 @@ async def with_data(folder):
     return world
 
 
+async def distant(folder):
+    """The same, the gateway's files in a bucket."""
+    world = await with_data(folder)
+    world.workers["gateway"]._make = Distant
+    return world
+
+
+async def anchoring(folder):
+    """A gateway that anchors its log, and has yet to begin with that."""
+    return await found(folder, Kind.ORACLE, Kind.GATEWAY, untaught=(Kind.GATEWAY,), anchor_every=ANCHORING)
+
+
 def stock(world, candidate):
     """Let the gateway have trained a model some time ago."""
     gateway = world.workers["gateway"]
     version = gateway.agent._registry.register("weather", candidate.manifest, candidate.artifact, at=1.0)
     gateway.agent._state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
     gateway.agent._state.set("stocked", version)
+    gateway.agent._state.set("next", candidate.manifest_hash.hex())
 
 
 async def stocked(folder, candidate, **options):
@@ -216,6 +264,46 @@ async def stocked(folder, candidate, **options):
     await world.release(1, candidate.manifest_hash)
     world.say = say
     return world
+
+
+async def in_waves(folder, candidate):
+    """A gateway with a model for two processors, of which one is to wait for the other."""
+    world = await clouded(folder)
+    gateway = world.workers["gateway"]
+    gateway._make = Untaught
+    waiting, second = world.workers["processor"], await world.add("second", Kind.PROCESSOR)
+    await world.until(lambda: second.in_session_with(gateway))
+    stock(world, candidate)
+    gateway.agent._rollout.adopt(_with_wave(candidate.manifest_hash, waiting.id, second.id))
+    return world
+
+
+def _with_wave(manifest_hash, last, *others):
+    """A plan in two waves, that has one of them in the second."""
+    for draw in range(256):
+        seed = keccak256(b"wave %d" % draw)
+        plan = make_plan(manifest_hash, [last, *others], seed=seed, gate=Gate(), waves=2)
+        if plan.wave(plan.name(last)) == 2:
+            return plan
+    raise AssertionError
+
+
+async def content(folder, candidate):
+    """A fleet with a model, and a gateway whose next one no device takes."""
+    world = await clouded(folder)
+    world.workers["gateway"]._make = Untaught
+    processor = world.workers["processor"]
+    stock(world, candidate)
+    await world.release(1, candidate.manifest_hash)
+    await world.until(lambda: processor.agent.status()["release"] == 1)
+    stock(world, outdated(candidate))
+    return world
+
+
+def outdated(candidate):
+    """The same model, that nobody takes up any more: its time is over."""
+    manifest = json.dumps(json.loads(candidate.manifest) | {"expires_at": 1}).encode()
+    return SimpleNamespace(manifest=manifest, artifact=candidate.artifact, manifest_hash=keccak256(manifest))
 
 
 async def drifted(folder, candidate):
@@ -286,6 +374,12 @@ async def switched_off(world):
 async def announced(world):
     """What was about to happen on chain does."""
     await world.say(*world.coming)
+
+
+async def handed_over(world):
+    """The oracle that the processor offers at is followed by another."""
+    await world.pass_time(2)  # until it offers again after the start
+    await announced(world)
 
 
 async def gateway_joins(world):
@@ -376,6 +470,59 @@ async def shelved(world):
     await announced(world)
 
 
+async def sought_twice(world):
+    """The sensor seeks anew after its restart, and what comes of its wish from before, it turns down."""
+    await world.pass_time(3)
+    await world.add("processor", Kind.PROCESSOR)
+
+
+async def sought_in_vain(world):
+    """Nobody comes for as long as the sensor has patience, and then somebody does."""
+    await world.pass_time(3)
+    world.clock.advance(PATIENCE)
+    await world.pass_time(3)
+    await world.add("processor", Kind.PROCESSOR)
+
+
+async def filed_apart(world):
+    """The hour after which readings are put into files."""
+    world.clock.advance(FILE_EVERY)
+    await world.pass_time(3)
+
+
+async def anchored_twice(world):
+    gateway = world.workers["gateway"]
+    await world.until(lambda: gateway.up and bool(gateway.journal("audit-anchored")))
+    world.clock.advance(ANCHORING)
+    await world.pass_time(3)
+
+
+async def of_somebody_else(world):
+    """A release is open that is none of the gateway's; then comes one that is."""
+    foreign = []
+    for event in world.coming:
+        terms = getattr(event, "terms", None)
+        foreign.append(event if terms is None else msgspec.structs.replace(event, terms=_foreign(terms)))
+    await world.say(*foreign[:3])
+    await world.pass_time(3)
+    await world.say(*foreign[3:])
+    await world.say(*(msgspec.structs.replace(event, sequence=2) for event in world.coming))
+
+
+def _foreign(terms):
+    return msgspec.structs.replace(terms, manifest_hash=keccak256(b"somebody else's"))
+
+
+async def submitted(world):
+    """The gateway is to release what it has."""
+    gateway = world.workers["gateway"]
+
+    def submit():
+        gateway.agent._rollout.submit(bytes.fromhex(gateway.agent._state.get("next")))
+
+    await world.certainly(gateway, lambda: gateway.do(submit))
+
+
 async def left_alone(world):
     """Those who are there do what is to be done."""
     await world.pass_time(1)
@@ -406,6 +553,38 @@ class Unreachable(NumberedReleases):
     def __init__(self, world):
         super().__init__(world)
         self.down = True
+
+
+class Anchors:
+    """The contract that keeps a log's newest anchor, as one keeper calls it; `steps` are their numbers."""
+
+    def __init__(self, world):
+        self._world = world
+        self._newest = KeptAnchor(0, 0, bytes(KEPT))
+        self.address = OWNER
+        self.steps = []
+
+    def __call__(self, _client, _wallet):
+        return self
+
+    async def tell(self):
+        """No worker reads anchors off the chain."""
+
+    async def newest(self, _keeper, _log):
+        return self._newest
+
+    async def block_of(self, _keeper, _log, number):
+        return number
+
+    async def anchor(self, _log, number, commitment):
+        """Take the next anchor, numbered as a step."""
+        with_steps(self._world, "gateway", "send")
+        if number != self._newest.number + 1:
+            raise ChainRejected("NotNext")
+        self._newest = KeptAnchor(number, int(self._world.clock.now()), commitment[:KEPT])
+        self.steps.append(number)
+        with_steps(self._world, "gateway", "sent")
+        return Receipt(b"\1" * 32, number, 50_000)
 
 
 class Rotations:
@@ -515,6 +694,14 @@ SCENES = {
     "release": Scene("clouded", left_alone, ("gateway", "processor"), rest=9, contract=NumberedReleases),
     "release by shelf": Scene("with a shelf", shelved, ("gateway", "processor"), rest=8),
     "release in pieces": Scene("narrow", announced, ("gateway", "processor"), rest=10),
+    "release of another": Scene("with a shelf", of_somebody_else, ("gateway", "processor"), rest=12),
+    "release in waves": Scene("in waves", submitted, ("gateway", "processor"), rest=16, contract=NumberedReleases),
+    "release undone": Scene("content", submitted, ("gateway", "processor"), rest=16, contract=NumberedReleases),
+    "files": Scene("distant", filed_apart, ("gateway",), rest=2),
+    "anchors": Scene("anchoring", anchored_twice, ("gateway",), rest=2, contract=Anchors),
+    "deal turned down": Scene("queued", sought_twice, ("sensor", "processor", "oracle"), rest=12),
+    "deal in vain": Scene("queued", sought_in_vain, ("sensor", "oracle"), rest=36),
+    "successor": Scene("succeeded", handed_over, ("processor", "oracle"), rest=18),
 }
 BASES = {
     "bare": bare,
@@ -529,9 +716,15 @@ BASES = {
     "acquainted": acquainted,
     "with data": with_data,
     "clouded": clouded,
+    "queued": queued,
+    "succeeded": succeeded,
+    "distant": distant,
+    "anchoring": anchoring,
 }
 TAUGHT = {
     "drifted": drifted,
     "with a shelf": partial(stocked, shelves=SHELVES),
     "narrow": partial(stocked, max_size=40_000),
+    "in waves": in_waves,
+    "content": content,
 }

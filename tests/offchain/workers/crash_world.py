@@ -11,7 +11,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from typing import Any
 import msgspec
 from worker_world import Worker, World
 
+from quietfleet.chain.deployment import ContractRecord, load_deployment, save_deployment
 from quietfleet.chain.types import Kind
 from quietfleet.clock import ManualClock
 from quietfleet.crypto import PrivateKey
-from quietfleet.settings import KeysSection, Settings
+from quietfleet.settings import AuditSection, KeysSection, Settings
 from quietfleet.storage import Database, _shared
 from quietfleet.testbed.mortal import FileWatch, MortalDatabase, MortalNode, Steps
 from quietfleet.workers import _host
@@ -34,6 +35,7 @@ DOWN = 1.0  # seconds before a victim is started again
 LEAVES = ("published", "sent", "open", "os.")  # what a kill cannot take back
 COMMITTED = " done"  # how the step after a commit is called
 CURSOR = ("DELETE FROM chain_", "INSERT OR REPLACE INTO chain_blocks")  # what a block with nothing in it writes
+ANCHORS = "0x" + "33" * 20
 ROTATOR = PrivateKey.from_bytes(b"\7" * 32)
 
 
@@ -171,16 +173,21 @@ class CrashWorld(World):
     contract: Any = None  # where a scene has one
     keys: KeysSection = field(default_factory=KeysSection)
     oracle: dict[str, Any] = field(default_factory=dict)  # what an oracle with the rotator's key is set to
+    anchor_every: float = 0.0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         (self.folder / "deployment.json").unlink(missing_ok=True)  # a copy has it
         super().__post_init__()
+        place = load_deployment(self.folder / "deployment.json")
+        (self.folder / "deployment.json").unlink()
+        save_deployment(self.folder / "deployment.json", replace(place, audit=ContractRecord(ANCHORS, (), 0)))
 
     def settings(self, name: str) -> Settings:
         chosen = super().settings(name)
         oracle = msgspec.structs.replace(chosen.oracle, **self.oracle)
-        return msgspec.structs.replace(chosen, keys=self.keys, oracle=oracle)
+        audit = AuditSection(anchor_every=self.anchor_every)
+        return msgspec.structs.replace(chosen, keys=self.keys, oracle=oracle, audit=audit)
 
     def agent(self, worker: Worker) -> Any:
         if worker.kind is Kind.ORACLE and self.oracle:
@@ -232,8 +239,10 @@ class CrashWorld(World):
         for worker in self.up():
             for _ in range(8):
                 slot, handout = getattr(worker.agent, "_slot", None), getattr(worker.agent, "_handout", None)
-                looks = (getattr(slot, "_look", None), getattr(handout, "_job", None))
-                jobs = [*getattr(worker.agent, "_jobs", ()), *(job for job in looks if job is not None)]
+                month = getattr(worker.agent, "_month", None)
+                looks = (getattr(slot, "_look", None), getattr(handout, "_job", None), getattr(month, "_away", None))
+                looking = [job for job in looks if job is not None and not (job is looks[2] and job.done())]
+                jobs = [*getattr(worker.agent, "_jobs", ()), *looking]
                 if not jobs:
                     break
                 await worker.lives(partial(asyncio.wait, jobs))  # type: ignore[attr-defined]
@@ -309,6 +318,7 @@ _FACTS = (
     "store",
     "keys",
     "oracle",
+    "anchor_every",
     "latest",
     "_events",
     "_released",

@@ -9,9 +9,10 @@ from worker_world import Worker, World, hours
 
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import PrivateKey, keccak256
-from quietfleet.dispatch import Introduction, Offer, Proposal, Released
+from quietfleet.dispatch import REPEAT_EVERY, Introduction, Offer, Proposal, Released
 from quietfleet.session import Received
 from quietfleet.settings import DispatchSection
+from quietfleet.workers._oracles import ASK_WITHIN
 from quietfleet.workers._seeking import REST, TURN
 
 LIST = DispatchSection(oracles=[PrivateKey.from_bytes(keccak256(b"oracle-b")).public.id])
@@ -279,3 +280,21 @@ def drop_offers(oracle):
 
 def is_word(event, kind):
     return isinstance(event, Received) and isinstance(event.body, kind)
+
+
+async def test_seek__oracle_silent_for_longer_than_a_repetition__one_is_on_its_way(world):
+    """An oracle that is slow for having much to do is not told everything twice."""
+    await world.add("oracle", Kind.ORACLE)
+    sensor = await world.add("sensor", Kind.SENSOR)
+    await world.rotate()
+    await world.until(lambda: sensor.runtime.membership.complete)
+    pending = sensor.runtime.messenger.conversations.pending
+    await world.until(lambda: not pending)
+    world.workers["oracle"].crash()
+    said = set()
+    for _ in range(int(ASK_WITHIN + 2 * REPEAT_EVERY)):
+        await world.pass_time(1)
+        seeks = [message_id for message_id, one in pending.items() if one.context.startswith("Seek ")]
+        assert len(seeks) <= 1
+        said.update(seeks)
+    assert len(said) == 2  # given up after three tries, and then said again
