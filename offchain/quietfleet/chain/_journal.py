@@ -106,7 +106,7 @@ class Journal:
         if self._cover.sealed:
             return
         events = self._database.execute("SELECT block, log_index, timestamp, event FROM chain_events").fetchall()
-        located = [(Located(*place, decode_event(stored)), stored) for *place, stored in events]
+        located = [(Located(block, index, at, decode_event(event)), event) for block, index, at, event in events]
         states: dict[str, State] = {worker.id: worker for worker in self.workers(None, None)}
         lines = [subject for (subject,) in self._database.execute("SELECT subject FROM chain_lines").fetchall()]
         states |= {subject: self.state(subject) for subject in lines}

@@ -38,6 +38,7 @@ class Database:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._depth = 0
+        self._marked = 0
         _create_private(self.path)
         self._connection = sqlite3.connect(self.path, isolation_level=None)
         for pragma in _WRITER_PRAGMAS:
@@ -54,26 +55,44 @@ class Database:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement; outside of `transaction()` it is durable when this returns."""
         self._require_transaction()
+        if self._marked < self._depth and not sql.startswith("SELECT"):
+            self._mark()
         return self._connection.execute(sql, parameters)
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run one statement that writes for each row, all of them or none; return how many rows that changed."""
         with self.transaction():
+            self._mark()
             return self._connection.executemany(sql, rows).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[Self]:
-        """Make everything inside happen or not happen; a nested one undoes only itself."""
-        name = f"level{self._depth}"
+        """Make everything inside happen or not happen; a nested one undoes only itself.
+
+        Most nested ones write nothing: a savepoint is set for them only as they do.
+        """
         self._require_transaction()
-        self._connection.execute(f"SAVEPOINT {name}" if self._depth else "BEGIN IMMEDIATE")
+        if not self._depth:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._marked = 1
         self._depth += 1
         try:
             yield self
         except BaseException:
-            self._undo(name)
+            self._undo()
             raise
-        self._keep(name)
+        self._keep()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read everything inside as of one moment, whoever writes meanwhile; write nothing, and be done soon."""
+        if self._depth:
+            raise StorageError("what is written in a transaction is no snapshot")
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def table(self, name: str, *, contended: bool = False) -> SqliteTable:  # noqa: ARG002 - one writer at a time
         """Open a table of rows by binary id; a writer has the whole file, so that none is contended."""
@@ -128,24 +147,33 @@ class Database:
                 self.execute(statement)
             self.execute("INSERT OR REPLACE INTO schema VALUES (?, ?)", (component, version))
 
-    def _undo(self, name: str) -> None:
+    def _mark(self) -> None:
+        """Set the savepoints that nested transactions have done without so far."""
+        for level in range(self._marked, self._depth):
+            self._connection.execute(f"SAVEPOINT level{level}")
+            self._marked = level + 1
+
+    def _undo(self) -> None:
         self._depth -= 1
         self.undone += 1
+        was_marked, self._marked = self._marked > self._depth, min(self._marked, self._depth)
         if not self._connection.in_transaction:  # SQLite gave up by itself: disk full, I/O error
             return
-        if self._depth:
-            self._connection.execute(f"ROLLBACK TO {name}")
-            self._connection.execute(f"RELEASE {name}")
-        else:
+        if not self._depth:
             self._connection.execute("ROLLBACK")
+        elif was_marked:
+            self._connection.execute(f"ROLLBACK TO level{self._depth}")
+            self._connection.execute(f"RELEASE level{self._depth}")
 
-    def _keep(self, name: str) -> None:
+    def _keep(self) -> None:
         self._depth -= 1
+        was_marked, self._marked = self._marked > self._depth, min(self._marked, self._depth)
         if not self._connection.in_transaction:
             self.undone += 1
             raise TransactionLost(str(self.path))
         if self._depth:
-            self._connection.execute(f"RELEASE {name}")
+            if was_marked:
+                self._connection.execute(f"RELEASE level{self._depth}")
             return
         try:
             self._connection.execute("COMMIT")
@@ -162,6 +190,7 @@ class Observer(Database):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._depth = 0
+        self._marked = 0
         if not self.path.is_file():
             raise StorageError(f"{path} does not exist")
         address = f"{self.path.absolute().as_uri()}?mode=ro"

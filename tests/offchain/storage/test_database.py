@@ -1,10 +1,18 @@
 import sqlite3
 import stat
+from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quietfleet.errors import ErasureDelayed, StorageError
 from quietfleet.storage import Database
+
+
+class Failed(Exception):
+    """A part of a tree of transactions."""
+
 
 NOTES = ("CREATE TABLE note (text TEXT NOT NULL) STRICT",)
 
@@ -163,3 +171,47 @@ def test_truncate_log__somebody_reads__is_delayed_then_works(database):
             database.truncate_log()
     database.truncate_log()
     assert (database.path.parent / "worker.db-wal").stat().st_size == 0
+
+
+def test_snapshot__somebody_writes_meanwhile__reads_as_of_one_moment(tmp_path):
+    with Database(tmp_path / "worker.db") as writer:
+        writer.execute("CREATE TABLE kept (number INTEGER) STRICT")
+        with Database.observe(tmp_path / "worker.db") as reader:
+            with reader.snapshot():
+                assert reader.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+                writer.execute("INSERT INTO kept VALUES (1)")
+                assert reader.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+            assert reader.execute("SELECT count(*) FROM kept").fetchone() == (1,)
+        with writer.transaction(), pytest.raises(StorageError, match="snapshot"), writer.snapshot():
+            pass
+
+
+@given(st.recursive(st.booleans(), lambda inner: st.lists(st.tuples(inner, st.booleans()), max_size=4), max_leaves=12))
+def test_transaction__nested_anyhow_and_some_fail__exactly_what_did_not_fail_is_there(tmp_path_factory, tree):
+    """A leaf writes or reads, a list is a transaction of such parts; each part says whether it fails at its end."""
+    with Database(tmp_path_factory.mktemp("nested") / "worker.db") as database:
+        database.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY) STRICT")
+        expected = play(database, tree, count())
+        assert [number for (number,) in database.execute("SELECT number FROM numbers ORDER BY number")] == expected
+
+
+def play(database, part, numbers):
+    """Do a part; return what it leaves written."""
+    if part is False:
+        database.execute("SELECT count(*) FROM numbers").fetchone()
+        return []
+    if part is True:
+        number = next(numbers)
+        database.execute("INSERT INTO numbers VALUES (?)", (number,))
+        return [number]
+    left = []
+    for inner, fails in part:
+        try:
+            with database.transaction():
+                wrote = play(database, inner, numbers)
+                if fails:
+                    raise Failed
+            left += wrote
+        except Failed:
+            pass
+    return left
