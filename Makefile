@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE # a fleet is a dozen processes that all read th
 LANES := compiled fleet fleets workers offchain contracts style
 JOBS := 6
 
-.PHONY: help setup demo test $(LANES:%=lane-%) test-contracts test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-severing verify fuzz mutate coverage clean
+.PHONY: help setup demo test $(LANES:%=lane-%) test-contracts test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-pipeline bench-severing verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -84,11 +84,14 @@ bench-messaging: setup ## throughput, latency and cost of nodes beside the field
 bench-flood: setup ## honest messages through a network under attack, five minutes (ARGS="--quick")
 	@python -m bench.flood --update $(ARGS)
 
-bench-dispatch: setup ## deals a second and how long one takes, ten minutes (ARGS="--quick", "--json")
+bench-dispatch: setup ## deals a second and how long one takes, a quarter of an hour (ARGS="--quick", "--json")
 	@python -m bench.dispatch --update $(ARGS)
 
 bench-darkness: setup ## who can tell which worker sent an envelope, on 220 nodes (ARGS="--quick", "--seed 2")
 	@python -m bench.darkness --update $(ARGS)
+
+bench-pipeline: setup ## a model for each device, and running one, beside scikit-learn, three minutes (ARGS="--quick", "--json")
+	@OMP_NUM_THREADS=1 python -m bench.pipeline --update $(ARGS)
 
 bench-severing: setup ## how long a device that was switched off is heard, five minutes (ARGS="--quick")
 	@python -m bench.severing --update $(ARGS)

@@ -24,7 +24,10 @@ from rich.table import Column, Table
 from quietfleet import __version__
 from quietfleet.clock import SystemClock
 from quietfleet.commands.audit import audit
+from quietfleet.commands.models import models
+from quietfleet.commands.monitor import monitor
 from quietfleet.commands.pipeline import pipeline
+from quietfleet.commands.runs import runs
 from quietfleet.commands.store import store
 from quietfleet.crypto import PrivateKey, checksum_address
 from quietfleet.crypto.keystore import create_keystore, load_keystore
@@ -266,7 +269,10 @@ _agent_command("sensor", "Run a sensor (T1): sends readings, takes recommendatio
 main.add_command(audit)
 main.add_command(store)
 main.add_command(fleet)
+main.add_command(monitor)
 main.add_command(pipeline)
+main.add_command(models)
+main.add_command(runs)
 
 
 def _replicas(states: list[dict[str, Any]]) -> Table:

@@ -217,6 +217,10 @@ class ObjectTooLarge(StorageError):
     """An object is larger than this worker takes into memory."""
 
 
+class LayoutRefused(StorageError):
+    """An OCI image layout is not whole and as it should be: nothing of it was taken, and nothing added."""
+
+
 class ErasureDelayed(StorageError):
     """Erased data may still stand in the write-ahead log because someone is reading: erase again soon."""
 
@@ -324,7 +328,17 @@ class ModelRejected(PipelineError):
 
 
 class RegistryError(PipelineError):
-    """The model registry has no such model, version or alias."""
+    """The model registry has no such model, version or alias, or does not take this."""
+
+
+class ApprovalMissing(RegistryError):
+    """Production takes two: name who approved it beside who moves it, or set [gateway] one_person = true."""
+
+
+class RegistryDamaged(RegistryError):
+    """The model registry is not what it was: what is named here was damaged, changed or never recorded."""
+
+    exit_code = 4
 
 
 # rollout

@@ -126,7 +126,8 @@ class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[gateway]`: what is trained, from what history, and who pays for its releases on chain.
 
-    `project` is an engineer's file, or the name of one that comes with this package.
+    `project` is an engineer's file, or the name of one that comes with this package. With `one_person` whoever moves a
+    model to production may approve it alone. Nothing is told of fewer than `k` devices together.
     """
 
     channel: Name = "weather"
@@ -135,6 +136,19 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_until: str = ""
     publisher: str = "publisher.json"
     seed: int = 2013
+    one_person: bool = False
+    k: Annotated[int, Meta(ge=1, le=1000)] = 3
+
+
+class PipelineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[pipeline]`: who fits the models of single devices, where these are not solved all at once.
+
+    So many processes of this machine, or the workers of the Dask scheduler at `dask`, as `tls://10.0.0.5:8786`: they
+    see the readings, under pseudonyms, and run what they are sent, so they belong to the gateway's own trusted network.
+    """
+
+    jobs: Annotated[int, Meta(ge=1, le=256)] = 1
+    dask: Annotated[str, Meta(max_length=256, pattern=r"^((tcp|tls)://[^\s/]+:\d+)?$")] = ""
 
 
 class DispatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -237,6 +251,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensor: SensorSection = SensorSection()
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
+    pipeline: PipelineSection = PipelineSection()
     dispatch: DispatchSection = DispatchSection()
     rollout: RolloutSection = RolloutSection()
     storage: StorageSection = StorageSection()

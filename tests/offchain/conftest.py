@@ -1,8 +1,10 @@
-"""Stores that replicas share, each kind as the real thing: a file, and a Redis server where one is installed."""
+"""Stores that replicas share, each the real thing: a file, a Redis server where one is installed; and a small disk."""
 
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 
 import pytest
 
@@ -37,3 +39,19 @@ def _sqlite(path):
 
 def _redis(server, space):
     return lambda: open_redis(server.url, server.password, space)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a megabyte, where we may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    made = mount and subprocess.run([mount, *options], check=False, capture_output=True)
+    if not made or made.returncode:
+        pytest.skip("no file system may be mounted here; the same is tested by SQLite's own limit")
+    try:
+        yield place
+    finally:
+        subprocess.run([shutil.which("umount") or "umount", "-l", place], check=True)

@@ -84,7 +84,7 @@ def rebuild(folder: Path, project: str, **source: Any) -> None:
     from quietfleet.pipeline.run_folder import read_trace  # noqa: PLC0415
 
     loaded = _load(project)
-    with _opened(loaded, **source) as (readings, sites, keeper):
+    with _opened(loaded, again=True, **source) as (readings, sites, keeper):
         dataset = again(read_trace(folder), readings, loaded, keeper, sites=sites)
     click.echo(f"dataset {dataset.id}: all {len(dataset)} rows, to the bit")
 
@@ -97,10 +97,23 @@ def rebuild(folder: Path, project: str, **source: Any) -> None:
 @click.option(
     "--champion", type=_FOLDER, help="Also judge it against the model in this folder, such as runs/may/model."
 )
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes for devices' models."
+)
+@click.option("--dask", default="", metavar="ADDRESS", help="Or a Dask scheduler: tls://10.0.0.5:8786.")
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever an earlier run found out.")
 @_json
 def run(
-    project: str, out: Path, seed: int, champion: Path | None, *, fresh: bool, as_json: bool, **source: Any
+    project: str,
+    out: Path,
+    seed: int,
+    champion: Path | None,
+    jobs: int,
+    dask: str,
+    *,
+    fresh: bool,
+    as_json: bool,
+    **source: Any,
 ) -> None:
     """Train PROJECT on files or a gateway's store; after Ctrl-C, which stops between fits, the next start goes on."""
     from quietfleet.pipeline.ingest import ingest  # noqa: PLC0415 - as above
@@ -129,6 +142,8 @@ def run(
                     progress=lambda stage, share: bar.update(task, description=stage, completed=share),
                     stopped=stop.is_set,
                     memory=folder,
+                    jobs=jobs,
+                    dask=dask,
                 )
         finally:
             signal.signal(signal.SIGINT, before)
@@ -142,6 +157,9 @@ def run(
     click.echo(
         f"dataset {result['dataset']}: {result['lineage']['rows']} rows, refused {result['lineage']['rejected']}"
     )
+    if own := result.get("personal"):
+        told = ", ".join(f"{count} {kind}" for kind, count in own["counts"].items())
+        click.echo(f"devices: {told}; RMSE {own['rmse']} {loaded.unit} instead of {own['pooled_rmse']}")
     click.echo(f"page: {place / 'report.html'}")
 
 
@@ -191,18 +209,25 @@ def _opened(
     why: str,
     columns: tuple[str, ...],
     timezone: str | None,
+    *,
+    again: bool = False,
 ) -> Iterator[tuple[list[Reading], dict[str, str] | None, SaltKeeper | None]]:
-    """Yield readings, the devices' places where these are known, and who keeps the rows' salts beside them."""
+    """Yield readings, the devices' places where these are known, and who keeps the rows' salts beside them.
+
+    A gateway's devices go by their newest name, or `again` by all they have.
+    """
     if bool(data) == bool(store):
         raise PipelineError("say where the readings are: files by --data, or a gateway's store by --store")
     if store is None:
         yield _read(project, data, columns, timezone), None, None
         return
-    from quietfleet.workers._month import sites_of  # noqa: PLC0415 - needs the gateway's packages
+    from quietfleet.workers._veil import JoinedSalts  # noqa: PLC0415 - needs the gateway's packages
 
-    with opened_store(store) as (lake, database, _):
+    with opened_store(store) as (lake, veil, _):
         kept = lake.scan(who=getpass.getuser(), why=why)
-        yield [(one, at, values) for one, rows in kept.items() for at, values in rows], sites_of(database), lake.salts
+        found = veil.under_all(kept) if again else veil.join(kept)[0]
+        readings: list[Reading] = [(one, at, values) for one, rows in found.items() for at, values in rows]
+        yield readings, veil.sites(), JoinedSalts(lake.salts, veil)
 
 
 def _read(project: Project, data: tuple[Path, ...], columns: tuple[str, ...], timezone: str | None) -> list[Reading]:

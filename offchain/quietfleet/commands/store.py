@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import StorageError
 from quietfleet.settings import load_settings, passphrase
 from quietfleet.storage import AuditLog, Database, Hold, Lake, certificates
+
+if TYPE_CHECKING:
+    from quietfleet.workers._veil import Veil
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _settings = click.option("--settings", "-s", type=_FILE, default=Path("worker.toml"), help="The gateway's TOML file.")
@@ -62,8 +65,10 @@ def hold(
 ) -> None:
     """Have readings stay, whatever their age and whoever asks."""
     one = Hold(name, since=_unix(since, -math.inf), until=_unix(until, math.inf), at=time.time(), **more)
-    with opened_store(settings) as (lake, *_):
-        lake.hold(one)
+    from quietfleet.workers._veil import hold_device  # noqa: PLC0415 - needs the gateway's packages
+
+    with opened_store(settings) as (lake, veil, _):
+        hold_device(lake, veil, one)
     _say(one.told(), f"hold {name} is in force", as_json=as_json)
 
 
@@ -75,8 +80,10 @@ def hold(
 @_json
 def release_hold(name: str, who: str, why: str, settings: Path, *, as_json: bool) -> None:
     """Lift a hold: what it kept goes when it is due."""
+    from quietfleet.workers._veil import lift_hold  # noqa: PLC0415 - needs the gateway's packages
+
     with opened_store(settings) as (lake, *_):
-        lake.release_hold(name, who=who, why=why)
+        lift_hold(lake, name, who=who, why=why)
     _say({"released": name}, f"hold {name} is released", as_json=as_json)
 
 
@@ -87,11 +94,11 @@ def release_hold(name: str, who: str, why: str, settings: Path, *, as_json: bool
 @_settings
 @_json
 def forget(device: str, who: str, why: str, settings: Path, *, as_json: bool) -> None:
-    """Erase everything of one DEVICE, by its pseudonym; what it sent until now is refused if it is sent again."""
-    from quietfleet.workers._month import forget_device  # noqa: PLC0415 - needs the gateway's packages
+    """Erase everything of one DEVICE, by any of its pseudonyms; what it sent until now is refused if it is sent again."""
+    from quietfleet.workers._veil import forget_device  # noqa: PLC0415 - needs the gateway's packages
 
-    with opened_store(settings) as (lake, database, now):
-        erased = forget_device(lake, database, device, now=now, who=who, why=why)
+    with opened_store(settings) as (lake, veil, now):
+        erased = forget_device(lake, veil, device, now=now, who=who, why=why)
     _say({"erased": erased}, f"{erased} readings are erased", as_json=as_json)
 
 
@@ -126,8 +133,9 @@ def certificates_(device: str | None, settings: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def opened_store(path: Path) -> Iterator[tuple[Lake, Database, float]]:
-    from quietfleet.workers._month import open_lake  # noqa: PLC0415 - needs the gateway's packages
+def opened_store(path: Path) -> Iterator[tuple[Lake, Veil, float]]:
+    from quietfleet.workers._month import DAY, open_lake  # noqa: PLC0415 - needs the gateway's packages
+    from quietfleet.workers._veil import Veil  # noqa: PLC0415 - as above
 
     settings, clock = load_settings(path, os.environ), SystemClock()
     file = settings.path(settings.worker.state) / "worker.db"
@@ -137,7 +145,8 @@ def opened_store(path: Path) -> Iterator[tuple[Lake, Database, float]]:
     with Database(file) as database:
         trail = AuditLog(database).append
         lake, _ = open_lake(settings, database, secret, trail=trail, clock=clock.now, begin=False)
-        yield lake, database, settings.data_clock(clock).now()
+        veil = Veil(database, secret, settings.store.retention_days * DAY)
+        yield lake, veil, settings.data_clock(clock).now()
 
 
 def _unix(moment: datetime | None, otherwise: float) -> float:

@@ -26,6 +26,8 @@ from quietfleet.pipeline.features import Features
 SHIPPED: Final = ("forecast", "virtual_sensor")
 _LOCKED: Final = ("numpy", "scipy", "scikit-learn", "skl2onnx", "onnx")
 """What else a model's numbers hang on, beside the project's file and this package."""
+MODULES: Final = "quietfleet_project_"
+"""What the modules that an engineer's files become are named, before a hash of the file."""
 _MOST_FOLDS: Final = 20
 _LONGEST_VALID: Final = 3650
 
@@ -166,7 +168,7 @@ def shipped(name: str = "forecast") -> Project:
 
 def _run(path: Path, source: bytes) -> ModuleType:
     """Import the file under a name of its own, so that what it defines can travel to other processes by name."""
-    name = f"quietfleet_project_{hashlib.sha256(source).hexdigest()[:16]}"
+    name = f"{MODULES}{hashlib.sha256(source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -1,124 +1,247 @@
-"""Which models exist, which one is champion, and who made it so when and why.
+"""Which models exist, where each is in its life, what is called champion or production, and who made it so and why.
 
-Manifests and artefacts are objects by hash; versions count up per name; an alias is the newest line of its
-history, so moving it can never lose what it was before.
+Manifests and artefacts are objects by hash; versions count up per name. A version's stage and what an alias means are
+the newest lines of a history that only grows, so a move can never lose what was before. `production` is what the fleet
+is to run: it is moved by two persons, or by the gateway as the chain, which has its own rule of two, completes a
+release. `champion` is the release that the chain has open, `challenger` the newest that was trained.
+
+Every line carries a tag under a key of the gateway's, and has its entry in the audit log, in the same transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Final
+import hmac
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
-from quietfleet.errors import RegistryError
-from quietfleet.storage import Database, ObjectStore
-
-_SCHEMA: Final = (
-    """
-    CREATE TABLE model_version (
-        name TEXT NOT NULL, version INTEGER NOT NULL, manifest TEXT NOT NULL, artifact TEXT NOT NULL, at REAL NOT NULL,
-        PRIMARY KEY (name, version)
-    ) STRICT, WITHOUT ROWID;
-    CREATE UNIQUE INDEX model_manifest ON model_version (name, manifest);
-    CREATE TABLE model_alias (
-        id INTEGER PRIMARY KEY, name TEXT NOT NULL, alias TEXT NOT NULL, version INTEGER NOT NULL,
-        who TEXT NOT NULL, at REAL NOT NULL, why TEXT NOT NULL,
-        FOREIGN KEY (name, version) REFERENCES model_version (name, version)
-    ) STRICT;
-    CREATE INDEX model_alias_current ON model_alias (name, alias, id);
-    """,
+from quietfleet.errors import ApprovalMissing, RegistryError
+from quietfleet.pipeline.registry_catalogue import Catalogue
+from quietfleet.pipeline.registry_tables import (
+    CHALLENGER,
+    CHAMPION,
+    COMPONENT,
+    DEFAULT,
+    GATEWAY,
+    MOVE_COLUMNS,
+    PRODUCTION,
+    SCHEMA,
+    Facts,
+    ModelVersion,
+    Move,
+    Stage,
+    VersionEntry,
+    require_alias,
+    require_words,
 )
-CHAMPION: Final = "champion"
-CHALLENGER: Final = "challenger"
-_ALIASES: Final = (CHAMPION, CHALLENGER)
+from quietfleet.storage import Database, ObjectStore, fault_of
+
+__all__ = ["CHALLENGER", "CHAMPION", "PRODUCTION", "Facts", "ModelVersion", "Move", "Registry", "Stage", "VersionEntry"]
+
+Record = Callable[[str, Mapping[str, Any], float], Any]
+"""Writes an audit entry: kind, detail, Unix seconds."""
+
+REGISTERED: Final = "model-registered"
+MOVED: Final = "model-moved"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """A registered model with its bytes, checked against their hashes."""
+class Registry(Catalogue):
+    """The gateway's models; used beside each other by the gateway and by commands, one writer at a time."""
 
-    name: str
-    version: int
-    manifest: bytes
-    artifact: bytes
-    at: float
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        *,
+        record: Record | None = None,
+        key: bytes = b"",
+        one_person: bool = False,
+    ) -> None:
+        """Open the registry, and make it where there is none yet.
 
+        `key` (32 bytes) tags moves; `one_person` lets whoever moves `production` approve it alone.
+        """
+        database.migrate(COMPONENT, SCHEMA)
+        super().__init__(database, objects)
+        self._record = record or (lambda _kind, _detail, _at: None)
+        self._key = key
+        self._one_person = one_person
 
-@dataclass(frozen=True, slots=True)
-class AliasChange:
-    """Who pointed an alias at which version, when (Unix seconds) and why."""
+    # versions
 
-    alias: str
-    version: int
-    who: str
-    at: float
-    why: str
+    def register(
+        self,
+        name: str,
+        manifest: bytes,
+        artifacts: Mapping[str, bytes] | bytes,
+        *,
+        at: float,
+        run: str = "",
+        who: str = GATEWAY,
+        why: str = "trained",
+    ) -> int:
+        """Store a model, all or nothing, and return its version; the same manifest again has the version it had.
 
-
-class Registry:
-    """The gateway's models."""
-
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
-        self._database = database
-        self._objects = objects
-        database.migrate("registry", _SCHEMA)
-
-    def register(self, name: str, manifest: bytes, artifact: bytes, *, at: float) -> int:
-        """Store a model and return its version; the same manifest again returns the version it already has."""
-        with self._database.transaction():
-            known = self._version_of(name, hashlib.sha256(manifest).hexdigest())
+        What of that version was damaged or lost meanwhile is whole again. `artifacts` are ONNX bytes by label, one of
+        them `default`, or the default's alone; `run` is the id of the run that made it. Raises what the disk says, as
+        a `StorageError`.
+        """
+        require_words(name=name, who=who, why=why)
+        given = {DEFAULT: artifacts} if isinstance(artifacts, bytes) else artifacts
+        if DEFAULT not in given:
+            raise RegistryError(f"a model has an artefact for everybody, called {DEFAULT}")
+        with self._database.transaction(), self._whole() as put:
+            known = self._version_of(name, _sha256(manifest))
             if known is not None:
+                self._repair(self.entry(name, known), [manifest, *given.values()])
                 return known
-            version = self._newest(name) + 1
+            version, facts = self._newest(name) + 1, Facts.of(manifest, run)
             self._database.execute(
-                "INSERT INTO model_version VALUES (?, ?, ?, ?, ?)",
-                (name, version, self._objects.put(manifest), self._objects.put(artifact), at),
+                "INSERT INTO model_version (name, version, manifest, at, dataset, run, code, parent)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (name, version, put(manifest), at, facts.dataset, facts.run, facts.code, facts.parent),
             )
+            rows = [(name, version, label, put(data)) for label, data in sorted(given.items())]
+            self._database.execute_many("INSERT INTO model_artifact VALUES (?, ?, ?, ?)", rows)
+            self._record(REGISTERED, {**self.entry(name, version).recorded(), "who": who, "why": why}, at)
         return version
 
-    def get(self, name: str, version: int | str) -> ModelVersion:
-        """Fetch by version or alias, bytes verified; `RegistryError` when there is none."""
-        number = self.resolve(name, version) if isinstance(version, str) else version
-        row = self._database.execute(
-            "SELECT manifest, artifact, at FROM model_version WHERE name = ? AND version = ?", (name, number)
-        ).fetchone()
-        if row is None:
-            raise RegistryError(f"{name} version {number}")
-        return ModelVersion(name, number, self._objects.get(row[0]), self._objects.get(row[1]), row[2])
+    # aliases and stages
 
-    def point(self, name: str, alias: str, version: int, *, who: str, at: float, why: str) -> None:
-        """Let an alias mean this version from now on."""
-        if alias not in _ALIASES:
-            raise RegistryError(f"{alias} is neither of {', '.join(_ALIASES)}")
+    def point(
+        self, name: str, alias: str, version: int | None, *, who: str, at: float, why: str, approved_by: str = ""
+    ) -> None:
+        """Let an alias mean this version from now on, or nothing; `production` is moved by `promote` alone."""
+        require_alias(alias)
+        if alias == PRODUCTION:
+            raise RegistryError(f"{PRODUCTION} is moved by promoting a version")
         with self._database.transaction():
-            self.get(name, version)
-            self._database.execute(
-                "INSERT INTO model_alias (name, alias, version, who, at, why) VALUES (?, ?, ?, ?, ?, ?)",
-                (name, alias, version, who, at, why),
-            )
+            if version is not None:
+                self.entry(name, version)
+            elif alias not in self.aliases(name):
+                raise RegistryError(f"{name} has no {alias}")
+            self._move(name, version, alias=alias, who=who, approved_by=approved_by, at=at, why=why)
 
-    def resolve(self, name: str, alias: str) -> int:
-        """Return the version an alias means now; `RegistryError` when it was never set."""
-        row = self._database.execute(
-            "SELECT version FROM model_alias WHERE name = ? AND alias = ? ORDER BY id DESC LIMIT 1", (name, alias)
-        ).fetchone()
-        if row is None:
-            raise RegistryError(f"{name} has no {alias}")
-        return int(row[0])
+    def promote(
+        self, name: str, version: int, stage: Stage, *, who: str, at: float, why: str, approved_by: str = ""
+    ) -> None:
+        """Move a version to staging or production; what was in production then goes to the archive.
 
-    def history(self, name: str) -> list[AliasChange]:
-        """Every move of every alias, oldest first."""
-        rows = self._database.execute(
-            "SELECT alias, version, who, at, why FROM model_alias WHERE name = ? ORDER BY id", (name,)
+        Production takes somebody else's approval, unless one person may; `ApprovalMissing` otherwise.
+        """
+        said: dict[str, Any] = {"who": who, "approved_by": approved_by, "at": at, "why": why}
+        if stage not in {Stage.STAGING, Stage.PRODUCTION}:
+            raise RegistryError(f"a version is promoted to {Stage.STAGING} or {Stage.PRODUCTION}")
+        if stage is Stage.PRODUCTION:
+            self._require_two(who, approved_by)
+        with self._database.transaction():
+            if self.entry(name, version).stage is stage:
+                raise RegistryError(f"{name} version {version} is in {stage} already")
+            before = self.aliases(name).get(PRODUCTION)
+            if stage is Stage.PRODUCTION and before is not None:
+                self._move(name, before, stage=Stage.ARCHIVED, **said)
+            self._move(name, version, stage=stage, **said)
+            if stage is Stage.PRODUCTION:
+                self._move(name, version, alias=PRODUCTION, **said)
+            elif before == version:
+                self._move(name, None, alias=PRODUCTION, **said)
+
+    def archive(self, name: str, version: int, *, who: str, at: float, why: str) -> None:
+        """Take a version out of use; `RegistryError` while champion or production mean it."""
+        with self._database.transaction():
+            found = self.entry(name, version)
+            meant = [alias for alias in (CHAMPION, PRODUCTION) if alias in found.aliases]
+            if meant:
+                raise RegistryError(f"{name} version {version} is {' and '.join(meant)}: bring another there first")
+            if found.stage is Stage.ARCHIVED:
+                raise RegistryError(f"{name} version {version} is archived already")
+            self._move(name, version, stage=Stage.ARCHIVED, who=who, at=at, why=why)
+
+    def withdraw(self, name: str, version: int, *, who: str, at: float, why: str) -> None:
+        """Archive a version whatever means it: it was revoked. Production then means nothing, until it is moved."""
+        with self._database.transaction():
+            found = self.entry(name, version)
+            for alias in found.aliases:
+                self._move(name, None, alias=alias, who=who, at=at, why=why)
+            if found.stage is not Stage.ARCHIVED:
+                self._move(name, version, stage=Stage.ARCHIVED, who=who, at=at, why=why)
+
+    # lines and objects
+
+    def genuine(self, move: Move) -> bool:
+        """Whether a line was written by somebody who can unlock the gateway."""
+        return bool(self._key) and hmac.compare_digest(move.tagged(self._key), move.tag)
+
+    def collect(self) -> list[str]:
+        """Remove what no version refers to, such as a crash leaves behind; return the objects' hashes."""
+        with self._database.transaction():  # nobody registers meanwhile
+            return self._objects.sweep(self.referred())
+
+    # inside
+
+    @contextmanager
+    def _whole(self) -> Iterator[Callable[[bytes], str]]:
+        """Yield what stores an object; when the step fails, objects that are new in it go again."""
+        made: list[str] = []
+
+        def put(data: bytes) -> str:
+            if (name := _sha256(data)) not in self._objects:
+                made.append(name)
+            return self._objects.put(data)
+
+        try:
+            yield put
+        except BaseException as error:
+            with suppress(OSError):  # then the next collection has them
+                for name in made:
+                    self._objects.remove(name)
+            fault = fault_of(error)
+            if fault is None or fault is error:
+                raise
+            raise fault from error
+
+    def _repair(self, found: VersionEntry, given: Iterable[bytes]) -> None:
+        """Put what is the version's own, and nothing else."""
+        own = {found.manifest, *found.artifacts.values()}
+        for data in given:
+            if _sha256(data) in own:
+                self._objects.put(data)
+
+    def _require_two(self, who: str, approved_by: str) -> None:
+        alone = approved_by.strip().casefold() in {"", who.strip().casefold()}
+        if alone and not self._one_person:
+            raise ApprovalMissing(f"moved by {who}")
+
+    def _move(
+        self,
+        name: str,
+        version: int | None,
+        *,
+        who: str,
+        at: float,
+        why: str,
+        alias: str = "",
+        stage: str = "",
+        approved_by: str = "",
+    ) -> None:
+        require_words(who=who, approved_by=approved_by, why=why)
+        if not who.strip() or not why.strip():
+            raise RegistryError("every move says who and why")
+        number = int(self._database.execute("SELECT coalesce(max(id), 0) + 1 FROM model_move").fetchone()[0])
+        move = Move(number, name, version, alias, str(stage), who, approved_by, float(at), why)
+        row = (*move.told().values(), move.tagged(self._key) if self._key else b"")
+        self._database.execute(
+            f"INSERT INTO model_move ({MOVE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - as above
+            row,
         )
-        return [AliasChange(*row) for row in rows]
-
-    def _version_of(self, name: str, manifest: str) -> int | None:
-        row = self._database.execute(
-            "SELECT version FROM model_version WHERE name = ? AND manifest = ?", (name, manifest)
-        ).fetchone()
-        return int(row[0]) if row else None
+        run = self.entry(name, version).facts.run if version is not None else ""
+        self._record(MOVED, move.told() | ({"run": run} if run else {}), at)
 
     def _newest(self, name: str) -> int:
         query = "SELECT coalesce(max(version), 0) FROM model_version WHERE name = ?"
         return int(self._database.execute(query, (name,)).fetchone()[0])
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from html import escape
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from quietfleet.errors import DataRejected
+from quietfleet.pipeline import personal_page
+from quietfleet.pipeline.choices import Choice, Personal
 from quietfleet.pipeline.evaluate import COVERED, Evaluation, Examination, Group, Predictor, examine
 from quietfleet.pipeline.features import Floats
 from quietfleet.pipeline.ingest import Dataset
+from quietfleet.pipeline.page import card, day, escaped, grid, page, section
 from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.train import Samples, Trained, Tried
 
@@ -60,6 +61,7 @@ class Report:
     curves: tuple[Curve, ...]
     search: tuple[Tried, ...]
     parameters: dict[str, Any]
+    choices: tuple[Choice, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.to_builtins(self)
@@ -82,6 +84,7 @@ def compose(
     held_out: Samples,
     evaluation: Evaluation,
     champion: Floats | None = None,
+    personal: Personal | None = None,
 ) -> Report:
     """Gather what a run found out."""
     features, predict = project.features, trained.model.predict
@@ -103,6 +106,7 @@ def compose(
         curves=tuple(_curve(predict, held_out, name, features.horizon_seconds) for name in _telling(found.devices)),
         search=trained.search,
         parameters=trained.parameters,
+        choices=personal.choices if personal else (),
     )
 
 
@@ -122,6 +126,8 @@ def _curve(predict: Predictor, held_out: Samples, device: str, horizon: float) -
 
 
 # the page
+
+_WIDE: Final = ("Measured and modelled", personal_page.DEVICES, "In numbers")
 
 
 def verdict(report: Report) -> str:
@@ -149,7 +155,7 @@ def render(report: Report) -> str:
 
     found, unit = report.examination, report.unit
     chosen = next((place for place, one in enumerate(report.search) if one.parameters == report.parameters), -1)
-    curves = [_card(_e(one.device), plots.trace(one.times, one.truth, one.forecast, unit)) for one in report.curves]
+    curves = [card(escaped(one.device), plots.trace(one.times, one.truth, one.forecast, unit)) for one in report.curves]
     sections = (
         (
             "Measured and modelled",
@@ -160,24 +166,19 @@ def render(report: Report) -> str:
             "Where the errors are",
             "Bars and lines are the model's RMSE; marks are what it has to beat.",
             [
-                _card("By device", plots.bars(found.devices, unit, "device")),
-                _card("By season", plots.bars(found.seasons, unit, "season")),
-                _card("By hour of the day, UTC", plots.hours(found.hours, unit)),
-                _card("Calibration", plots.calibration(found.calibration), _calibrated(report)),
+                card("By device", plots.bars(found.devices, unit, "device")),
+                card("By season", plots.bars(found.seasons, unit, "season")),
+                card("By hour of the day, UTC", plots.hours(found.hours, unit)),
+                card("Calibration", plots.calibration(found.calibration), _calibrated(report)),
             ],
         ),
-        ("The search", "", [_card("Candidates", plots.search(report.search, chosen, unit)), _candidates(report)]),
+        ("The search", "", [card("Candidates", plots.search(report.search, chosen, unit)), _candidates(report)]),
+        *personal_page.told(report.choices, unit, plots.gains),
         ("In numbers", "", [_table(found.devices, "Device"), _table(found.seasons, "Season")]),
     )
-    body = "".join(_section(title, text, cards) for title, text, cards in sections)
+    body = "".join(section(title, text, cards, wide=title in _WIDE) for title, text, cards in sections)
     title = f"{report.project}: {report.target}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
-        f'content="light dark"><title>{_e(title)}</title><style>{_CSS}</style></head>\n'
-        f"<body><main>{_head(report)}{body}{_foot(report)}</main></body></html>\n"
-    )
+    return page(title, f"{_head(report)}{body}{_foot(report)}")
 
 
 def _head(report: Report) -> str:
@@ -193,14 +194,14 @@ def _head(report: Report) -> str:
         champion = f"{metrics.champion_rmse:.2f} {report.unit}"
         tiles.insert(3, ("Champion", champion, f"skill against it {metrics.champion_skill:.0%}"))
     shown = "".join(
-        f"<div class=tile><span>{_e(name)}</span><b>{_e(value)}</b><small>{_e(note)}</small></div>"
+        f"<div class=tile><span>{escaped(name)}</span><b>{escaped(value)}</b><small>{escaped(note)}</small></div>"
         for name, value, note in tiles
     )
     good = metrics.skill > 0 and (metrics.champion_skill is None or metrics.champion_skill > 0)
     return (
-        f"<header><p class=eyebrow>{_e(report.project)} · {_e(report.target)}, {ahead} · "
-        f"{_day(report.since)} to {_day(report.until)}</p>"
-        f"<h1 class={'good' if good else 'bad'}>{_e(verdict(report))}</h1><div class=tiles>{shown}</div></header>"
+        f"<header><p class=eyebrow>{escaped(report.project)} · {escaped(report.target)}, {ahead} · "
+        f"{day(report.since)} to {day(report.until)}</p>"
+        f"<h1 class={'good' if good else 'bad'}>{escaped(verdict(report))}</h1><div class=tiles>{shown}</div></header>"
     )
 
 
@@ -226,7 +227,7 @@ def _candidates(report: Report) -> str:
         for one in ranked[:_SHOWN]
     ]
     left = len(ranked) - len(rows)
-    return _card("Best first", _grid(("Parameters", "RMSE", "± folds"), rows), f"and {left} more" if left > 0 else "")
+    return card("Best first", grid(("Parameters", "RMSE", "± folds"), rows), f"and {left} more" if left > 0 else "")
 
 
 def _table(groups: Sequence[Group], name: str) -> str:
@@ -247,7 +248,7 @@ def _table(groups: Sequence[Group], name: str) -> str:
         for group in sorted(groups, key=lambda group: -group.rmse)[:_ROWS]
     ]
     left = len(groups) - len(rows)
-    return _card(f"By {name.lower()}", _grid(titles, rows), f"and {left} more in the JSON" if left > 0 else "")
+    return card(f"By {name.lower()}", grid(titles, rows), f"and {left} more in the JSON" if left > 0 else "")
 
 
 def _foot(report: Report) -> str:
@@ -258,31 +259,13 @@ def _foot(report: Report) -> str:
         "Dataset": report.dataset,
         "Code": report.code,
     }
-    told = "".join(f"<dt>{name}</dt><dd>{_e(value)}</dd>" for name, value in facts.items())
+    told = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
     note = (
-        f"Errors are in {_e(report.unit)}. Skill is 1 - RMSE / rival's RMSE. Seasons are meteorological and go by the "
-        "data's own time. “in 80 %” is the share of a group's errors within the limit that holds 80 % of all errors: "
+        f"Errors are in {escaped(report.unit)}. Skill is 1 - RMSE / rival's RMSE. Seasons are meteorological and go by "
+        "the data's own time. “in 80 %” is the share of a group's errors within the limit that holds 80 % of all: "
         "far below it, this group is worse than the model believes."
     )
     return f"<footer><dl>{told}</dl><p>{note}</p></footer>"
-
-
-def _section(title: str, text: str, cards: Sequence[str]) -> str:
-    told = f"<p>{_e(text)}</p>" if text else ""
-    kind = "wide" if title in {"Measured and modelled", "In numbers"} else "two"
-    return f'<section><h2>{_e(title)}</h2>{told}<div class="{kind}">{"".join(cards)}</div></section>'
-
-
-def _card(title: str, inner: str, note: str = "") -> str:
-    """Frame a drawing or a table; `title` and `inner` are HTML."""
-    told = f"<figcaption>{_e(note)}</figcaption>" if note else ""
-    return f"<figure><h3>{title}</h3>{inner}{told}</figure>"
-
-
-def _grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_e(title)}</th>" for title in titles)
-    body = "".join(f"<tr>{''.join(f'<td>{_e(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _maybe(value: float | None, form: str) -> str:
@@ -295,49 +278,3 @@ def _spelled(parameters: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _day(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%-d %B %Y")
-
-
-def _e(text: str) -> str:
-    return escape(text, quote=True)
-
-
-_CSS: Final = """
-:root{--paper:#faf9f6;--card:#fff;--ink:#23262b;--soft:#6a6f78;--line:#e3e1da;--model:#1f6f8b;--naive:#b5aa97;
---rival:#c8553d;--good:#2f7d4f;--bad:#b5452c}
-@media(prefers-color-scheme:dark){:root{--paper:#15171a;--card:#1d2024;--ink:#e7e5e0;--soft:#9a9fa8;--line:#33373d;
---model:#5fb6d3;--naive:#8d8675;--rival:#ef8a6f;--good:#6cc592;--bad:#f08a72}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1080px;margin:0 auto;padding:48px 24px 64px}
-.eyebrow{margin:0;color:var(--soft);font-size:.9rem}
-h1{margin:.4em 0 1em;font-size:clamp(1.4rem,3.2vw,2.1rem);line-height:1.25;font-weight:650;text-wrap:balance;
-border-left:5px solid var(--good);padding-left:18px}
-h1.bad{border-color:var(--bad)}
-h2{margin:48px 0 2px;font-size:1.25rem}
-section>p{margin:0 0 14px;color:var(--soft)}
-h3{margin:0 0 6px;font-size:.95rem;font-weight:600;overflow-wrap:anywhere}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:14px}
-.tile,figure{background:var(--card);border:1px solid var(--line);border-radius:12px}
-.tile{padding:14px 18px}.tile span,.tile small{display:block;color:var(--soft);font-size:.82rem}
-.tile b{font-size:1.6rem;font-weight:650;font-variant-numeric:tabular-nums}
-.wide,.two{display:grid;gap:16px;margin-top:12px}
-.two{grid-template-columns:repeat(auto-fit,minmax(min(440px,100%),1fr));align-items:start}
-figure{margin:0;padding:16px 18px;min-width:0}
-figcaption{margin-top:8px;color:var(--soft);font-size:.85rem}
-svg{display:block;width:100%;height:auto}
-svg text{font-family:system-ui,-apple-system,"Segoe UI",sans-serif!important}
-.scroll{overflow-x:auto}
-table{width:100%;border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}
-th{font-weight:600;color:var(--soft)}
-th,td{padding:5px 7px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left;max-width:240px;overflow:hidden;text-overflow:ellipsis}
-tbody tr:last-child td{border:0}
-footer{margin-top:48px;padding-top:18px;border-top:1px solid var(--line);color:var(--soft);font-size:.85rem}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;margin:0}dt{font-weight:600}
-dd{margin:0;overflow-wrap:anywhere}
-@media print{figure,.tile{break-inside:avoid}}
-"""

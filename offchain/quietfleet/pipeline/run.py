@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quietfleet.pipeline.choices import Personal
 from quietfleet.pipeline.evaluate import Evaluation, evaluate
 from quietfleet.pipeline.ingest import Dataset, Reading, ingest
 from quietfleet.pipeline.package import Package, package
+from quietfleet.pipeline.personalise import personalise
 from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.report import Report, compose
 from quietfleet.pipeline.rival import Champion, against, same_task
@@ -19,13 +21,15 @@ from quietfleet.pipeline.train import Memory, Progress, Stop, samples, split, tr
 class Candidate:
     """A packaged model with its evaluation; `report` is plain, for the audit trail and the dashboard.
 
-    `findings` are what an engineer looks at: they name devices, and stay where the data is.
+    `findings` are what an engineer looks at, and `personal` are the models of single devices, if the project wants any:
+    both name devices, and stay where the data is.
     """
 
     package: Package
     evaluation: Evaluation
     report: dict[str, Any]
     findings: Report
+    personal: Personal | None = None
 
     @property
     def manifest(self) -> bytes:
@@ -70,16 +74,28 @@ def run_pipeline(
     parent: int | None = None,
     sites: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    jobs: int = 1,
+    dask: str = "",
 ) -> Candidate:
     """Ingest, train, evaluate and package; raises a `PipelineError` naming the step that failed.
 
     `champion` is the model in production, `parent` its release sequence; `sites` are the devices' places; `progress`
-    hears of every step.
+    hears of every step; `jobs` and `dask` as for `learn`.
     """
     tell = progress or (lambda _stage, _share: None)
     tell("ingest", 0.0)
     dataset = ingest(readings, project, sites=sites)
-    return learn(dataset, project, seed=seed, now=now, champion=champion, parent=parent, progress=progress)
+    return learn(
+        dataset,
+        project,
+        seed=seed,
+        now=now,
+        champion=champion,
+        parent=parent,
+        progress=progress,
+        jobs=jobs,
+        dask=dask,
+    )
 
 
 def learn(
@@ -93,22 +109,41 @@ def learn(
     progress: Progress | None = None,
     stopped: Stop | None = None,
     memory: Memory | None = None,
+    jobs: int = 1,
+    dask: str = "",
 ) -> Candidate:
-    """Train, evaluate and package, from a dataset that was named before: `run_pipeline` without its first step."""
+    """Train, evaluate and package, from a dataset that was named before: `run_pipeline` without its first step.
+
+    `jobs` and `dask` say who fits the devices' own models, as `personalise` has it.
+    """
     tell = progress or (lambda _stage, _share: None)
     learning, held_out = split(samples(dataset, project.features), project)
     tell("train", 0.2)
     trained = train(learning, project, seed=seed, progress=progress, stopped=stopped, memory=memory)
+    personal = None
+    if project.personal:
+        personal = personalise(
+            learning,
+            held_out,
+            project,
+            trained,
+            seed=seed,
+            progress=progress,
+            stopped=stopped,
+            memory=memory,
+            jobs=jobs,
+            dask=dask,
+        )
     tell("evaluate", 0.7)
     rival = None
     if champion is not None and same_task(champion.features, project.features):
         held_out, rival = against(champion, dataset, held_out)
     evaluation = evaluate(trained.model.predict, held_out, champion=rival)
-    findings = compose(project, dataset, trained, len(learning), held_out, evaluation, rival)
+    findings = compose(project, dataset, trained, len(learning), held_out, evaluation, rival, personal)
     tell("package", 0.8)
     packaged = package(project, trained, evaluation, held_out, dataset, created_at=now, parent=parent)
     tell("done", 1.0)
-    return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged), findings)
+    return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged, personal), findings, personal)
 
 
 def decide(candidate_rmse: float, champion_rmse: float | None, *, rule: RedeployRule = RedeployRule()) -> Decision:
@@ -130,8 +165,10 @@ def decide(candidate_rmse: float, champion_rmse: float | None, *, rule: Redeploy
     return Decision(deploy=True, reason=f"candidate {candidate_rmse:.3f} replaces champion {champion_rmse:.3f}")
 
 
-def _report(dataset: Dataset, evaluation: Evaluation, packaged: Package) -> dict[str, Any]:
+def _report(dataset: Dataset, evaluation: Evaluation, packaged: Package, personal: Personal | None) -> dict[str, Any]:
+    own = {"personal": personal.summary()} if personal else {}
     return {
+        **own,
         "dataset": dataset.id,
         "lineage": dict(dataset.lineage),
         "metrics": evaluation.to_plain(),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quietfleet.errors import DataRejected, ProjectError
+from quietfleet.pipeline.choices import Personal
 from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.lineage import SaltKeeper, Trace, trace
 from quietfleet.pipeline.package import canonical
@@ -26,9 +27,11 @@ from quietfleet.storage import fault_of
 _RUN: Final = "run.json"
 _TRACE: Final = "trace.json"
 _FITS: Final = "fits"
+_PARTS: Final = "parts"
 _MODEL: Final = "model"
 _FINDINGS: Final = "evaluation.json"
 _PAGE: Final = "report.html"
+_PERSONAL: Final = "personal"
 
 
 def run_id(project: Project, dataset: Dataset, seed: int) -> str:
@@ -67,7 +70,7 @@ class RunFolder(Memory):
 
     def clear(self) -> None:
         """Forget all of it."""
-        for name in (_MODEL, f".{_MODEL}", _FITS):
+        for name in (_MODEL, f".{_MODEL}", _FITS, _PARTS):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def recall(self, candidate: Mapping[str, Any], fold: int) -> float | None:
@@ -77,6 +80,20 @@ class RunFolder(Memory):
 
     def keep(self, candidate: Mapping[str, Any], fold: int, rmse: float) -> None:
         _write(self.path / _FITS / _name(candidate, fold), json.dumps({"run": self.id, "rmse": rmse}).encode())
+
+    def recall_part(self, name: str) -> bytes | None:
+        try:
+            sealed, kept = (self.path / _PARTS / name).read_bytes().split(b"\n", 1)
+        except (OSError, ValueError):
+            return None
+        return kept if sealed == self._mark(kept) else None
+
+    def keep_part(self, name: str, found: bytes) -> None:
+        _write(self.path / _PARTS / name, self._mark(found) + b"\n" + found)
+
+    def _mark(self, part: bytes) -> bytes:
+        """Of this very run, and whole."""
+        return hashlib.sha256(self.id.encode() + part).hexdigest().encode()
 
     def finish(self, candidate: Candidate) -> Path:
         """Write the model, its manifest and its report, all or nothing."""
@@ -91,6 +108,8 @@ class RunFolder(Memory):
             (_PAGE, render(candidate.findings).encode()),
         ):
             _write(self.path / f".{_MODEL}" / name, data)
+        if candidate.personal is not None:
+            _write_personal(self.path / f".{_MODEL}", candidate.personal)
         (self.path / f".{_MODEL}").rename(self.path / _MODEL)
         return self.path / _MODEL
 
@@ -112,6 +131,14 @@ def write_page(path: Path) -> Path:
     page = path / _MODEL / _PAGE
     _write(page, render(Report.from_json(data)).encode())
     return page
+
+
+def _write_personal(folder: Path, personal: Personal) -> None:
+    """Write every device's choice, and each model of a device's own once, by its hash."""
+    files = {device: hashlib.sha256(artifact).hexdigest() for device, artifact in personal.models.items()}
+    for name, artifact in {files[device]: artifact for device, artifact in personal.models.items()}.items():
+        _write(folder / _PERSONAL / f"{name}.onnx", artifact)
+    _write(folder / f"{_PERSONAL}.json", canonical({**personal.to_plain(), "models": files}))
 
 
 def _write(path: Path, data: bytes) -> None:

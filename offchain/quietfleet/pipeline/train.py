@@ -78,6 +78,13 @@ class Memory:
     def keep(self, _candidate: Mapping[str, Any], _fold: int, _rmse: float) -> None:
         """Keep the score of a fit."""
 
+    def recall_part(self, _name: str) -> bytes | None:
+        """Return what was found out before about some of the devices."""
+        return None
+
+    def keep_part(self, _name: str, _found: bytes) -> None:
+        """Keep what was found out about some of the devices."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -127,15 +134,20 @@ def split(everything: Samples, project: Project) -> tuple[Samples, Samples]:
 
 def folds(times: Floats, project: Project) -> list[Fold]:
     """Train on everything before a cut, test on the stretch after it, one horizon apart; or `DataRejected`."""
-    cuts = np.quantile(times, np.arange(1, project.folds + 2) / (project.folds + 1))
-    cuts[-1] = np.inf
     made = [
         (np.flatnonzero(times < start - project.features.horizon_seconds), np.flatnonzero(_within(times, start, stop)))
-        for start, stop in pairwise(cuts)
+        for start, stop in pairwise(cuts(times, project))
     ]
     if not all(past.size and future.size for past, future in made):
         raise DataRejected(f"the samples do not last for {project.folds} folds in time")
     return made
+
+
+def cuts(times: Floats, project: Project) -> Floats:
+    """Where in time the folds begin [folds], and that the last one has no end."""
+    found: Floats = np.quantile(times, np.arange(1, project.folds + 2) / (project.folds + 1))
+    found[-1] = np.inf
+    return found
 
 
 def train(
@@ -152,7 +164,7 @@ def train(
     `memory` gives back what a run before this one had found out already. `seed` fixes the draw of candidates and
     every `random_state` that the project leaves open.
     """
-    tell, kept, stop = progress or _silent, memory or Memory(), stopped or _never
+    tell, kept, stop = progress or silent, memory or Memory(), stopped or never
     model, tried, cut = seeded(project.model, seed), candidates(project, seed), folds(learning.times, project)
     scores = np.empty((len(tried), len(cut)))
     tell("search", 0.0)
@@ -163,14 +175,14 @@ def train(
             candidate, fold = tried[place[0]], place[1]
             known = kept.recall(candidate, fold)
             if known is None:
-                known = _score(model, candidate, learning, cut[fold])
+                known = score(model, candidate, learning, cut[fold])
                 kept.keep(candidate, fold, known)
             scores[place] = known
             tell("search", (done + 1) / scores.size)
-        best = _best(scores)
+        best = best_of(scores)
         if stop():
             raise Cancelled("after the search")
-        fitted = _fit(model, tried[best], learning)
+        fitted = fit_with(model, tried[best], learning)
     search = tuple(_tried(candidate, line) for candidate, line in zip(tried, scores, strict=True))
     return Trained(fitted, search[best].parameters, float(scores[best].mean()), search)
 
@@ -230,21 +242,23 @@ def _company(dataset: Dataset, features: Features) -> dict[str, Floats]:
     return medians
 
 
-def _score(model: Any, candidate: Mapping[str, Any], learning: Samples, fold: Fold) -> float:
+def score(model: Any, candidate: Mapping[str, Any], learning: Samples, fold: Fold) -> float:
+    """Return a candidate's RMSE on a fold."""
     past, future = fold
-    fitted = _fit(model, candidate, learning.take(past))
+    fitted = fit_with(model, candidate, learning.take(past))
     errors = np.asarray(fitted.predict(learning.rows[future])).ravel() - learning.targets[future]
     return float(np.sqrt(np.mean(errors**2)))
 
 
-def _fit(model: Any, candidate: Mapping[str, Any], learning: Samples) -> Any:
+def fit_with(model: Any, candidate: Mapping[str, Any], learning: Samples) -> Any:
+    """Fit a copy of the model with a candidate's parameters; `ProjectError` when it cannot be."""
     try:
         return clone(model).set_params(**candidate).fit(learning.rows, learning.targets)
     except (TypeError, ValueError) as error:
         raise ProjectError(f"the model cannot be fitted with {dict(candidate)}: {error}") from error
 
 
-def _best(scores: Floats) -> int:
+def best_of(scores: Floats) -> int:
     """The first of the best, as scikit-learn ranks; a candidate that diverged in a fold is none."""
     means = np.where(np.isfinite(scores).all(axis=1), scores.mean(axis=1), np.inf)
     if not np.isfinite(means).any():
@@ -252,8 +266,13 @@ def _best(scores: Floats) -> int:
     return int(np.argmin(means))
 
 
+def plain_parameters(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a candidate as JSON can hold it."""
+    return {name: _plain(value) for name, value in candidate.items()}
+
+
 def _tried(candidate: Mapping[str, Any], scores: Floats) -> Tried:
-    parameters = {name: _plain(value) for name, value in candidate.items()}
+    parameters = plain_parameters(candidate)
     if not np.isfinite(scores).all():
         return Tried(parameters, None, None)
     return Tried(parameters, round(float(scores.mean()), 5), round(float(scores.std()), 5))
@@ -264,14 +283,13 @@ def _within(times: Floats, start: float, stop: float) -> npt.NDArray[np.bool_]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a parameter as JSON can hold it."""
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
-def _silent(stage: str, share: float) -> None:
+def silent(stage: str, share: float) -> None:
     """Tell nobody."""
 
 
-def _never() -> bool:
+def never() -> bool:
     return False

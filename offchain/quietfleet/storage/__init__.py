@@ -19,6 +19,7 @@ from quietfleet.storage._holds import Hold, Holds
 from quietfleet.storage._lake import Lake
 from quietfleet.storage._ledger import Ledger
 from quietfleet.storage._objects import ObjectStore
+from quietfleet.storage._oci_layout import OciLayout
 from quietfleet.storage._redis import RedisStore
 from quietfleet.storage._rows import Guard, Rows, RowTable, Store
 from quietfleet.storage._salts import DeviceDay, Salts
@@ -46,6 +47,7 @@ __all__ = [
     "Ledger",
     "LogAnchor",
     "ObjectStore",
+    "OciLayout",
     "RedisStore",
     "Reference",
     "RowTable",

@@ -51,6 +51,16 @@ class Folder:
         """Forget a file; one that is not there is forgotten already."""
         self._path(name).unlink(missing_ok=True)
 
+    def names(self) -> list[str]:
+        """Every file's name, in order."""
+        found = (path.parent.name + path.name for path in self.directory.glob("[0-9a-f][0-9a-f]/*"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
+
+    def remove_parts(self) -> None:
+        """Remove what a crash left half written; nobody may be writing."""
+        for path in self.directory.glob(".part-*"):
+            path.unlink(missing_ok=True)
+
     def __contains__(self, name: str) -> bool:
         return self._path(name).is_file()
 

@@ -52,6 +52,15 @@ class Lake(Steps):
             names.update(part.devices)
         return sorted(names)
 
+    def since(self) -> float:
+        """Time of the oldest reading that is not seen to be gone; infinity when there is none.
+
+        While files that are no more counted are still to be removed it may be any: minus infinity.
+        """
+        waiting = self._index.oldest_row()
+        kept = [part.oldest for part in self._index.parts()] + ([] if waiting is None else [waiting])
+        return -math.inf if self._index.doomed() else min(kept, default=math.inf)
+
     def scan(
         self,
         devices: Sequence[str] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from pathlib import Path
 
 from quietfleet.errors import ObjectCorrupt, ObjectMissing
@@ -33,6 +34,18 @@ class ObjectStore:
     def remove(self, name: str) -> None:
         """Forget an object; one that is not there is forgotten already."""
         self._folder.remove(name)
+
+    def names(self) -> list[str]:
+        """Every object's hash, in order."""
+        return self._folder.names()
+
+    def sweep(self, keep: Container[str]) -> list[str]:
+        """Remove every object but these, and what a crash left half written; nobody may be putting meanwhile."""
+        gone = [name for name in self.names() if name not in keep]
+        for name in gone:
+            self.remove(name)
+        self._folder.remove_parts()
+        return gone
 
     def __contains__(self, name: str) -> bool:
         return name in self._folder

@@ -49,6 +49,7 @@ class Member:
     folder: Path
     key: PrivateKey
     program: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()  # what runs it, instead of this Python
     environment: dict[str, str] = field(default_factory=dict)  # added to that of its processes
     process: subprocess.Popen[bytes] | None = None
     started: int = 0
@@ -158,9 +159,10 @@ class Fleet:
         """Start workers as processes of their own."""
         for member in self._chosen(names):
             program = member.program or ("quietfleet.cli", "--log-level", "info", member.kind.name.lower())
+            here = (sys.executable, "-m", *program, "--settings", str(member.folder / "worker.toml"))
             with (member.folder / "worker.log").open("ab") as output:
                 member.process = subprocess.Popen(  # noqa: S603 - our own modules
-                    [sys.executable, "-m", *program, "--settings", str(member.folder / "worker.toml")],
+                    member.command or here,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -15,6 +15,7 @@ from quietfleet.testbed.scene import Scene
 
 STICKS_AFTER: Final = 8.0  # seconds, which are days of data, after the first answers
 SOUND: Final = 2  # of three sensors
+WINDOW: Final = 30 * 86_400  # seconds, in which the gateway's names for devices stay the same
 
 
 async def meet(scene: Scene) -> None:
@@ -122,7 +123,7 @@ async def _completed(scene: Scene) -> None:
 def _spared(scene: Scene, stuck_since: float) -> None:
     """The data set aside never reached the store that models are trained from."""
     quarantine = _quarantines(scene)[0].detail
-    newest = _newest(scene)
+    newest = _newest(scene, stuck_since)
     behind = [device for device, end in newest.items() if end < stuck_since]
     trained = [entry.detail["newest"].values() for entry in scene.fleet.journal("gateway", "training")]
     clean = all(sum(end >= stuck_since for end in ends) <= SOUND for ends in trained)
@@ -134,15 +135,19 @@ def _spared(scene: Scene, stuck_since: float) -> None:
 
 
 def _ahead(scene: Scene, moment: float) -> int:
-    return sum(end > moment for end in _newest(scene).values())
+    return sum(end > moment for end in _newest(scene, moment).values())
 
 
-def _newest(scene: Scene) -> dict[str, float]:
-    """When the newest reading of each device in the gateway's store is from, in data time, by the tags of its trail."""
+def _newest(scene: Scene, moment: float) -> dict[str, float]:
+    """When the newest reading of each device in the gateway's store is from, in data time, by the tags of its trail.
+
+    A device has another tag in each window of the store: only those of the window of that moment count.
+    """
     newest: dict[str, float] = {}
     for entry in scene.fleet.journal("gateway", "data-written"):
         device, until = entry.detail["device"], entry.detail["until"]
-        newest[device] = max(until, newest.get(device, until))
+        if until // WINDOW == moment // WINDOW:
+            newest[device] = max(until, newest.get(device, until))
     return newest
 
 

@@ -17,6 +17,7 @@ from quietfleet.chain.channel import Channel, Release, ReleaseState
 from quietfleet.clock import waits
 from quietfleet.crypto import keccak256
 from quietfleet.errors import MessageRefused, ModelRejected, ReleaseRefused, StorageError
+from quietfleet.pipeline.bundle import unpack
 from quietfleet.pipeline.features import Features
 from quietfleet.pipeline.runtime import Forecast, Model, load_model
 from quietfleet.rollout import Device, Install, Offer, Outcome, Reason, Slots
@@ -202,14 +203,14 @@ class ModelSlot:
         except ReleaseRefused as error:
             self._refuse(bundle, Reason(error.reason))
         except ModelRejected as error:
-            genuine = hashlib.sha256(bundle.artefact).hexdigest().encode() in bundle.manifest
-            whole = keccak256(bundle.manifest) == bundle.ticket.manifest_hash and genuine
+            whole = keccak256(bundle.manifest) == bundle.ticket.manifest_hash and _is_genuine(bundle)
             self._refuse(bundle, Reason.UNUSABLE if whole else Reason.WRONG_BYTES, str(error))
 
     def _take_up(self, bundle: ReleaseBundle, offer: Offer) -> None:
         gate = offer.admit(bundle.ticket, self._slots.highest)
         now = self._runtime.clock.now()
-        model = load_model(bundle.manifest, bundle.artefact, bundle.ticket.manifest_hash, now=now)
+        default, personal = unpack(bundle.artefact)
+        model = load_model(bundle.manifest, default, bundle.ticket.manifest_hash, personal, now=now)
         sequence = offer.release.sequence
         names = (self._objects.put(bundle.manifest), self._objects.put(bundle.artefact))
         install = Install(
@@ -440,8 +441,18 @@ class ModelSlot:
             return known[install.sequence]
         try:
             manifest, artefact = (self._objects.get(name) for name in install.names)
-            return load_model(manifest, artefact, install.manifest_hash)
+            default, personal = unpack(artefact)
+            return load_model(manifest, default, install.manifest_hash, personal)
         except (StorageError, ModelRejected) as error:
             self._runtime.note("model-lost", reason=str(error))
             self._write(self._slots.lost())
             return None
+
+
+def _is_genuine(bundle: ReleaseBundle) -> bool:
+    """Whether every artefact that came is named by the manifest that came with it."""
+    try:
+        default, personal = unpack(bundle.artefact)
+    except ModelRejected:
+        return False
+    return all(hashlib.sha256(one).hexdigest().encode() in bundle.manifest for one in (default, *personal.values()))

@@ -12,7 +12,6 @@ from quietfleet.crypto import derive
 from quietfleet.errors import ErasureDelayed, FileRefused, StorageError, StoreBusy, StoreOutOfReach
 from quietfleet.storage import Lake, SealedColumn, TimeSeries, open_files
 from quietfleet.workers._host import log
-from quietfleet.workers._state import State
 
 if TYPE_CHECKING:
     from quietfleet.settings import Settings
@@ -35,22 +34,6 @@ def open_lake(settings: Settings, database: Database, secret: bytes, **more: Any
     files = open_files(url or "month", settings.path("." if url else settings.worker.state))
     key = derive(secret, "storage", b"lake")
     return Lake(database, files, key, retention=settings.store.retention_days * DAY, **more), files.local
-
-
-def sites_of(database: Database) -> dict[str, str]:
-    """Return the place of each device that a gateway has readings of."""
-    return {name.removeprefix("site:"): place for name, place in State(database).starting("site:").items() if place}
-
-
-def forget_device(lake: Lake, database: Database, device: str, *, now: float, who: str, why: str) -> int:
-    """Erase everything a gateway keeps of a device, which processor brought it and where it stood among it."""
-    state = State(database)
-    with database.transaction():
-        state.set(f"site:{device}", None)
-        for name, devices in state.starting("devices:").items():
-            if device in devices:
-                state.set(name, [one for one in devices if one != device])
-    return lake.forget(device, now=now, who=who, why=why)
 
 
 class Month:
@@ -81,6 +64,10 @@ class Month:
 
     def devices(self) -> list[str]:
         return self._lake.devices()
+
+    @property
+    def lake(self) -> Lake:
+        return self._lake
 
     def window(self, device: str, since: float, until: float) -> list[tuple[float, dict[str, float]]]:
         """Read one device's readings."""

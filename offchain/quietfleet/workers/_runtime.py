@@ -367,6 +367,10 @@ class Runtime(Host):
             self.metrics.count("envelopes_unsent")
             log.warning("an envelope was not sent: %s", error)
 
+    def wipe_soon(self) -> None:
+        """Have what was erased leave the database's log, too."""
+        self._erased = True
+
     def _wipe(self) -> None:
         """Empty the database's log of what was erased, outside of any transaction; a reader may delay it."""
         now = self.clock.now()

@@ -36,6 +36,8 @@ def make_agent(kind: str, runtime: Runtime, passphrase: str) -> Agent:
             raise SettingsError("[oracle] rotate_on_disable needs rotator: the keystore of an account that may rotate")
         return Oracle(runtime, load_keystore(runtime.settings.path(name), passphrase) if name else None)
     if kind == "gateway":
+        if runtime.settings.network.listen:
+            raise SettingsError("[network] listen is for relays: a gateway is reached through messages alone")
         from quietfleet.workers.gateway import Gateway  # noqa: PLC0415
 
         publisher = load_keystore(runtime.settings.path(runtime.settings.gateway.publisher), passphrase)

@@ -10,8 +10,9 @@ from quietfleet.clock import SystemClock
 from quietfleet.settings import load_settings
 from quietfleet.storage import AuditLog, Database
 from quietfleet.testbed.weather import load_weather
-from quietfleet.workers._month import forget_device, open_lake
+from quietfleet.workers._month import open_lake
 from quietfleet.workers._state import State
+from quietfleet.workers._veil import Veil, forget_device
 
 DAY = 86_400
 DAYS = 8
@@ -27,6 +28,7 @@ class Gateway:
         self.database = Database(folder / "state" / "worker.db")
         self.audit, state = AuditLog(self.database), State(self.database)
         self.lake, _ = open_lake(settings, self.database, secret, trail=self.audit.append, clock=self.clock.now)
+        self.veil = Veil(self.database, secret, 30 * DAY)
         for station, rows in load_weather().items():
             shift = self.clock.now() // DAY * DAY - rows[DAYS * 24][0] // DAY * DAY
             self.lake.append(station, [(at + shift, values) for at, values in rows[: DAYS * 24]], **ASKED)
@@ -76,7 +78,7 @@ def test_rebuild__a_device_was_forgotten__its_hashes_mean_nothing_any_more(gatew
         ("JFK", day) for day in range(int(gateway.clock.now() // DAY) - DAYS, int(gateway.clock.now() // DAY) + 1)
     ]
     assert len(gateway.lake.salts.read(salted)) >= DAYS
-    forget_device(gateway.lake, gateway.database, "JFK", now=gateway.clock.now(), who="anna", why="asked")
+    forget_device(gateway.lake, gateway.veil, "JFK", now=gateway.clock.now(), who="anna", why="asked")
     assert gateway.lake.salts.read(salted) == {}
     result = again(run, tmp_path, out)
     assert result.exit_code == 1

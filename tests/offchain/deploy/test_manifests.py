@@ -153,12 +153,7 @@ def test_operations__about_kubernetes__names_every_secret_and_map_that_must_be_m
                 assert re.search(rf"create (secret generic|configmap) {needed}\b", text), needed
 
 
-def test_image__its_recipe__copies_what_is_there_and_runs_as_nobody_in_particular():
-    lines = (FOLDER / "Dockerfile").read_text().splitlines()
-    copied = [
-        word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
-    ]
-    assert copied
-    assert all((ROOT / path).exists() for path in copied)
-    assert "USER 10001:10001" in lines
-    assert pod(component("Deployment", "oracle"))["securityContext"]["runAsUser"] == 10001
+def test_image__of_somebody_else__pinned_by_digest():
+    foreign = [c["image"] for manifest in workloads() for c in pod(manifest)["containers"]]
+    for image in foreign:
+        assert image.startswith("quietfleet-") or re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image

@@ -45,7 +45,7 @@ def test_run__progress_is_wanted__hears_every_step_in_order(readings, forecast):
     run_pipeline(
         readings((1, 1), (1, 15)), forecast, seed=1, now=1.0, progress=lambda stage, _share: told.append(stage)
     )
-    assert list(dict.fromkeys(told)) == ["ingest", "train", "search", "evaluate", "package", "done"]
+    assert list(dict.fromkeys(told)) == ["ingest", "train", "search", "personalise", "evaluate", "package", "done"]
 
 
 def test_run__too_little_data__is_refused(readings, forecast):

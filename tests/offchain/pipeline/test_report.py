@@ -95,7 +95,7 @@ def test_render__page__stands_alone(page):
     assert all(value.startswith("#") for name, value in tags.attributes if name in {"href", "src"})
     assert "http://" not in page
     assert "https://" not in page
-    assert tags.tags.count("svg") == 8
+    assert tags.tags.count("svg") == 9
     assert "prefers-color-scheme:dark" in page
 
 
@@ -110,7 +110,7 @@ def test_render__names_from_data_are_markup__shown_as_text(readings, candidate):
     hostile = render(Report.from_json(plain.encode()))
     assert "script" not in Page(hostile).tags
     assert "&lt;script&gt;" in hostile
-    assert Page(hostile).tags.count("svg") == 8
+    assert Page(hostile).tags.count("svg") == 9
 
 
 def test_verdict__says_what_it_is_worth(candidate):

@@ -209,9 +209,13 @@ def play(database, part, numbers):
         try:
             with database.transaction():
                 wrote = play(database, inner, numbers)
-                if fails:
-                    raise Failed
+                end(fails=fails)
             left += wrote
         except Failed:
             pass
     return left
+
+
+def end(*, fails):
+    if fails:
+        raise Failed

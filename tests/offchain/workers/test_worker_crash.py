@@ -20,6 +20,7 @@ from test_worker_release import heavy
 
 from quietfleet import workers
 from quietfleet.chain.types import Change, Kind
+from quietfleet.pipeline.registry_check import check as registry_check
 from quietfleet.session import Event
 from quietfleet.session import _ratchet as ratchet
 from quietfleet.storage import AuditLog, Database
@@ -45,7 +46,11 @@ def week(worker):
     """What a processor or gateway keeps: the times of each device's readings."""
     series = getattr(worker.agent, "_week", None) or getattr(worker.agent, "_month", None)
     devices = series.devices() if series is not None else []
-    return {device: [at for at, _ in series.window(device, 0, float("inf"))] for device in devices}
+    intake = getattr(worker.agent, "_intake", None)  # a gateway's names hang on keys that a kill may have drawn anew
+    owners = intake.processors() if intake is not None else []
+    behind = {name: known for one in owners for name, known in intake.names(one).items()}
+    kept = {behind.get(device, device): series.window(device, 0, float("inf")) for device in devices}
+    return {device: [at for at, _ in rows] for device, rows in kept.items()}
 
 
 def view(worker):
@@ -82,6 +87,8 @@ def check(world):
         for kind in ("release-installed", "quarantined", "trained", "release-stopped", "release-rolled-back"):
             said = [str(entry) for entry in worker.journal(kind)]
             assert len(said) == len(set(said)), kind
+        if models := getattr(worker.agent, "_models", None) if worker.kind is Kind.GATEWAY else None:
+            assert registry_check(models.registry, AuditLog(worker.runtime.database)) == []
         anchored = worker.journal("anchored")
         assert all(one != other for one, other in pairwise(anchored)), "an older one may come back, none twice in a row"
     for sensor in (one for one in world.up() if one.kind is Kind.SENSOR):

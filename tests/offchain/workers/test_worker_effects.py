@@ -224,7 +224,7 @@ async def test_switched_off__a_gateway__answers_nobody_and_trains_nothing(world)
     await world.say(ActiveChanged(gateway.id, OWNER, False, next_number(gateway)))
     assert reasons(processor) == ["switched off on chain"]
     assert sessions(gateway) == []
-    gateway.agent._state.set("wanted", True)
+    gateway.agent._runs.begin("manual", {}, now=0.0)
     for job in list(gateway.agent._jobs):
         job.cancel()
     world.wire.clear()

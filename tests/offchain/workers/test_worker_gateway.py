@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import errno
+import itertools
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,10 +20,11 @@ from quietfleet.chain.types import Kind
 from quietfleet.errors import ChainUnavailable, DataRejected, StoreOutOfReach
 from quietfleet.pipeline.runtime import load_model
 from quietfleet.rollout import Gate, Outcome, OutcomeReport, Reason, report_root
+from quietfleet.workers import _intake as intake
 from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import gateway as module
-from quietfleet.workers._month import forget_device
 from quietfleet.workers._rollout import LOOK_EVERY, OPEN_FOR
+from quietfleet.workers._veil import forget_device
 from quietfleet.workers.gateway import PATIENCE
 from quietfleet.workers.messages import (
     DriftReport,
@@ -48,7 +52,7 @@ class Pipeline:
         self.runs = []
         self.error = None
 
-    def __call__(self, _project, rows, _sites, _seed, _now, champion, parent):
+    def __call__(self, _project, rows, _sites, _seed, _now, champion, parent, _workers):
         self.runs.append(SimpleNamespace(rows=rows, champion=champion, parent=parent))
         if self.error is not None:
             raise self.error
@@ -272,6 +276,33 @@ async def test_start__no_release_yet__trains_on_the_history_and_releases_it_once
     assert releases.steps == STEPS[:3], "what it did itself counts once the chain was read"
     assert len(pipeline.runs) == 1
     assert gateway.agent.status()["release"] == 0, "only the chain makes it current"
+
+
+@pytest.mark.parametrize("room", range(4))  # both files, each with its two folders, take five
+async def test_train__disk_full_as_the_model_is_registered__nothing_half_there_and_done_at_the_next_start(
+    gateway, pipeline, releases, idle, monkeypatch, room
+):
+    real, calls = os.fsync, itertools.count()
+
+    def full(file):
+        if next(calls) >= room:
+            raise OSError(errno.ENOSPC, "no room")
+        real(file)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        await idle(jobs_at_most=2)
+    registry = gateway.agent._models.registry
+    assert next(calls) > room
+    assert (registry.versions(), registry.history(), registry.objects.names()) == ([], [], [])
+    assert (gateway.journal("trained"), releases.steps) == ([], [])
+    gateway.restart()
+    for _ in range(3):
+        await idle()
+    registry = gateway.agent._models.registry
+    assert [one.version for one in registry.versions()] == [1]
+    assert registry.get("weather", "challenger").manifest.startswith(pipeline.candidate.manifest)
+    assert releases.steps == STEPS[:3]
 
 
 async def test_release__read_from_the_chain__is_current_and_served(cloud, gateway, say, candidate):
@@ -589,7 +620,7 @@ async def test_upload__second_veil__no_trace_of_processor_or_pseudonym(cloud, ga
 
 
 async def test_upload__processor_makes_up_a_crowd__refused_beyond_its_share(cloud, gateway, say, monkeypatch):
-    monkeypatch.setattr(module, "MOST_DEVICES", 3)
+    monkeypatch.setattr(intake, "MOST_DEVICES", 3)
     cloud.reach(SUMMER)
     rows = [(SUMMER, {"temp": 20.0})]
     answers = [await say("processor-1", Upload(f"device-{number}", SITE, rows)) for number in range(5)]
@@ -621,8 +652,8 @@ async def test_upload__device_was_forgotten__old_rows_leave_no_trace_and_new_one
     old = Upload("leaf", SITE, [(SUMMER - HOUR, {"temp": 20.0})])
     assert await say("processor-1", old) == Stored(1)
     (device,) = gateway.agent._month.devices()
-    lake, database = gateway.agent._month._lake, gateway.runtime.database
-    assert forget_device(lake, database, device, now=SUMMER, who="anna", why="its owner asks") == 1
+    lake, veil = gateway.agent._month.lake, gateway.agent._intake.veil
+    assert forget_device(lake, veil, device, now=SUMMER, who="anna", why="its owner asks") == 1
     assert await say("processor-1", old) == Stored(0)
     assert gateway.rows("SELECT name FROM state WHERE name LIKE ? OR value LIKE ?", f"%{device}%", f"%{device}%") == []
     cloud.reach(SUMMER + HOUR)

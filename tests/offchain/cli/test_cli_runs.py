@@ -1,0 +1,41 @@
+"""`quietfleet runs …` beside a gateway that has its database open."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from quietfleet.settings import load_settings
+from quietfleet.storage import AuditLog, Database
+from quietfleet.workers._models import open_registry
+from quietfleet.workers._runs import Runs, RunState
+
+
+@pytest.fixture
+def ledger(worker, tmp_path):
+    with Database(tmp_path / "state" / "worker.db") as database:
+        audit = AuditLog(database)
+        open_registry(load_settings(tmp_path / "worker.toml", {}), database, worker.to_bytes(), audit.append)
+        yield Runs(database, bytes)
+
+
+def test_start__beside_the_gateway__due_there_and_on_record(ledger, run):
+    made = run("runs", "start", "--who", "anna", "--why", "new sensors", "--json")
+    assert made.exit_code == 0, made.stderr
+    name = json.loads(made.stdout)["run"]
+    assert ledger.due(1e12).id == name
+    told = json.loads(run("runs", "show", name, "--json", passphrase=None).stdout)
+    assert [line["why"] for line in told["evidence"]] == ["new sensors"]
+    assert [line["kind"] for line in told["trail"]] == ["run-asked"]
+    assert "manual" in run("runs", "list", passphrase=None).stdout
+
+
+def test_cancel__still_waits__cancelled(ledger, run):
+    name = ledger.begin("drift", {}, now=1.0)
+    assert run("runs", "cancel", name, "--who", "anna", "--why", "not today").exit_code == 0
+    assert ledger.get(name).state is RunState.CANCELLED
+
+
+def test_show__no_such_run__says_so(ledger, refused):
+    assert "no run" in refused("runs", "show", "feed")
