@@ -151,6 +151,22 @@ class PipelineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dask: Annotated[str, Meta(max_length=256, pattern=r"^((tcp|tls)://[^\s/]+:\d+)?$")] = ""
 
 
+class RunsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[runs]`: what makes a gateway train beside drift, a hand and new code; 0 switches a trigger off.
+
+    Every `schedule_days`, or once `volume_rows` new readings came: off by default, since a run that nothing asks for
+    costs hours of a small machine and mostly ends in "the champion is within its limits". Days are the data's own, as
+    all that is about models; `monitor_hours`, after which each processor is asked how its model does, are the clock's,
+    because what they cost is messages: a recording that is replayed fast must not multiply them. A run that met a fault
+    of the machine is tried `retries` times more.
+    """
+
+    schedule_days: Annotated[float, Meta(ge=0, le=3650)] = 0.0
+    monitor_hours: Annotated[float, Meta(ge=0, le=8760)] = 24.0
+    volume_rows: Annotated[int, Meta(ge=0, lt=2**40)] = 0
+    retries: Annotated[int, Meta(ge=0, le=16)] = 3
+
+
 class DispatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[dispatch]`: with whom a sensor or processor works, and who may bring them together.
 
@@ -252,6 +268,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processor: ProcessorSection = ProcessorSection()
     gateway: GatewaySection = GatewaySection()
     pipeline: PipelineSection = PipelineSection()
+    runs: RunsSection = RunsSection()
     dispatch: DispatchSection = DispatchSection()
     rollout: RolloutSection = RolloutSection()
     storage: StorageSection = StorageSection()

@@ -23,6 +23,7 @@ RELAYS: Final = 5  # each under an owner of its own: three carry a message, and 
 PACE: Final = {"cover_rate": 16.0, "hop_delay": 0.02}  # a day of data takes seconds here: messages must keep up
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
 WAVES: Final = 2  # of two processors: one tries each release before the other gets it
+CROWD: Final = 2  # of three devices at one place, of which one will fail: a real place has more, and asks for more
 AT_MOST: Final = 180.0  # seconds until the fleet is founded, on however busy a machine
 HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
@@ -87,7 +88,7 @@ def _people(scene: Scene, publisher: PrivateKey) -> None:
         Kind.GATEWAY,
         owner=6,
         network=PACE | {"peers": relays[1:3]},
-        gateway={"channel": CHANNEL, "history": "history.csv", "seed": scene.seed},
+        gateway={"channel": CHANNEL, "history": "history.csv", "seed": scene.seed, "k": CROWD},
         rollout={"waves": WAVES},
     )
     write_history(gateway.folder / "history.csv", at("2013-01-01"), at("2013-02-01"))

@@ -27,7 +27,7 @@ from quietfleet.workers._reporting import Reporting
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._shelf import ArtefactShelf, open_shelf
 from quietfleet.workers._state import State
-from quietfleet.workers._trial import Company, History, Trial
+from quietfleet.workers._trial import USUAL, Company, History, Trial
 from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import (
     LARGEST_RELEASE,
@@ -290,11 +290,11 @@ class ModelSlot:
 
     def sampled(self, device: str, rows: History, new: int) -> None:
         """Count samples that came, and those between that did not."""
-        self._write(self._trial.sampled(self._slots, device, rows, new))
+        self._write(self._trial.sampled(self._slots, device, rows, new, self.period or USUAL))
 
     def _look_at(self) -> None:
         """Let a shadow or trial come to its end; what is paused is not committed."""
-        slots, now = self._trial.silence(self._slots), self._runtime.clock.now()
+        slots, now = self._trial.silence(self._slots, self.period or USUAL), self._runtime.clock.now()
         held = self._known.head.state is ReleaseState.PAUSED
         while True:
             before, (slots, reason) = slots, slots.looked_at(now)

@@ -60,9 +60,10 @@ class Run:
 class Runs:
     """The ledger of one channel's runs, in the gateway's database."""
 
-    def __init__(self, database: Database, random: Callable[[int], bytes]) -> None:
+    def __init__(self, database: Database, random: Callable[[int], bytes], *, retries: int = RETRIES) -> None:
         self._database = database
         self._random = random
+        self._retries = retries
         database.migrate("runs", [_TABLE])
 
     def begin(self, trigger: str, evidence: dict[str, Any], *, now: float) -> str:
@@ -105,7 +106,7 @@ class Runs:
         """Keep why a try failed; with `again` it is made anew, unless it was the last."""
         with self._database.transaction():
             one = self.get(run)
-            if again and one.tries <= RETRIES:
+            if again and one.tries <= self._retries:
                 later = now + BACKOFF * 2 ** (one.tries - 1)
                 self._set(run, state=RunState.WAITING, due=later, outcome=json.dumps({"error": error}))
                 self._join(run)

@@ -10,7 +10,7 @@ from quietfleet.pipeline.runtime import Forecast, Model
 from quietfleet.rollout import Device, Slots
 from quietfleet.workers._runtime import Runtime
 
-PERIOD: Final = 3600.0  # seconds between two samples of a sensor
+USUAL: Final = 3600  # seconds between two samples of a sensor, as long as no model here says
 LONGEST: Final = 240  # samples that one message can show to be missing
 _PENDING: Final = 64  # forecasts of one device that wait for what comes
 
@@ -56,17 +56,17 @@ class Trial:
             del pending[old]
         return slots
 
-    def sampled(self, slots: Slots, device: str, rows: History, new: int) -> Slots:
-        """Count the samples that came of a device since its last, and those that should have."""
+    def sampled(self, slots: Slots, device: str, rows: History, new: int, period: int) -> Slots:
+        """Count the samples that came of a device since its last, and those that should have: one a period (s)."""
         latest = max(at for at, _ in rows)
         last = self._last.get(device)
         self._last[device] = max(latest, last or latest)
         if last is None or latest <= last:
             return slots
-        expected = min(LONGEST, round((latest - last) / PERIOD))
+        expected = min(LONGEST, round((latest - last) / period))
         return slots.sampled(expected, max(0, expected - new)) if expected > 0 else slots
 
-    def silence(self, slots: Slots) -> Slots:
+    def silence(self, slots: Slots, period: int) -> Slots:
         """Count what is missing of devices that fell silent during a trial; once, when its time is over."""
         candidate, now = slots.candidate, self._runtime.clock.now()
         if slots.state is not Device.TRIAL or candidate is None or self._began is None:
@@ -75,8 +75,8 @@ class Trial:
             return slots
         today = self._runtime.data_clock.now()
         for last in self._last.values():
-            gap = min(LONGEST, int((today - max(last, self._began)) / PERIOD) - 1)
-            if gap > 0 and last >= self._began - 2 * PERIOD:
+            gap = min(LONGEST, int((today - max(last, self._began)) / period) - 1)
+            if gap > 0 and last >= self._began - 2 * period:
                 slots = slots.sampled(gap, gap)
         return slots
 

@@ -72,7 +72,7 @@ class Gateway:
         self._runs.resume(now=runtime.clock.now())
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
-        self._begun = False
+        self._begun = self._runs.open  # then one for the first model may wait already
 
     def admit(self, _peer: str, purpose: str) -> bool:
         """The chain has said already that it is a processor or a gateway."""

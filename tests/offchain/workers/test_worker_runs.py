@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -16,21 +16,14 @@ from quietfleet.storage import Database
 from quietfleet.workers._runs import BACKOFF, RETRIES, Runs, RunState
 
 
-def ledger(database):
-    return Runs(
-        database, lambda size, count=itertools.count(len(database_runs(database)) + 1): next(count).to_bytes(size)
-    )
-
-
-def database_runs(database):
-    found = database.execute("SELECT name FROM sqlite_master WHERE name = 'runs'").fetchone()
-    return database.execute("SELECT id FROM runs").fetchall() if found else []
+def ledger(database, random):
+    return Runs(database, random.randbytes)
 
 
 @pytest.fixture
 def runs(tmp_path):
     with Database(tmp_path / "worker.db") as database:
-        yield ledger(database)
+        yield ledger(database, Random(7))
 
 
 def test_begin__another_waits__one_run_with_the_evidence_of_both(runs):
@@ -79,9 +72,10 @@ class Ledger(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
+        self.random = Random(7)
         self.folder = TemporaryDirectory()
         self.database = Database(Path(self.folder.name) / "worker.db")
-        self.runs, self.now, self.said, self.tries = ledger(self.database), 0.0, 0, {}
+        self.runs, self.now, self.said, self.tries = ledger(self.database, self.random), 0.0, 0, {}
 
     @property
     def under_way(self):
@@ -122,7 +116,7 @@ class Ledger(RuleBasedStateMachine):
     def crash(self):
         self.database.close()
         self.database = Database(Path(self.folder.name) / "worker.db")
-        self.runs = ledger(self.database)
+        self.runs = ledger(self.database, self.random)
         self.runs.resume(now=self.now)
         assert self.under_way is None
 
