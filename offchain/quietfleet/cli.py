@@ -29,6 +29,7 @@ from quietfleet.commands.monitor import monitor
 from quietfleet.commands.pipeline import pipeline
 from quietfleet.commands.runs import runs
 from quietfleet.commands.store import store
+from quietfleet.commands.trace import trace
 from quietfleet.crypto import PrivateKey, checksum_address
 from quietfleet.crypto.keystore import create_keystore, load_keystore
 from quietfleet.errors import QuietfleetError, StatusUnreadable
@@ -273,6 +274,7 @@ main.add_command(monitor)
 main.add_command(pipeline)
 main.add_command(models)
 main.add_command(runs)
+main.add_command(trace)
 
 
 def _replicas(states: list[dict[str, Any]]) -> Table:

@@ -164,6 +164,22 @@ def run(
 
 
 @pipeline.command()
+@click.argument("file", type=_FILE)
+def inspect(file: Path) -> None:
+    """Say what is in FILE, an ONNX model or a skops archive, without trusting it; exit code 1 if it is refused."""
+    from quietfleet.pipeline.archive import open_model  # noqa: PLC0415 - as above
+    from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES, guard  # noqa: PLC0415
+
+    with file.open("rb") as opened:
+        data = opened.read(2 * MAXIMUM_BYTES + 1)
+    if file.suffix == ".skops":
+        click.echo(f"{file}: a fitted model that may be opened\n{open_model(data)!r}")
+    else:
+        names = sorted(".".join(filter(None, operator)) for operator in guard(data))
+        click.echo(f"{file}: a model that devices take, of {', '.join(names)}; {len(data)} bytes")
+
+
+@pipeline.command()
 @click.argument("folder", type=_FOLDER)
 def report(folder: Path) -> None:
     """Make the page about the finished run in FOLDER again, from its JSON."""

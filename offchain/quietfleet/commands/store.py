@@ -94,7 +94,7 @@ def release_hold(name: str, who: str, why: str, settings: Path, *, as_json: bool
 @_settings
 @_json
 def forget(device: str, who: str, why: str, settings: Path, *, as_json: bool) -> None:
-    """Erase everything of one DEVICE, by any of its pseudonyms; what it sent until now is refused if it is sent again."""
+    """Erase everything of one DEVICE, by any of its pseudonyms; what it sent until now is refused from then on."""
     from quietfleet.workers._veil import forget_device  # noqa: PLC0415 - needs the gateway's packages
 
     with opened_store(settings) as (lake, veil, now):

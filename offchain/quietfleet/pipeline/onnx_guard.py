@@ -1,78 +1,112 @@
-"""Looks into an ONNX file before any runtime does: known operators only, nothing outside of the file.
+"""Looks into an ONNX file before any runtime does: known operators only, each with attributes that fit its width.
 
-A 76-byte model can ask for gigabytes, and one loaded by path can read its neighbours. Devices have no `onnx`
-package, so this walks the protocol-buffer encoding itself (field numbers from onnx.proto3) and refuses what it
-does not know. What is allowed is what our own trainer emits; none of it can make a tensor grow.
+A 76-byte model can ask for gigabytes, and one loaded by path can read its neighbours. What is allowed is what our own
+trainer emits for linear models and for trees; none of it can make a tensor grow, run without end or read beside its
+input. What is not known is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from quietfleet.errors import ModelRejected
+from quietfleet.pipeline.onnx_trees import check_trees
+from quietfleet.pipeline.onnx_wire import Attribute, fields, nested, text, text_of
 
-MAXIMUM_BYTES: Final = 64 * 1024
-ALLOWED: Final = frozenset(
-    {("ai.onnx.ml", "Scaler"), ("ai.onnx.ml", "LinearRegressor"), ("", "Cast"), ("", "Identity")}
-)
+MAXIMUM_BYTES: Final = 8 << 20
+"""The most that an artefact has; those that are to travel in a message are smaller."""
+MOST_NODES: Final = 32
+MOST_WIDTH: Final = 256
+
+_FLOAT: Final = 1
 _DOMAINS: Final = frozenset({"", "ai.onnx.ml"})
-
-_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _OPSET_DOMAIN: Final = 1
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
-_NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
-_NESTED: Final = frozenset(
-    {_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES}
-)
-_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_ELEMENT, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE = 2, 1, 1, 2, 1, 1
+
+Attributes = Mapping[str, Attribute]
 
 
 def guard(artifact: bytes) -> frozenset[tuple[str, str]]:
     """Return the (domain, operator) pairs of a model; `ModelRejected` when it holds anything else than allowed."""
     if len(artifact) > MAXIMUM_BYTES:
         raise ModelRejected(f"{len(artifact)} bytes, at most {MAXIMUM_BYTES} are allowed")
-    operators: set[tuple[str, str]] = set()
-    for field, value in _fields(artifact):
+    graphs = []
+    for field, value in fields(memoryview(artifact)):
         if field in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
             raise ModelRejected("functions and training graphs are not allowed")
         if field == _MODEL_OPSET:
-            _guard_domain(_text(_nested(value), _OPSET_DOMAIN))
+            _guard_domain(text(nested(value), _OPSET_DOMAIN))
         if field == _MODEL_GRAPH:
-            operators |= _guard_graph(_nested(value))
-    if not operators:
-        raise ModelRejected("no graph in it")
-    return frozenset(operators)
+            graphs.append(nested(value))
+    if len(graphs) != 1:
+        raise ModelRejected("no graph in it" if not graphs else "more than one graph in it")
+    return frozenset(_guard_graph(graphs[0]))
 
 
-def _guard_graph(graph: bytes) -> set[tuple[str, str]]:
-    operators = set()
-    for field, value in _fields(graph):
+def _guard_graph(graph: memoryview) -> set[tuple[str, str]]:
+    nodes, widths, outputs = [], [], 0
+    for field, value in fields(graph):
         if field == _GRAPH_NODE:
-            operators.add(_guard_node(_nested(value)))
-        elif field == _GRAPH_INITIALIZER:
-            _guard_tensor(_nested(value))
-        elif field == _GRAPH_SPARSE:
-            raise ModelRejected("sparse tensors are not allowed")
-    return operators
+            nodes.append(nested(value))
+        elif field in (_GRAPH_INITIALIZER, _GRAPH_SPARSE):
+            raise ModelRejected("tensors in the graph are not allowed")
+        elif field == _GRAPH_INPUT:
+            widths.append(_width(nested(value)))
+        elif field == _GRAPH_OUTPUT:
+            outputs += 1
+    if len(widths) != 1 or outputs != 1:
+        raise ModelRejected("a model has one input and one output")
+    if not 0 < len(nodes) <= MOST_NODES:
+        raise ModelRejected(f"{len(nodes)} nodes, 1 to {MOST_NODES} are allowed")
+    return {_guard_node(node, widths[0]) for node in nodes}
 
 
-def _guard_node(node: bytes) -> tuple[str, str]:
-    operator = (_text(node, _NODE_DOMAIN), _text(node, _NODE_OP))
-    if operator not in ALLOWED:
+def _guard_node(node: memoryview, width: int) -> tuple[str, str]:
+    operator = (text(node, _NODE_DOMAIN), text(node, _NODE_OP))
+    rule = _RULES.get(operator)
+    if rule is None:
         raise ModelRejected(f"operator {'.'.join(operator)} is not allowed")
-    for field, value in _fields(node):
-        if field == _NODE_ATTRIBUTE and any(inner in _NESTED for inner, _ in _fields(_nested(value))):
-            raise ModelRejected("tensors and graphs inside attributes are not allowed")
+    found: dict[str, Attribute] = {}
+    ends = {_NODE_INPUT: 0, _NODE_OUTPUT: 0}
+    for field, value in fields(node):
+        if field in ends:
+            ends[field] += bool(text_of(value))
+        if field == _NODE_ATTRIBUTE:
+            attribute = Attribute(nested(value))
+            if attribute.odd:
+                raise ModelRejected("tensors and graphs inside attributes are not allowed")
+            if attribute.name in found:
+                raise ModelRejected(f"{operator[1]}: {attribute.name:.32} stands there twice")
+            found[attribute.name] = attribute
+    if set(ends.values()) != {1}:
+        raise ModelRejected(f"{operator[1]} has one input and one output")
+    rule(found, width)
     return operator
 
 
-def _guard_tensor(tensor: bytes) -> None:
-    if any(field in (_TENSOR_EXTERNAL, _TENSOR_LOCATION) for field, _ in _fields(tensor)):
-        raise ModelRejected("data outside of the file is not allowed")
+def _width(value: memoryview) -> int:
+    """Return how many features a row has, from an input's type: float32 [N, features]."""
+    tensor = _inner(_inner(value, _VALUE_TYPE), _TYPE_TENSOR)
+    element = [number for field, number in fields(tensor) if field == _TENSOR_ELEMENT]
+    dims = [nested(dim) for field, dim in fields(_inner(tensor, _TENSOR_SHAPE)) if field == _SHAPE_DIM]
+    sizes = [[number for field, number in fields(dim) if field == _DIM_VALUE] for dim in dims]
+    if element != [_FLOAT] or len(sizes) != 2 or sizes[0] not in ([], [1]) or len(sizes[1]) != 1:  # noqa: PLR2004 - [N, F]
+        raise ModelRejected("the input is not float32 [N, features]")
+    width = sizes[1][0]
+    if not isinstance(width, int) or not 0 < width <= MOST_WIDTH:
+        raise ModelRejected(f"{width!r:.20} features, 1 to {MOST_WIDTH} are allowed")
+    return width
+
+
+def _inner(message: memoryview, wanted: int) -> memoryview:
+    found = [value for field, value in fields(message) if field == wanted]
+    if len(found) != 1:
+        raise ModelRejected("the input is not float32 [N, features]")
+    return nested(found[0])
 
 
 def _guard_domain(domain: str) -> None:
@@ -80,52 +114,59 @@ def _guard_domain(domain: str) -> None:
         raise ModelRejected(f"operator domain {domain} is not allowed")
 
 
-def _text(message: bytes, wanted: int) -> str:
-    """Read a string field; the last one counts, as in every protocol-buffer reader."""
-    found = b""
-    for field, value in _fields(message):
-        if field == wanted:
-            found = _nested(value)
-    return found.decode("utf-8", errors="replace")
+# operators
 
 
-def _nested(value: bytes | int) -> bytes:
-    if isinstance(value, int):
-        raise ModelRejected("not an ONNX file: a number stands where a message belongs")
-    return value
+def _linear(found: Attributes, width: int) -> None:
+    _known("LinearRegressor", found, {"coefficients", "intercepts", "targets", "post_transform"})
+    if "targets" in found and list(found["targets"].ints) != [1]:
+        raise ModelRejected("LinearRegressor: one target is allowed")
+    _plain_result("LinearRegressor", found)
+    if len(_floats(found, "coefficients")) != width or len(_floats(found, "intercepts")) not in (0, 1):
+        raise ModelRejected("LinearRegressor: the coefficients do not fit the features")
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Walk a message's fields: number, and bytes or integer."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        if key & 7 == _VARINT:
-            number, at = _varint(message, at)
-            yield key >> 3, number
-        else:
-            size, at = _size(message, at, key & 7)
-            if at + size > len(message):
-                raise ModelRejected("not an ONNX file: it ends early")
-            yield key >> 3, message[at : at + size]
-            at += size
+def _scaler(found: Attributes, width: int) -> None:
+    _known("Scaler", found, {"offset", "scale"})
+    if any(len(_floats(found, name)) not in (1, width) for name in ("offset", "scale")):
+        raise ModelRejected("Scaler: the scales do not fit the features")
 
 
-def _size(message: bytes, at: int, wire_type: int) -> tuple[int, int]:
-    if wire_type == _DELIMITED:
-        return _varint(message, at)
-    if wire_type in (_FIXED64, _FIXED32):
-        return (8 if wire_type == _FIXED64 else 4), at
-    raise ModelRejected("not an ONNX file: unknown wire type")
+def _cast(found: Attributes, _width: int) -> None:
+    _known("Cast", found, {"to", "saturate"})
+    if list(found["to"].ints if "to" in found else ()) != [_FLOAT]:
+        raise ModelRejected("Cast: only to float32 is allowed")
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            break
-        value |= (message[at] & 0x7F) << shift
-        at += 1
-        if message[at - 1] < 0x80:  # noqa: PLR2004 -- the continuation bit
-            return value, at
-    raise ModelRejected("not an ONNX file: a number without end")
+def _identity(found: Attributes, _width: int) -> None:
+    _known("Identity", found, set())
+
+
+def _trees(found: Attributes, width: int) -> None:
+    _plain_result("TreeEnsembleRegressor", found)
+    check_trees(found, width)
+
+
+def _known(operator: str, found: Attributes, known: set[str]) -> None:
+    odd = found.keys() - known
+    if odd:
+        raise ModelRejected(f"{operator}: {min(odd):.32} is not allowed")
+
+
+def _plain_result(operator: str, found: Attributes) -> None:
+    if "post_transform" in found and found["post_transform"].strings not in ([b"NONE"], [b""]):
+        raise ModelRejected(f"{operator}: its result is not to be transformed")
+
+
+def _floats(found: Attributes, name: str) -> list[float]:
+    return list(found[name].floats) if name in found else []
+
+
+_RULES: Final[Mapping[tuple[str, str], Callable[[Attributes, int], None]]] = {
+    ("ai.onnx.ml", "Scaler"): _scaler,
+    ("ai.onnx.ml", "LinearRegressor"): _linear,
+    ("ai.onnx.ml", "TreeEnsembleRegressor"): _trees,
+    ("", "Cast"): _cast,
+    ("", "Identity"): _identity,
+}
+ALLOWED: Final = frozenset(_RULES)

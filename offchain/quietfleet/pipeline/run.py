@@ -1,4 +1,4 @@
-"""The pipeline in one call, and the decision whether its result should go out."""
+"""The pipeline in one call."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quietfleet.pipeline.choices import Personal
+from quietfleet.pipeline.decision import Decision, RedeployRule, decide
 from quietfleet.pipeline.evaluate import Evaluation, evaluate
 from quietfleet.pipeline.ingest import Dataset, Reading, ingest
 from quietfleet.pipeline.package import Package, package
@@ -16,13 +17,15 @@ from quietfleet.pipeline.report import Report, compose
 from quietfleet.pipeline.rival import Champion, against, same_task
 from quietfleet.pipeline.train import Memory, Progress, Stop, samples, split, train
 
+__all__ = ["Candidate", "Decision", "RedeployRule", "decide", "learn", "run_pipeline"]
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A packaged model with its evaluation; `report` is plain, for the audit trail and the dashboard.
 
     `findings` are what an engineer looks at, and `personal` are the models of single devices, if the project wants any:
-    both name devices, and stay where the data is.
+    both name devices, and stay where the data is. `model` is the fitted scikit-learn pipeline.
     """
 
     package: Package
@@ -30,6 +33,7 @@ class Candidate:
     report: dict[str, Any]
     findings: Report
     personal: Personal | None = None
+    model: Any = None
 
     @property
     def manifest(self) -> bytes:
@@ -45,23 +49,6 @@ class Candidate:
     def manifest_hash(self) -> bytes:
         """Keccak-256 of the manifest, what goes on chain."""
         return self.package.manifest_hash
-
-
-@dataclass(frozen=True, slots=True)
-class RedeployRule:
-    """Limits in °C, and by which share a candidate must beat the champion."""
-
-    degrade_above: float = 1.2
-    accept_below: float = 2.5
-    margin: float = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether to deploy, and the sentence that says why."""
-
-    deploy: bool
-    reason: str
 
 
 def run_pipeline(
@@ -143,26 +130,8 @@ def learn(
     tell("package", 0.8)
     packaged = package(project, trained, evaluation, held_out, dataset, created_at=now, parent=parent)
     tell("done", 1.0)
-    return Candidate(packaged, evaluation, _report(dataset, evaluation, packaged, personal), findings, personal)
-
-
-def decide(candidate_rmse: float, champion_rmse: float | None, *, rule: RedeployRule = RedeployRule()) -> Decision:
-    """Redeploy when the champion got bad, the candidate is good, and clearly better on the same days.
-
-    Our reading of the paper's "when the RMSE is below a set threshold a new deployment is triggered". Without a
-    champion being good is enough.
-    """
-    if not candidate_rmse < rule.accept_below:
-        return Decision(deploy=False, reason=f"candidate RMSE {candidate_rmse:.3f} is not below {rule.accept_below}")
-    if champion_rmse is None:
-        return Decision(deploy=True, reason="there is no champion yet")
-    if not champion_rmse > rule.degrade_above:
-        return Decision(deploy=False, reason=f"champion RMSE {champion_rmse:.3f} is still within {rule.degrade_above}")
-    if not candidate_rmse < champion_rmse * (1 - rule.margin):
-        return Decision(
-            deploy=False, reason=f"candidate {candidate_rmse:.3f} does not beat {champion_rmse:.3f} clearly"
-        )
-    return Decision(deploy=True, reason=f"candidate {candidate_rmse:.3f} replaces champion {champion_rmse:.3f}")
+    report = _report(dataset, evaluation, packaged, personal)
+    return Candidate(packaged, evaluation, report, findings, personal, trained.model)
 
 
 def _report(dataset: Dataset, evaluation: Evaluation, packaged: Package, personal: Personal | None) -> dict[str, Any]:

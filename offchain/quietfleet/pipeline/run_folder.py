@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quietfleet.errors import DataRejected, ProjectError
+from quietfleet.pipeline.archive import pack_model
 from quietfleet.pipeline.choices import Personal
 from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.lineage import SaltKeeper, Trace, trace
@@ -30,6 +31,7 @@ _FITS: Final = "fits"
 _PARTS: Final = "parts"
 _MODEL: Final = "model"
 _FINDINGS: Final = "evaluation.json"
+_ARCHIVE: Final = "model.skops"
 _PAGE: Final = "report.html"
 _PERSONAL: Final = "personal"
 
@@ -108,6 +110,9 @@ class RunFolder(Memory):
             (_PAGE, render(candidate.findings).encode()),
         ):
             _write(self.path / f".{_MODEL}" / name, data)
+        archive = pack_model(candidate.model)
+        if archive is not None:
+            _write(self.path / f".{_MODEL}" / _ARCHIVE, archive)
         if candidate.personal is not None:
             _write_personal(self.path / f".{_MODEL}", candidate.personal)
         (self.path / f".{_MODEL}").rename(self.path / _MODEL)

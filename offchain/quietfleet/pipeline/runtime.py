@@ -229,7 +229,11 @@ def _check_face(session: Any, width: int) -> None:
 def _probe(model: Model, width: int) -> None:
     """Forecast once with each before anybody relies on it."""
     for device in (None, *model.personal):
-        if not math.isfinite(model.predict(np.zeros((1, width), dtype=np.float32), device).value):
+        try:
+            value = model.predict(np.zeros((1, width), dtype=np.float32), device).value
+        except Exception as error:  # the runtime's own exceptions share no base
+            raise ModelRejected(f"it does not run: {type(error).__name__}") from error
+        if not math.isfinite(value):
             raise ModelRejected("its forecast is not a number")
 
 

@@ -17,6 +17,8 @@ from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._shelf import ArtefactShelf, open_shelf
 from quietfleet.workers._state import State
 from quietfleet.workers.messages import (
+    ARTEFACT,
+    SHELVED,
     FetchRelease,
     NoSuchRelease,
     ReleaseAt,
@@ -46,6 +48,10 @@ class Handout:
         self._due = 0.0
 
     # the shelf
+
+    def carries(self, artefact: bytes) -> bool:
+        """Whether an artefact can reach processors at all: a large one needs a shelf."""
+        return len(artefact) <= (ARTEFACT if self._shelf is None else SHELVED)
 
     def shelve(self, version: int, artefact: bytes) -> None:
         """Put a version's artefact on the shelf after this transaction, unless there is none or it is there."""
@@ -88,7 +94,10 @@ class Handout:
     # answers
 
     def answer(self, event: Received, asked: FetchRelease, version: int, bundle: ReleaseBundle) -> None:
-        """Give a processor the release it asked for, in the least that it can use."""
+        """Give a processor the release it asked for, in the least that it can use.
+
+        What is too large for messages comes from the shelf alone: whoever cannot be told where it is asks again.
+        """
         reference = self._reference(version) if asked.shelf else None
         if asked.shelf and reference is None:
             self.shelve(version, bundle.artefact)
@@ -97,7 +106,11 @@ class Handout:
             if self._fits(at):
                 self._runtime.messenger.reply(event, at)
                 return
-        if self._fits(bundle):
+        if len(bundle.artefact) > ARTEFACT:
+            self._runtime.metrics.count("releases_not_shelved")
+            self.shelve(version, bundle.artefact)
+            self._runtime.messenger.reply(event, NoSuchRelease(asked.sequence))
+        elif self._fits(bundle):
             self._runtime.messenger.reply(event, bundle)
         else:
             self._runtime.messenger.reply(event, self._in_pieces(event.peer, asked, bundle))

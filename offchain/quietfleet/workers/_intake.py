@@ -57,11 +57,14 @@ class Intake:
 
     # in
 
-    def take(self, event: Received, upload: Upload) -> None:
-        """Keep what is of this time, of a device there is room for, and of fields that the project's schema names."""
+    def take(self, event: Received, upload: Upload) -> int:
+        """Keep what is of this time, of a device there is room for, and of fields that the project's schema names.
+
+        Returns how many readings were new.
+        """
         if self._fields is None:  # whoever gets no answer sends again
             self._count("uploads_unread")
-            return
+            return 0
         in_time = timely(upload.rows, self._runtime.data_clock.now(), self._month.retention)
         named = self._named(in_time, self._fields)
         windows = self._by_window(event.peer, upload.device, named)
@@ -70,11 +73,12 @@ class Intake:
         if forgotten or not self._has_room(event.peer, upload.device):
             self._count("uploads_refused")
             self._runtime.messenger.reply(event, Stored(0))
-            return
+            return 0
         new = sum(self._keep(event.peer, upload, window, kept) for window, kept in rows.items())
         self._runtime.messenger.reply(event, Stored(new))
         self._count("readings_stored", new)
         self._count("readings_refused", len(upload.rows) - sum(map(len, rows.values())))
+        return new
 
     def _by_window(self, processor: str, pseudonym: str, rows: Rows) -> dict[int, Rows]:
         found: dict[int, Rows] = {}

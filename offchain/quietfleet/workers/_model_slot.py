@@ -113,6 +113,8 @@ class ModelSlot:
                 self.install(answer)
             case ReleaseComing():
                 self._fetch_due = self._runtime.clock.now() + COMING
+            case NoSuchRelease():
+                self._missed = 0  # it may be on the shelf alone: look there again
             case NotYet():
                 head = self._known.head
                 self._not_yet = answer.sequence, head.wave, self._runtime.clock.now() + NOT_YET
@@ -388,14 +390,14 @@ class ModelSlot:
         if offer is None or found.sequence != offer.release.sequence:
             return
         if artefact is not None:
-            try:
-                self._take_up(ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact), offer)
-            except (ModelRejected, ReleaseRefused) as error:
-                reason = str(error)
-            else:
+            bundle = ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact)
+            genuine = keccak256(bundle.manifest) == bundle.ticket.manifest_hash and _is_genuine(bundle)
+            if genuine:
+                self.install(bundle)
                 return
+            reason = "ModelRejected"
         self._missed, self._fetch_due = found.sequence, 0.0
-        self._runtime.metrics.count("shelf_failures", reason=reason if artefact is None else "ModelRejected")
+        self._runtime.metrics.count("shelf_failures", reason=reason)
         self._runtime.note("shelf-failed", sequence=found.sequence, reason=reason)
 
     # the slots

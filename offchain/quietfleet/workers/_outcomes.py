@@ -56,7 +56,7 @@ class Outcomes:
             return "another release"
         if report.pseudonym != place and (report.outcome is not Outcome.REJECTED or any(report.pseudonym)):
             return "another's name"
-        if not self._by(peer, signed):
+        if not signed_by(self._runtime, peer, report.digest, signed.signature):
             return "signature"
         name = plan.name(peer)
         row = _row(sequence, name)
@@ -110,14 +110,15 @@ class Outcomes:
     def _open(self, row: str, value: str) -> _Heard:
         return msgspec.msgpack.decode(self._sealed.open(bytes.fromhex(value), row=row.encode()), type=_Heard)
 
-    def _by(self, peer: str, signed: SignedReport) -> bool:
-        """Whether a key of this worker signed it, be it one that was replaced since."""
-        try:
-            signer = recover(signed.report.digest, signed.signature).id
-        except CryptoError:
-            return False
-        use = self._runtime.replica.worker_of(signer)
-        return use is not None and use.worker == peer
+
+def signed_by(runtime: Runtime, peer: str, digest: bytes, signature: bytes) -> bool:
+    """Whether a key of this worker signed it, be it one that was replaced since."""
+    try:
+        signer = recover(digest, signature).id
+    except CryptoError:
+        return False
+    use = runtime.replica.worker_of(signer)
+    return use is not None and use.worker == peer
 
 
 def _row(sequence: int, name: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from quietfleet.settings import Settings
 from quietfleet.storage import EncryptedObjects, FolderShelf, Reference
-from quietfleet.workers.messages import ARTEFACT
+from quietfleet.workers.messages import SHELVED
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ class ArtefactShelf:
         return await asyncio.wait_for(_apart(lambda: self._objects().get(reference)), within)
 
     def _objects(self) -> EncryptedObjects:
-        return EncryptedObjects(FolderShelf(self._folder), most=ARTEFACT)
+        return EncryptedObjects(FolderShelf(self._folder), most=SHELVED)
 
 
 def open_shelf(settings: Settings) -> ArtefactShelf | None:

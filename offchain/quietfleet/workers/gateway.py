@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 from quietfleet.chain.types import Change, Kind, ReleaseChanged
 from quietfleet.crypto import PrivateKey, keccak256
 from quietfleet.errors import ChainError, PipelineError, StorageError
-from quietfleet.pipeline.project import find_project, load_project
+from quietfleet.monitor import Band, band
+from quietfleet.pipeline.decision import Decision, decide
+from quietfleet.pipeline.project import find_project
 from quietfleet.pipeline.runtime import Model, load_model
 from quietfleet.session import GATEWAY, Event, LargeEnded, Opened, Received
 from quietfleet.workers._anchoring import Anchoring
 from quietfleet.workers._handout import Handout
 from quietfleet.workers._history import read_history
 from quietfleet.workers._host import log
-from quietfleet.workers._intake import Intake
+from quietfleet.workers._intake import Intake, Judgement
 from quietfleet.workers._models import Models
 from quietfleet.workers._month import Month
 from quietfleet.workers._personal import Personals
@@ -25,10 +27,14 @@ from quietfleet.workers._rotation import prepare_for
 from quietfleet.workers._runs import Runs
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
+from quietfleet.workers._surveys import Surveys
+from quietfleet.workers._training import Across, Folders, Task, fit
+from quietfleet.workers._triggers import Triggers
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
     FetchRelease,
+    MonitorReport,
     NoSuchRelease,
     NotYet,
     OutcomeHeard,
@@ -40,7 +46,6 @@ from quietfleet.workers.messages import (
 
 if TYPE_CHECKING:
     from quietfleet.pipeline.run import Candidate
-    from quietfleet.settings import PipelineSection
 
 DAY = 86_400.0
 JOB_PAUSE = 2.0  # seconds after a failed job
@@ -68,8 +73,12 @@ class Gateway:
         self._rollout = Rollout(runtime, self._state, publisher, self._channel)
         self._handout = Handout(runtime, self._state)
         self._anchoring = Anchoring(runtime, publisher)
-        self._runs = Runs(runtime.database, runtime.random)
+        self._runs = Runs(runtime.database, runtime.random, retries=runtime.settings.runs.retries)
         self._runs.resume(now=runtime.clock.now())
+        self._triggers = Triggers(runtime, self._state, self._runs, self._project)
+        self._surveys = Surveys(runtime, self._state, self._intake.veil.crowd)
+        self._folders = Folders(runtime, self._state, self._month.retention)
+        self._triggers.start()
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
         self._begun = self._runs.open  # then one for the first model may wait already
@@ -81,11 +90,13 @@ class Gateway:
     def on_event(self, event: Event) -> None:
         match event:
             case Received(body=Upload()):
-                self._intake.take(event, event.body)
+                self._triggers.stored(self._intake.take(event, event.body))
             case Received(body=FetchRelease()):
                 self._serve(event, event.body)
             case Received(body=DriftReport()):
                 self._judge(event, event.body)
+            case Received(body=MonitorReport()) if self._is_processor(event.peer):
+                self._told(event, event.body)
             case Received(body=PrepareEpoch()):
                 prepare_for(self._runtime, event.peer, event.body)
             case Received(body=ReleaseOutcome()) if self._is_processor(event.peer):
@@ -101,13 +112,17 @@ class Gateway:
             self._anchored(change.release.sequence, change.release.manifest_hash)
 
     def on_tick(self) -> None:
-        """Nothing here waits for time alone."""
+        """Ask how the fleet's models do, and begin the runs that are due."""
+        if self._runtime.registry.usable(self._runtime.id):
+            self._surveys.tick(self._state.get("release", 0))
+            self._triggers.tick()
 
     async def after(self) -> None:
         """Erase what is over a month old, and start the job that is due: a step of a release, or a model."""
         await self._month.after()
         self._intake.after()
         self._handout.after()
+        self._folders.erase()
         self._models.follow(self._release)
         if self._jobs or not self._runtime.registry.usable(self._runtime.id):
             return
@@ -149,11 +164,29 @@ class Gateway:
         found = self._intake.judge(event.peer, report, model.baseline)
         fleet = "retrain" if found.told.retrain else "wait"
         self._runtime.messenger.reply(event, DriftVerdict(fleet, dict(found.verdicts)))
+        self._drifted(found)
+
+    def _drifted(self, found: Judgement) -> None:
         if found.every.retrain and not self._runs.open and self._patient():
             self._state.set("attempted", self._runtime.data_clock.now())
             evidence = {"channels": list(found.every.shared), "at": found.at, **self._intake.evidence(found.every)}
             run = self._runs.begin("drift", {"found": evidence}, now=self._runtime.clock.now())
             self._runtime.note("drift-shared", run=run, **evidence)
+
+    def _told(self, event: Received, report: MonitorReport) -> None:
+        """Take in how a processor's devices and model do, and train if that is a reason to."""
+        release = self._state.get("release", 0)
+        taken = self._surveys.take(event, report, release)
+        model = self._champion()
+        if taken is None or model is None:
+            return
+        told = report.signed.told
+        drifting = any(band(percent) is not Band.FINE for one in told.drift.values() for percent in one.values())
+        if told.release == release and drifting:
+            self._drifted(self._intake.judge(event.peer, DriftReport(release, told.drift), model.baseline))
+        if taken and not self._runs.open and self._patient():
+            self._state.set("attempted", self._runtime.data_clock.now())
+            self._triggers.pull("performance", taken)
 
     def _may_begin(self) -> bool:
         """Try for a first model at every start, and then from time to time."""
@@ -191,38 +224,43 @@ class Gateway:
     async def _try(self, run: str) -> None:
         champion = self._champion()
         parent: int = self._state.get("release", 0)
-        rows = self._training_rows()
+        rows, ours = self._training_rows()
         ends: dict[str, float] = {}
         for device, at, _ in rows:
             ends[device] = max(at, ends.get(device, at))
         self._runtime.note("training", run=run, rows=len(rows), parent=parent, newest=ends)
-        candidate = await asyncio.to_thread(
-            _run,
-            self._project,
-            rows,
-            self._intake.sites(),
-            self._section.seed,
-            self._runtime.clock.now(),
-            champion,
-            parent,
-            self._runtime.settings.pipeline,
+        task = Task(
+            project=self._project,
+            folder=self._folders.begin(run),
+            rows=rows,
+            sites=self._intake.sites(),
+            seed=self._section.seed,
+            now=self._runtime.clock.now(),
+            champion=champion,
+            parent=parent,
+            workers=self._runtime.settings.pipeline,
+            salts=Across(self._intake.salts, self._runtime) if ours else None,
+            random=os.urandom,
         )
+        candidate = await asyncio.to_thread(fit, task)
         self._consider(candidate, run)
 
-    def _training_rows(self) -> list[tuple[str, float, dict[str, float]]]:
-        """The month's veiled readings; before there are any, the history the operator brought."""
+    def _training_rows(self) -> tuple[list[tuple[str, float, dict[str, float]]], bool]:
+        """The month's veiled readings, or before there are any what the operator brought; and whether they are ours."""
         month = self._intake.readings(why="training")
         kept = [(device, at, fields) for device, rows in month.items() for at, fields in rows]
         if self._champion() is not None or len(kept) >= ENOUGH:
-            return kept
-        return read_history(self._runtime.settings.path(self._section.history), self._section.history_until)
+            return kept, True
+        path = self._runtime.settings.path(self._section.history)
+        return read_history(path, self._section.history_until), False
 
     def _consider(self, candidate: Candidate, run: str) -> None:
         """Register a candidate, and have it released when it beats the champion."""
-        from quietfleet.pipeline.run import decide  # noqa: PLC0415 - scikit-learn is loaded by now, and only here
-
         evaluation = candidate.evaluation
         decision = decide(evaluation.rmse, evaluation.champion_rmse)
+        if decision.deploy and not self._handout.carries(candidate.artifact):
+            size = len(candidate.artifact)
+            decision = Decision(deploy=False, reason=f"{size} bytes reach no processor without [storage] shelf")
         now, now_in_data = self._runtime.clock.now(), self._runtime.data_clock.now()
         with self._runtime.database.transaction():
             version = self._registry.register(
@@ -234,7 +272,7 @@ class Gateway:
             self._runs.finish(run, {**outcome, "reason": decision.reason}, now=now)
             self._state.set("attempted", now_in_data)
             if candidate.personal is not None:
-                self._personals.keep(candidate.manifest, candidate.artifact, candidate.personal)
+                self._personals.keep(candidate.manifest, candidate.artifact, candidate.personal, run=run)
             if decision.deploy:
                 self._rollout.submit(candidate.manifest_hash, self._personals.given(candidate.manifest_hash))
                 self._handout.shelve(version, candidate.artifact)
@@ -306,29 +344,3 @@ class Gateway:
         else:
             return
         await asyncio.sleep(JOB_PAUSE)
-
-
-def _run(
-    path: Path,
-    rows: list[tuple[str, float, dict[str, float]]],
-    sites: dict[str, str],
-    seed: int,
-    now: float,
-    champion: Model | None,
-    parent: int,
-    workers: PipelineSection,
-) -> Candidate:
-    from quietfleet.pipeline.run import run_pipeline  # noqa: PLC0415 - scikit-learn takes seconds to load: never in the loop
-
-    project = load_project(path)
-    return run_pipeline(
-        rows,
-        project,
-        seed=seed,
-        now=now,
-        champion=champion,
-        parent=parent or None,
-        sites=sites,
-        jobs=workers.jobs,
-        dask=workers.dask,
-    )

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from quietfleet import dispatch
 from quietfleet.errors import MessageRefused
+from quietfleet.monitor.telling import Nonce, SignedTold
 from quietfleet.rollout import SignedReport, Ticket
 from quietfleet.session import Codec, Finite
 
@@ -17,7 +18,8 @@ DEAL = "deal:"  # a session between introduced workers has this purpose, followe
 CLOCK_SKEW = 3600.0  # seconds of data time
 
 MANIFEST = 32_768  # bytes, at most
-ARTEFACT = 65_536
+ARTEFACT = 65_536  # in a message, or in pieces; what is larger is fetched from a shelf
+SHELVED = 8 << 20
 LARGEST_RELEASE = MANIFEST + ARTEFACT + 2048  # its ticket and the names of its parts
 
 Name = Annotated[str, Meta(min_length=1, max_length=32)]
@@ -89,6 +91,18 @@ class DriftVerdict(msgspec.Struct, frozen=True, tag="drift-verdict/1"):
 
     fleet: Name
     devices: Annotated[dict[Name, Name], Meta(max_length=64)]
+
+
+class MonitorRun(msgspec.Struct, frozen=True, tag="monitor-run/1"):
+    """The gateway asks a processor how its devices and its model do; the nonce is for this answer alone."""
+
+    nonce: Nonce
+
+
+class MonitorReport(msgspec.Struct, frozen=True, tag="monitor-report/1"):
+    """How they do, under the processor's own signature."""
+
+    signed: SignedTold
 
 
 class FetchRelease(msgspec.Struct, frozen=True, tag="fetch-release/1"):
@@ -186,6 +200,7 @@ ANSWERS = (
     NoSuchRelease,
     NotYet,
     OutcomeHeard,
+    MonitorReport,
     EpochKeyGrant,
 )
 
@@ -193,7 +208,7 @@ ANSWERS = (
 def make_codec() -> Codec:
     """The codec every worker speaks."""
     asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
-    return Codec(*asked, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
+    return Codec(*asked, MonitorRun, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
 
 
 def release_kind(channel: str, sequence: int) -> str:

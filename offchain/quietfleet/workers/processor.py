@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import Any
 
 from quietfleet.chain.types import Change, OperatorsChanged, ReleaseChanged, WorkerChanged
@@ -10,7 +11,7 @@ from quietfleet.clock import waits
 from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
-from quietfleet.monitor import Verdict, align, assess, inspect
+from quietfleet.monitor import DeviceVerdict, Verdict, align, assess, inspect
 from quietfleet.pipeline.runtime import Forecast
 from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
@@ -20,11 +21,14 @@ from quietfleet.workers._provider import Provider
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
+from quietfleet.workers._telling import Foretold, History, faults_of, tell
 from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import (
     DEAL,
     DriftReport,
     DriftVerdict,
+    MonitorReport,
+    MonitorRun,
     Readings,
     Recalibrate,
     Recommendation,
@@ -66,6 +70,7 @@ class Processor:
         self._statics = Statics(runtime, self._partners)
         self._uplink = Uplink(runtime)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
+        self._foretold = Foretold()
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
@@ -151,6 +156,8 @@ class Processor:
                 self._slot.hear(answer)
             case DriftVerdict():
                 self._runtime.note("drift-verdict", fleet=event.body.fleet)
+            case MonitorRun():
+                self._tell(event, event.body)
 
     # sensors
 
@@ -187,6 +194,7 @@ class Processor:
             self._runtime.metrics.count("readings_refused", refused)
         if rows:
             self._slot.sampled(event.peer, rows, new)
+            self._compare(event.peer, rows)
             latest = max(at for at, _ in rows)
             self._check(event.peer, latest)
             self._runtime.messenger.reply(event, self._advise(event.peer, latest, new))
@@ -207,6 +215,7 @@ class Processor:
         model = self._slot.model
         if model is None or forecast is None:
             return Recommendation(accepted, "no model yet" if model is None else "not enough history yet")
+        self._foretold.foretell(device, history[-1], forecast.value, model.features)
         advice = model.advise(forecast, history[-1][1])
         return Recommendation(
             accepted,
@@ -275,12 +284,7 @@ class Processor:
 
     def _watch(self) -> None:
         """Compare the week with what the model was trained on; ask the gateway what a drift means."""
-        model, today = self._slot.model, self._runtime.data_clock.now()
-        if model is None:
-            return
-        week = {device: self._week.window(device, today - WEEK, today + HOUR) for device in self._devices()}
-        aligned, now = align(week)
-        verdicts = assess(aligned, model.baseline, now=now, window=WATCHED).devices
+        verdicts, _, now = self._judged()
         for device, found in verdicts.items():
             self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._pseudonym(device))
         worrying = {d: v for d, v in verdicts.items() if v.verdict in {Verdict.RETRAIN, Verdict.VERIFY}}
@@ -290,6 +294,33 @@ class Processor:
         drift = {self._pseudonym(d): dict.fromkeys(v.channels, v.drift_pct) for d, v in worrying.items()}
         self._runtime.note(DRIFT, release=self._slot.sequence, percent=percent, at=now)
         self._uplink.ask(DRIFT, DriftReport(self._slot.sequence, drift), DriftVerdict)
+
+    def _judged(self) -> tuple[Mapping[str, DeviceVerdict], Mapping[str, History], float]:
+        """Judge the week of every device as of the moment up to which all have delivered; none without a model."""
+        model, today = self._slot.model, self._runtime.data_clock.now()
+        if model is None:
+            return {}, {}, today
+        week = {device: self._week.window(device, today - WEEK, today + HOUR) for device in self._devices()}
+        aligned, now = align(week)
+        return assess(aligned, model.baseline, now=now, window=WATCHED).devices, aligned, now
+
+    def _compare(self, device: str, rows: Rows) -> None:
+        """Hold what came against what the model in use forecast; a device that is set aside is no measure."""
+        model = self._slot.model
+        if model is not None and device in dict(self._sound()):
+            self._foretold.came(device, rows, model.features, self._slot.sequence)
+
+    def _tell(self, event: Received, asked: MonitorRun) -> None:
+        """Tell the gateway, and nobody else, how devices and model do."""
+        if event.peer != self._uplink.gateway:
+            self._runtime.metrics.count("monitor_refused", reason="no gateway")
+            return
+        self._foretold.forget(self._devices())
+        verdicts, week, now = self._judged()
+        veiled = {self._pseudonym(device): verdict for device, verdict in verdicts.items()}
+        signed = tell(self._runtime, asked, self._slot.sequence, veiled, faults_of(week, now), self._foretold)
+        self._runtime.messenger.reply(event, MonitorReport(signed))
+        self._runtime.note("monitor-told", release=signed.told.release, compared=signed.told.compared)
 
     def _devices(self) -> list[str]:
         return [row[0] for row in self._database.execute("SELECT id FROM devices ORDER BY id").fetchall()]

@@ -39,3 +39,19 @@ def test_cancel__still_waits__cancelled(ledger, run):
 
 def test_show__no_such_run__says_so(ledger, refused):
     assert "no run" in refused("runs", "show", "feed")
+
+
+def test_trace__a_run__its_reason_and_its_end_as_a_tree_and_as_json(ledger, run, tmp_path):
+    name = ledger.begin("drift", {"found": {"channels": ["temp"]}}, now=1.0)
+    ledger.start(name)
+    AuditLog(ledger._database).append("training-failed", {"run": name, "reason": "[too] few rows"}, 2.0)
+    ledger.fail(name, "too few rows", now=2.0, again=False)
+    shown = run("trace", name, passphrase=None)
+    assert shown.exit_code == 0, shown.stderr
+    assert all(word in shown.stdout for word in (name, "failed", "drift", "channels", "[too] few rows"))
+    (told,) = json.loads(run("trace", name, "--json", passphrase=None).stdout)
+    assert (told["run"]["id"], told["version"], told["releases"]) == (name, None, [])
+
+
+def test_trace__nothing_of_that_name__one_sentence(ledger, refused):
+    assert "nothing here is called feed" in refused("trace", "feed")

@@ -4,13 +4,15 @@ import json
 import numpy as np
 import onnx
 import pytest
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import Ridge
+from sklearn.neural_network import MLPRegressor
 
 from quietfleet.crypto import keccak256
 from quietfleet.errors import PackagingError
 from quietfleet.monitor import Baseline
 from quietfleet.pipeline.features import Features
+from quietfleet.pipeline.onnx_guard import guard
 from quietfleet.pipeline.package import canonical, check_parity, to_onnx
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.pipeline.train import samples, split, train
@@ -92,9 +94,17 @@ def test_parity__model_without_a_number__fails_packaging(halves):
 
 def test_to_onnx__operator_devices_refuse__fails_packaging(halves):
     learning, _ = halves
-    forest = RandomForestRegressor(n_estimators=2, max_depth=2, random_state=1).fit(learning.rows, learning.targets)
-    with pytest.raises(PackagingError, match="TreeEnsemble"):
-        to_onnx(forest, 12)
+    network = MLPRegressor(hidden_layer_sizes=(2,), max_iter=5, random_state=1).fit(learning.rows, learning.targets)
+    with pytest.raises(PackagingError, match="not allowed"):
+        to_onnx(network, 12)
+
+
+def test_to_onnx__boosted_trees__pass_guard_and_parity(halves):
+    learning, held_out = halves
+    trees = GradientBoostingRegressor(n_estimators=30, random_state=1).fit(learning.rows, learning.targets)
+    artifact = to_onnx(trees, 12)
+    assert ("ai.onnx.ml", "TreeEnsembleRegressor") in guard(artifact)
+    assert check_parity(trees, artifact, held_out, tolerance=1e-3) < 1e-4
 
 
 def test_to_onnx__nothing_the_converter_knows__fails_packaging():

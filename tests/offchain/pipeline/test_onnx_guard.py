@@ -55,13 +55,15 @@ def test_guard__tensor_kept_in_another_file__is_refused():
     tensor = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "w")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../secrets")
-    with pytest.raises(ModelRejected, match="outside"):
+    with pytest.raises(ModelRejected, match="tensors in the graph"):
         guard(bytes_of(identity(), initializers=[tensor]))
 
 
-def test_guard__tensor_inside__is_fine():
-    tensor = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "w")
-    assert guard(bytes_of(identity(), initializers=[tensor])) == {("", "Identity")}
+@pytest.mark.parametrize("dims", [[3], [2**29], [2**31, 2**31]])
+def test_guard__tensor_inside_whatever_it_claims_to_hold__is_refused(dims):
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims)
+    with pytest.raises(ModelRejected, match="tensors in the graph"):
+        guard(bytes_of(identity(), initializers=[tensor]))
 
 
 def test_guard__graph_inside_an_attribute__is_refused():
@@ -82,8 +84,92 @@ def test_guard__functions__are_refused():
 
 def test_guard__second_graph_appended__is_looked_into_too(candidate):
     # protocol buffers merge repeated messages: a reader sees both graphs' nodes
-    with pytest.raises(ModelRejected, match="Expand"):
+    with pytest.raises(ModelRejected, match="more than one graph"):
         guard(candidate.artifact + bytes_of(identity("Expand")))
+
+
+@pytest.mark.parametrize("shape", [None, [12], [None, None], [None, 10**6], [None, 0], [4, 12], [None, 12, 1]])
+def test_guard__input_is_not_rows_of_so_many_features__is_refused(shape):
+    model = build([identity()])
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    with pytest.raises(ModelRejected, match="feature"):
+        guard(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "why"),
+    [
+        ("LinearRegressor", {"coefficients": [1.0] * 11}, "do not fit"),
+        ("LinearRegressor", {"coefficients": [1.0] * 12, "targets": 10**8}, "one target"),
+        ("LinearRegressor", {"coefficients": [1.0] * 12, "intercepts": [0.0] * 9}, "do not fit"),
+        ("LinearRegressor", {"coefficients": [1.0] * 12, "post_transform": "PROBIT"}, "transformed"),
+        ("LinearRegressor", {"coefficients": [1.0] * 12, "weights": [1.0]}, "weights is not allowed"),
+        ("Scaler", {"offset": [0.0] * 12, "scale": [1.0] * 13}, "do not fit"),
+    ],
+)
+def test_guard__attributes_do_not_fit_the_rows__are_refused(operator, attributes, why):
+    with pytest.raises(ModelRejected, match=why):
+        guard(bytes_of(identity(operator, "ai.onnx.ml", **attributes)))
+
+
+def test_guard__cast_to_text__is_refused():
+    with pytest.raises(ModelRejected, match="float32"):
+        guard(bytes_of(identity("Cast", to=TensorProto.STRING)))
+
+
+def test_guard__many_nodes__are_refused():
+    with pytest.raises(ModelRejected, match="nodes"):
+        guard(bytes_of(*[identity()] * 33))
+
+
+def trees(**changed):
+    """One split over feature 0 and two leaves."""
+    plain = {
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_values": [0.5, 0.0, 0.0],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_ids": [0, 0],
+        "target_weights": [1.0, 2.0],
+        "n_targets": 1,
+    }
+    return identity("TreeEnsembleRegressor", "ai.onnx.ml", **(plain | changed))
+
+
+def test_guard__trees__are_let_in():
+    assert guard(bytes_of(trees())) == {("ai.onnx.ml", "TreeEnsembleRegressor")}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"nodes_truenodeids": [0, 0, 0]}, "leads back"),
+        ({"nodes_falsenodeids": [7, 0, 0]}, "leads back, or nowhere"),
+        ({"nodes_featureids": [12, 0, 0]}, "feature that there is not"),
+        ({"nodes_featureids": [-1, 0, 0]}, "feature that there is not"),
+        ({"nodes_nodeids": [0, 1, 1]}, "twice"),
+        ({"nodes_treeids": [0, 1, 0]}, "in pieces"),
+        ({"nodes_modes": ["BRANCH_LEQ", "LEAF"]}, "one length"),
+        ({"nodes_modes": ["BRANCH_MEMBER", "LEAF", "LEAF"]}, "unknown kind"),
+        ({"n_targets": 10**9}, "one target"),
+        ({"target_ids": [0, 1]}, "elsewhere"),
+        ({"target_nodeids": [1, 0]}, "elsewhere"),
+        ({"target_nodeids": [1, 1]}, "elsewhere"),
+        ({"target_weights": [1.0]}, "one length"),
+        ({"base_values": [1.0, 2.0]}, "one base value"),
+        ({"aggregate_function": "MAX"}, "sums and averages"),
+        ({"nodes_hitrates": [1.0]}, "nodes' length"),
+        ({"more": [1]}, "more is not allowed"),
+    ],
+)
+def test_guard__trees_that_are_none__are_refused(changed, why):
+    with pytest.raises(ModelRejected, match=why):
+        guard(bytes_of(trees(**changed)))
 
 
 def test_guard__larger_than_the_cap__is_refused():

@@ -144,7 +144,7 @@ def play(bases, tmp_path, monkeypatch, candidate, noted):
         if scene.contract is not None:
             world.contract = scene.contract(world)
             deploy(world.contract, monkeypatch)
-            monkeypatch.setattr(gateway_module, "_run", Repeated(_trained(candidate, scene)))
+            monkeypatch.setattr(gateway_module, "fit", Repeated(_trained(candidate, scene)))
         await scene.act(world)
         if not fatal:
             await world.pass_time(scene.rest)

@@ -52,8 +52,8 @@ class Pipeline:
         self.runs = []
         self.error = None
 
-    def __call__(self, _project, rows, _sites, _seed, _now, champion, parent, _workers):
-        self.runs.append(SimpleNamespace(rows=rows, champion=champion, parent=parent))
+    def __call__(self, task):
+        self.runs.append(task)
         if self.error is not None:
             raise self.error
         if len(self.runs) == 1:
@@ -133,7 +133,7 @@ class Releases:
 @pytest.fixture
 def pipeline(monkeypatch, candidate):
     pipeline = Pipeline(candidate)
-    monkeypatch.setattr(module, "_run", pipeline)
+    monkeypatch.setattr(module, "fit", pipeline)
     return pipeline
 
 

@@ -8,7 +8,7 @@ from worker_world import DAY, HOUR, OWNER, WEATHER, Pen, hours
 
 from quietfleet.chain.events import ReleaseApproved, ReleaseProposed, WaveOpened
 from quietfleet.chain.types import Kind
-from quietfleet.crypto import keccak256
+from quietfleet.crypto import keccak256, recover
 from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.rollout import Outcome, Reason
@@ -17,6 +17,8 @@ from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
     FetchRelease,
+    MonitorReport,
+    MonitorRun,
     NoSuchRelease,
     OutcomeHeard,
     ReleaseBundle,
@@ -409,3 +411,32 @@ async def test_release__its_model_has_expired__rejected(cloud, candidate, proces
     await cloud.until(lambda: processor.journal("release-rejected") != [])
     assert "time is over" in processor.journal("release-rejected")[0]["reason"]
     assert processor.agent.status()["release"] == 0
+
+
+async def test_monitor__the_gateway_asks__told_under_pseudonyms_and_signed(equipped, feed, processor):
+    await feed(30, 80)
+    gateway = equipped.workers["gateway"]
+    asked = MonitorRun(bytes(range(16)))
+    messenger = gateway.runtime.messenger
+    await gateway.do(lambda: messenger.request(processor.id, asked, (MonitorReport,), 20.0, "monitor"))
+    await equipped.until(lambda: gateway.agent.heard(MonitorReport) != [])
+    (report,) = gateway.agent.heard(MonitorReport)
+    told = report.signed.told
+    assert recover(told.digest, report.signed.signature).id == processor.id
+    assert (told.nonce, told.release, told.judged) == (asked.nonce, 1, 1)
+    assert told.compared >= 6, "one of each message of six hours"
+    assert told.rmse > 0 < told.persistence_rmse
+    (name,) = told.drift
+    assert name == processor.agent._pseudonym(equipped.workers["sensor"].id)
+    assert equipped.workers["sensor"].id[2:].encode() not in msgspec.msgpack.encode(report)
+
+
+async def test_monitor__a_sensor_asks__not_answered(equipped, processor):
+    sensor = equipped.workers["sensor"]
+    messenger = sensor.runtime.messenger
+    await sensor.do(
+        lambda: messenger.request(processor.id, MonitorRun(bytes(16)), (MonitorReport,), 20.0, "monitor") and None
+    )
+    await equipped.pass_time(3)
+    assert processor.metric("monitor_refused", reason="no gateway") == 1
+    assert processor.journal("monitor-told") == []

@@ -26,6 +26,7 @@ from quietfleet.workers.messages import (
     ARTEFACT,
     LARGEST_RELEASE,
     MANIFEST,
+    SHELVED,
     FetchRelease,
     NoSuchRelease,
     ReleaseAt,
@@ -72,10 +73,12 @@ class Listening(Processor):
         super().on_event(event)
 
 
-def heavy(candidate, size=MAXIMUM_BYTES):
+def heavy(candidate, size=ARTEFACT):
     """The same model with as many bytes as a device takes, and the longest manifest."""
     room = size - len(candidate.artifact) - 4
-    varint = bytes([room & 127 | 128, room >> 7 & 127 | 128, room >> 14])
+    room -= size > ARTEFACT  # the length of the padding takes a byte more
+    varint = bytes([room & 127 | 128, room >> 7 & 127 | 128, room >> 14 & 127 | 128 * (size > ARTEFACT)])
+    varint += bytes([room >> 21]) * (size > ARTEFACT)
     artefact = candidate.artifact + DOC_STRING + varint + b"." * room
     plain = json.loads(candidate.manifest)
     plain["models"]["default"] |= {"size": len(artefact), "sha256": hashlib.sha256(artefact).hexdigest()}
@@ -157,7 +160,7 @@ async def test_release__on_the_shelf__fetched_from_there_and_no_byte_of_it_trave
     (sealed,) = kept(world)
     assert model.artifact[:200] not in sealed.read_bytes()
     envelopes = [len(envelope.data) for sender, envelope in world.wire if sender.name == "gateway"]
-    assert sum(envelopes) < 3 * MAXIMUM_MANIFEST_BYTES + MAXIMUM_BYTES
+    assert sum(envelopes) < 3 * MAXIMUM_MANIFEST_BYTES + ARTEFACT
     assert processor.agent._slot.model.predict is not None
 
 
@@ -208,7 +211,7 @@ async def test_release__largest_there_is__fits_one_message_of_the_largest_class(
     await until(world, has(processor))
     assert processor.agent.answers == [ReleaseBundle]
     assert len(encode_body(ReleaseBundle(2**31 - 1, LARGEST_TICKET, bytes(MANIFEST), bytes(ARTEFACT)))) <= MAX_BODY
-    assert (MANIFEST, ARTEFACT) == (MAXIMUM_MANIFEST_BYTES, MAXIMUM_BYTES)
+    assert (MANIFEST, SHELVED) == (MAXIMUM_MANIFEST_BYTES, MAXIMUM_BYTES)
     assert LARGEST_RELEASE <= MAX_LARGE
 
 
@@ -239,6 +242,57 @@ async def test_release__small_in_a_narrow_network__stays_in_one_message(world, f
     assert processor.agent.answers == [ReleaseBundle]
 
 
+# larger than any message
+
+LARGE = 5 << 20
+
+
+async def test_release__larger_than_any_message__comes_from_the_shelf_alone(world, found, release, candidate):
+    gateway, processor = await found()
+    await release(heavy(candidate, LARGE))
+    await until(world, has(processor))
+    assert set(processor.agent.answers) <= {NoSuchRelease, ReleaseAt}, "asked before it was on the shelf, or after"
+    assert processor.agent.answers[-1] is ReleaseAt
+    assert sum(len(envelope.data) for _, envelope in world.wire) < LARGE
+    assert gateway.runtime.messenger.large.outgoing == {}
+
+
+async def test_release__larger_than_any_message_and_lost_from_the_shelf__is_put_there_again(
+    world, found, release, candidate
+):
+    gateway, processor = await found()
+    model = heavy(candidate, LARGE)
+    await gateway.do(lambda: gateway.agent.stock(model))
+    await settle(world)
+    (path,) = kept(world)
+    data = path.read_bytes()
+    path.unlink()
+    await world.release(1, model.manifest_hash)
+    await until(world, lambda: NoSuchRelease in processor.agent.answers)
+    assert processor.journal("shelf-failed") == [{"sequence": 1, "reason": "ObjectMissing"}]
+    assert not has(processor)()
+    path.write_bytes(data)
+    await until(world, has(processor))
+    assert processor.journal("release-rejected") == []
+
+
+async def test_release__larger_than_any_message_and_no_model_at_all__is_refused_under_its_signature(
+    world, found, release, candidate
+):
+    gateway, processor = await found()
+    gateway.agent._champion = lambda: None  # a gateway that does not look at what it releases
+    model = heavy(candidate, LARGE)
+    model.artifact = bytes(LARGE)
+    plain = json.loads(model.manifest)
+    plain["models"]["default"] |= {"size": LARGE, "sha256": hashlib.sha256(model.artifact).hexdigest()}
+    model.manifest = json.dumps(plain).encode()
+    model.manifest_hash = keccak256(model.manifest)
+    await release(model)
+    await until(world, lambda: bool(processor.journal("release-rejected")))
+    assert processor.journal("release-rejected")[0]["why"] == "unusable"
+    assert processor.journal("shelf-failed") == [], "what is there is what the chain names"
+
+
 # a shelf that lies, lost it, or hangs
 
 
@@ -257,7 +311,7 @@ def truncate(path):
 
 
 def inflate(path):
-    path.write_bytes(path.read_bytes() + bytes(4 * ARTEFACT))
+    path.write_bytes(path.read_bytes() + bytes(2 * SHELVED))
 
 
 def become_a_folder(path):

@@ -1,0 +1,166 @@
+"""Artefacts that somebody might want a device to load; run as a program, tries one and says what it cost.
+
+`python hostile.py NAME` prints whether the artefact was refused, and by how many KiB memory grew over that of a
+process which loads a good model.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import resource
+import sys
+import zipfile
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from quietfleet.errors import ModelRejected
+from quietfleet.pipeline.onnx_guard import guard
+from quietfleet.pipeline.runtime import open_session
+
+WIDTH = 12
+GIB = 1 << 30
+
+
+class Opens:
+    """Unpickled, it would run."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit(66)",)
+
+
+def model(*nodes, initializers=(), functions=(), shape=(None, WIDTH)):
+    """An ONNX file around some nodes."""
+    rows = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(list(nodes), "g", [rows], [out], initializer=list(initializers))
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=imports, functions=list(functions), ir_version=8)
+
+
+def linear(**attributes):
+    """A good linear model, if nothing is changed about it."""
+    plain = {"coefficients": [0.1] * WIDTH, "intercepts": [0.0], "targets": 1} | attributes
+    return helper.make_node("LinearRegressor", ["x"], ["y"], domain="ai.onnx.ml", **plain)
+
+
+def node(name, inputs=("x",), **attributes):
+    return helper.make_node(name, list(inputs), ["y"], **attributes)
+
+
+def zipped(size):
+    """A small archive of much: what a skops file is made of."""
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("schema.json", "w", force_zip64=True) as inner,
+    ):
+        for _ in range(size >> 20):
+            inner.write(bytes(1 << 20))
+    return packed.getvalue()
+
+
+def skops(name):
+    """An archive that names a type to be made."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        state = {"__class__": "system", "__module__": "os", "__loader__": "ObjectNode", "content": {"args": name}}
+        archive.writestr("schema.json", json.dumps(state))
+    return packed.getvalue()
+
+
+def nested(depth):
+    """A message in a message in a message."""
+    inner = b""
+    for _ in range(depth):
+        size, head = len(inner), b""
+        while size > 127:
+            head, size = head + bytes([size & 127 | 128]), size >> 7
+        inner = b"\x3a" + head + bytes([size]) + inner
+    return inner
+
+
+def outside():
+    tensor = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "w")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return model(node("Identity"), initializers=[tensor])
+
+
+def endless():
+    """A tree that leads back to its root."""
+    return helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1,
+        nodes_treeids=[0, 0], nodes_nodeids=[0, 1], nodes_featureids=[0, 0], nodes_modes=["BRANCH_LEQ", "LEAF"],
+        nodes_values=[1e30, 0.0], nodes_truenodeids=[0, 0], nodes_falsenodeids=[1, 0],
+        target_treeids=[0], target_nodeids=[1], target_ids=[0], target_weights=[1.0],
+    )  # fmt: skip
+
+
+def constant(dims):
+    shape = numpy_helper.from_array(np.array(dims, dtype=np.int64), "shape")
+    return model(node("ConstantOfShape", ["shape"]), initializers=[shape])
+
+
+HOSTILE = {
+    "pickle": lambda: pickle.dumps(Opens()),
+    "joblib": lambda: b"\x80\x04\x95" + pickle.dumps(Opens())[3:],
+    "skops with an unknown type": lambda: skops("touch /tmp/was-here"),
+    "zip bomb": lambda: zipped(GIB // 2),
+    "data outside": outside,
+    "constant of 6 GB": lambda: constant([40_000, 40_000]),
+    "expand": lambda: model(node("Expand", ["x", "x"])),
+    "tile": lambda: model(node("Tile", ["x", "x"])),
+    "range": lambda: model(node("Range", ["x", "x", "x"])),
+    "loop": lambda: model(node("Loop", body=model(node("Identity")).graph)),
+    "function": lambda: model(
+        node("Own", domain="own"),
+        functions=[helper.make_function("own", "Own", ["x"], ["y"], [node("Identity")], [helper.make_opsetid("", 17)])],
+    ),
+    "another domain": lambda: model(node("Attention", domain="com.microsoft")),
+    "tensor that claims 2 GB": lambda: model(
+        linear(), initializers=[TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1 << 29])]
+    ),
+    "text that claims 2 GB": lambda: model(
+        linear(), initializers=[TensorProto(name="w", data_type=TensorProto.STRING, dims=[1 << 28])]
+    ),
+    "so many targets": lambda: model(linear(targets=10**9)),
+    "wide rows": lambda: model(linear(), shape=(None, 10**9)),
+    "another width": lambda: model(linear(coefficients=[0.1] * 3), shape=(None, 3)),
+    "no width": lambda: model(linear(), shape=(None, None)),
+    "endless tree": lambda: model(endless()),
+    "deeply nested": lambda: nested(100_000),
+    "eight megabytes": lambda: bytes(9 << 20),
+    "forecasts no number": lambda: model(linear(intercepts=[float("nan")])),
+    "nothing": lambda: b"",
+}
+
+
+def made(name):
+    """The bytes of one of them."""
+    found = HOSTILE[name]()
+    return found if isinstance(found, bytes) else found.SerializeToString()
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def attempt(data):
+    """Take an artefact up as a device does, without its manifest."""
+    guard(data)
+    session = open_session(data, WIDTH)
+    if not np.isfinite(session.run(None, {"x": np.zeros((1, WIDTH), dtype=np.float32)})[0]).all():
+        raise ModelRejected("its forecast is not a number")
+
+
+if __name__ == "__main__":
+    hostile = made(sys.argv[1])
+    attempt(model(linear()).SerializeToString())
+    before = peak()
+    try:
+        attempt(hostile)
+    except ModelRejected as error:
+        sys.stdout.write(json.dumps({"refused": str(error), "grew": peak() - before}))

@@ -1,0 +1,44 @@
+"""What is meant to harm a device is refused before it is loaded, at little cost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hostile import HOSTILE, linear, made, model
+
+from quietfleet.errors import ModelRejected
+from quietfleet.pipeline.onnx_guard import guard
+
+PROGRAM = Path(__file__).with_name("hostile.py")
+KIB = 1024
+MOST_GROWTH = 64 * KIB  # KiB
+COSTLY = ("zip bomb", "constant of 6 GB", "tensor that claims 2 GB", "eight megabytes", "deeply nested", "endless tree")
+LATER = ("another width", "forecasts no number")  # harmless to load: what a device holds them against is its manifest
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if name not in LATER])
+def test_artefact__meant_to_harm__is_refused_before_any_runtime_sees_it(name):
+    with pytest.raises(ModelRejected):
+        guard(made(name))
+
+
+@pytest.mark.parametrize("name", [*COSTLY, *LATER])
+def test_artefact__meant_to_harm__costs_little_memory(name):
+    done = subprocess.run([sys.executable, PROGRAM, name], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["refused"]
+    assert told["grew"] <= MOST_GROWTH
+
+
+def test_artefact__cut_off_anywhere__is_refused():
+    whole = model(linear()).SerializeToString()
+    refused = 0
+    for length in range(len(whole)):
+        try:
+            guard(whole[:length])
+        except ModelRejected:
+            refused += 1
+    assert refused >= len(whole) - 8, "but for a graph's end, which only says which operators the file is written for"
