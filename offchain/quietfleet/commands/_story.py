@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,10 @@ _LONGEST: Final = 60  # characters of a word
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One run; `trail` are its own entries, `releases` those on chain by sequence, `heard` outcomes by sequence."""
+    """One run; `trail` are its own entries, `releases` those on chain by sequence.
+
+    `heard` are how many outcomes there were by sequence, `reported` how many reports of how the model does since.
+    """
 
     run: Run
     trail: list[AuditEntry]
@@ -29,6 +33,7 @@ class Story:
     moves: list[dict[str, Any]]
     releases: dict[int, list[AuditEntry]]
     heard: dict[int, int]
+    reported: dict[int, int]
 
     def told(self) -> dict[str, Any]:
         """As plain values, for programs."""
@@ -38,7 +43,12 @@ class Story:
             "version": self.version.told() if self.version else None,
             "moves": self.moves,
             "releases": [
-                {"sequence": number, "outcomes": self.heard.get(number, 0), "trail": [_plain(one) for one in entries]}
+                {
+                    "sequence": number,
+                    "outcomes": self.heard.get(number, 0),
+                    "reports": self.reported.get(number, 0),
+                    "trail": [_plain(one) for one in entries],
+                }
                 for number, entries in self.releases.items()
             ],
         }
@@ -104,7 +114,9 @@ class Archive:
         if manifest and not releases:
             early = [one for one in self._entries if _is_step(one) and one.detail.get("manifest") == manifest]
             releases = {0: early} if early else {}
-        return Story(run, trail, version, moves, releases, {one: self._outcomes(one) for one in releases})
+        heard = {one: self._outcomes(one) for one in releases}
+        reported = Counter(one.detail["release"] for one in self._entries if one.kind == "monitor-reported")
+        return Story(run, trail, version, moves, releases, heard, {one: reported[one] for one in releases})
 
     def _sequences(self, manifest: str) -> list[int]:
         """The releases of a manifest that this gateway met, with those in which it was brought back."""

@@ -59,6 +59,8 @@ def _tree(story: Story) -> Tree:
         _steps(release, entries)
         if story.heard.get(sequence):
             release.add(f"outcomes heard: {story.heard[sequence]}")
+        if story.reported.get(sequence):
+            release.add(f"reports since of how it does: {story.reported[sequence]}")
     return tree
 
 

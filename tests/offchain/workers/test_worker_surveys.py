@@ -339,6 +339,7 @@ async def test_trace__whatever_it_is_asked_by__the_run_its_model_and_its_release
     (story,) = archive().stories(manifest)
     for subject in (story.run.id, "2", "weather:2", "release:2", "0x" + manifest, device):
         assert [one.run.id for one in archive().stories(subject)] == [story.run.id], subject
+    assert [one["release"] for one in gateway.journal("monitor-reported")] == [1, 1]
     told = story.told()
     assert [line["trigger"] for line in told["run"]["evidence"]] == ["performance"]
     assert told["trail"][0]["kind"] == "run-triggered"
