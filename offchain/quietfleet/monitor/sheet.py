@@ -55,7 +55,7 @@ _LAST: Final = 1e10
 _EPOCH: Final = (3e8, 4e9)  # Unix seconds a sensor's clock may show: 1979 to 2096
 _MOST_DEVICES: Final = 100_000
 _MOSTLY: Final = 0.95
-_COMMA: Final = re.compile(r"^\s*-?\d+,\d+\s*$")
+_COMMA: Final = re.compile(r"^\s*-?\d+(,\d+)?\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,9 @@ def _device(table: _Table, seconds: Array, taken: set[str], names: str) -> str:
     alone = len(set(zip(seconds.tolist(), beside, strict=True)))
     known = [name for name in table.named(_DEVICES) if name not in taken and _few(table, name)]
     if alone >= _MOSTLY * table.length:
-        return next((name for name in known if len(set(table.text(name))) > 1), "")
+        several = [name for name in known if len(set(table.text(name))) > 1]
+        texts = [name for name in known if table.kind(name).startswith("VARCHAR")]
+        return next(iter([*several, *texts]), "")
     others = [name for name in table.columns if name not in taken and name not in known and _few(table, name)]
     for name in (*known, *others):
         if len(set(zip(table.text(name), seconds.tolist(), beside, strict=True))) >= _MOSTLY * table.length:
