@@ -4,8 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # a fleet is a dozen processes that all read the same modules
-LANES := compiled fleet fleets workers offchain contracts style
-JOBS := 6
+LANES := compiled fleet fleets crashes workers offchain contracts style
+JOBS := 7
 
 .PHONY: help setup demo test $(LANES:%=lane-%) test-contracts test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-pipeline bench-severing verify fuzz mutate coverage clean
 
@@ -29,8 +29,11 @@ lane-fleet:
 lane-fleets: lane-compiled
 	@PYTHONUNBUFFERED=1 tools/lane fleets pytest -p no:ape_test tests/system -m "not shared_fleet"
 
+lane-crashes:
+	@PYTHONUNBUFFERED=1 tools/lane crashes pytest -p no:ape_test tests/offchain/workers/test_worker_crash.py
+
 lane-workers:
-	@PYTHONUNBUFFERED=1 tools/lane workers pytest -p no:ape_test tests/offchain/workers
+	@PYTHONUNBUFFERED=1 tools/lane workers pytest -p no:ape_test tests/offchain/workers --ignore tests/offchain/workers/test_worker_crash.py
 
 lane-offchain:
 	@PYTHONUNBUFFERED=1 tools/lane offchain pytest -p no:ape_test tests/offchain --ignore tests/offchain/workers

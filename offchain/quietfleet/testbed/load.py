@@ -30,6 +30,8 @@ RATE: Final = 7.0  # questions a second
 UNDER_WAY: Final = 12  # of one worker, at most: a gateway that is away for long is not met by a burst of all it missed
 WITHIN: Final = 590.0  # longer than any test: whatever is answered twice was taken twice
 CATCH_UP: Final = 5.0  # seconds of words that are made up for after a pause
+FIELD: Final = "temp"  # which the project of the gateway names: any other would not be kept
+
 
 _SCHEMA: Final = [
     "CREATE TABLE load_said (number INTEGER PRIMARY KEY, answered INTEGER NOT NULL DEFAULT 0) STRICT",
@@ -126,7 +128,7 @@ class Talker:
 
     def _ask(self, gateway: str, number: int) -> None:
         self._asked.add(number)
-        row = (self._runtime.data_clock.now() - 1e6 + number, {"number": float(number)})
+        row = (self._runtime.data_clock.now() - 1e6 + number, {FIELD: float(number)})
         body = Upload(f"device-{number % 8}", "load", [row])
         self._runtime.messenger.request(gateway, body, (Stored,), WITHIN, str(number))
 
@@ -143,7 +145,7 @@ class LoadGateway(Gateway):
                 self._runtime.database.execute(
                     "INSERT INTO load_taken VALUES (?, ?, 1)"
                     " ON CONFLICT (peer, number) DO UPDATE SET times = times + 1",
-                    (event.peer, int(fields["number"])),
+                    (event.peer, int(fields[FIELD])),
                 )
         super().on_event(event)
 
