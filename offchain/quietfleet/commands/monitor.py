@@ -109,8 +109,8 @@ def _show(sheet: Sheet, found: Survey, report: Path | None) -> None:
     console.print(f"taken for sound until {_day(found.reference_until)}; {_company(found)}\n", style="dim")
     table = Table("device", "verdict", "what was said of it")
     for device in found.devices[:_SHOWN]:
-        said = found.of(device)
-        table.add_row(device, found.verdict(device).value, f"{len(said)} times" if said else "nothing")
+        said = len(found.of(device))
+        table.add_row(device, found.verdict(device).value, {0: "nothing", 1: "once"}.get(said, f"{said} times"))
     console.print(table)
     if len(found.devices) > _SHOWN:
         console.print(f"and {len(found.devices) - _SHOWN} more: --json has them all")

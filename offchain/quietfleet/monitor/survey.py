@@ -250,15 +250,17 @@ def told(episode: Episode) -> str:
     if not episode.findings:
         return f"{who}: {channels} left its peers: recalibrate it; leave its readings out until then."
     (finding,) = episode.findings
-    return f"{who}: {_FAULTS[finding.kind].format(channel=finding.channel, count=finding.count, detail=finding.detail)}"
+    times = "once" if finding.count == 1 else f"{finding.count} times"
+    facts = {"channel": finding.channel, "count": finding.count, "times": times, "detail": finding.detail}
+    return f"{who}: {_FAULTS[finding.kind].format(**facts)}"
 
 
 _FAULTS: Final = {
     FindingKind.STUCK: "{channel} read the same {count} times in a row: the sensor is stuck, restart or replace it.",
-    FindingKind.RANGE: "{channel} was {count} times far outside of all it had read: check its wiring and its unit.",
+    FindingKind.RANGE: "{channel} was {times} far outside of all it had read: check its wiring and its unit.",
     FindingKind.GAP: "{count} readings, in a row or nearly so, are missing: check its power and its link.",
-    FindingKind.DUPLICATE: "{count} times two readings of one moment differ: check its clock, and who uses its name.",
+    FindingKind.DUPLICATE: "{times} two readings of one moment differ: check its clock, and who uses its name.",
     FindingKind.CLOCK: "{count} readings are from the future: set its clock.",
-    FindingKind.SPIKE: "{channel} jumped {count} times for a single reading: leave these out, look for interference.",
+    FindingKind.SPIKE: "{channel} jumped {times} for a single reading: leave these out, look for interference.",
     FindingKind.UNIT: "{channel} reads {detail} in {count} readings: set its unit back.",
 }
