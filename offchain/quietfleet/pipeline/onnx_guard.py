@@ -2,12 +2,14 @@
 
 A 76-byte model can ask for gigabytes, and one loaded by path can read its neighbours. What is allowed is what our own
 trainer emits for linear models and for trees; none of it can make a tensor grow, run without end or read beside its
-input. What is not known is refused.
+input. What is not known is refused. Two bytes of a file can be an object of a hundred here, so whatever is counted is
+refused at the first one too many, not once all are collected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Final
 
 from quietfleet.errors import ModelRejected
@@ -18,6 +20,7 @@ MAXIMUM_BYTES: Final = 8 << 20
 """The most that an artefact has; those that are to travel in a message are smaller."""
 MOST_NODES: Final = 32
 MOST_WIDTH: Final = 256
+MOST_ATTRIBUTES: Final = 16
 
 _FLOAT: Final = 1
 _DOMAINS: Final = frozenset({"", "ai.onnx.ml"})
@@ -34,17 +37,19 @@ def guard(artifact: bytes) -> frozenset[tuple[str, str]]:
     """Return the (domain, operator) pairs of a model; `ModelRejected` when it holds anything else than allowed."""
     if len(artifact) > MAXIMUM_BYTES:
         raise ModelRejected(f"{len(artifact)} bytes, at most {MAXIMUM_BYTES} are allowed")
-    graphs = []
+    graph = None
     for field, value in fields(memoryview(artifact)):
         if field in (_MODEL_FUNCTIONS, _MODEL_TRAINING):
             raise ModelRejected("functions and training graphs are not allowed")
         if field == _MODEL_OPSET:
             _guard_domain(text(nested(value), _OPSET_DOMAIN))
         if field == _MODEL_GRAPH:
-            graphs.append(nested(value))
-    if len(graphs) != 1:
-        raise ModelRejected("no graph in it" if not graphs else "more than one graph in it")
-    return frozenset(_guard_graph(graphs[0]))
+            if graph is not None:
+                raise ModelRejected("more than one graph in it")
+            graph = nested(value)
+    if graph is None:
+        raise ModelRejected("no graph in it")
+    return frozenset(_guard_graph(graph))
 
 
 def _guard_graph(graph: memoryview) -> set[tuple[str, str]]:
@@ -58,10 +63,12 @@ def _guard_graph(graph: memoryview) -> set[tuple[str, str]]:
             widths.append(_width(nested(value)))
         elif field == _GRAPH_OUTPUT:
             outputs += 1
+        if len(nodes) > MOST_NODES or len(widths) > 1 or outputs > 1:
+            raise ModelRejected(f"a model has one input, one output and at most {MOST_NODES} nodes")
     if len(widths) != 1 or outputs != 1:
         raise ModelRejected("a model has one input and one output")
-    if not 0 < len(nodes) <= MOST_NODES:
-        raise ModelRejected(f"{len(nodes)} nodes, 1 to {MOST_NODES} are allowed")
+    if not nodes:
+        raise ModelRejected("no node in it")
     return {_guard_node(node, widths[0]) for node in nodes}
 
 
@@ -82,6 +89,8 @@ def _guard_node(node: memoryview, width: int) -> tuple[str, str]:
             if attribute.name in found:
                 raise ModelRejected(f"{operator[1]}: {attribute.name:.32} stands there twice")
             found[attribute.name] = attribute
+            if len(found) > MOST_ATTRIBUTES:
+                raise ModelRejected(f"{operator[1]}: more than {MOST_ATTRIBUTES} attributes")
     if set(ends.values()) != {1}:
         raise ModelRejected(f"{operator[1]} has one input and one output")
     rule(found, width)
@@ -91,9 +100,9 @@ def _guard_node(node: memoryview, width: int) -> tuple[str, str]:
 def _width(value: memoryview) -> int:
     """Return how many features a row has, from an input's type: float32 [N, features]."""
     tensor = _inner(_inner(value, _VALUE_TYPE), _TYPE_TENSOR)
-    element = [number for field, number in fields(tensor) if field == _TENSOR_ELEMENT]
-    dims = [nested(dim) for field, dim in fields(_inner(tensor, _TENSOR_SHAPE)) if field == _SHAPE_DIM]
-    sizes = [[number for field, number in fields(dim) if field == _DIM_VALUE] for dim in dims]
+    element = _few(tensor, _TENSOR_ELEMENT)
+    dims = _few(_inner(tensor, _TENSOR_SHAPE), _SHAPE_DIM)
+    sizes = [_few(nested(dim), _DIM_VALUE) for dim in dims]
     if element != [_FLOAT] or len(sizes) != 2 or sizes[0] not in ([], [1]) or len(sizes[1]) != 1:  # noqa: PLR2004 - [N, F]
         raise ModelRejected("the input is not float32 [N, features]")
     width = sizes[1][0]
@@ -103,10 +112,15 @@ def _width(value: memoryview) -> int:
 
 
 def _inner(message: memoryview, wanted: int) -> memoryview:
-    found = [value for field, value in fields(message) if field == wanted]
+    found = _few(message, wanted)
     if len(found) != 1:
         raise ModelRejected("the input is not float32 [N, features]")
     return nested(found[0])
+
+
+def _few(message: memoryview, wanted: int) -> list[memoryview | int]:
+    """Return the first fields of a number: three, which is one more than there may be of any."""
+    return list(islice((value for field, value in fields(message) if field == wanted), 3))
 
 
 def _guard_domain(domain: str) -> None:

@@ -15,6 +15,11 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 _NAME, _FLOAT, _INT, _STRING, _FLOATS, _INTS, _STRINGS, _TYPE = 1, 2, 3, 4, 7, 8, 9, 20
 _SIGN: Final = 1 << 63
 
+MOST_VALUES: Final = 1 << 18
+"""The most that an attribute lists: more than any forest of 8 MiB has nodes. A byte there is eight in memory here."""
+_MOST_TEXT: Final = 256
+_MOST_KINDS: Final = 8  # different strings in an attribute
+
 
 class Attribute:
     """A node's attribute: its name, and what it holds of numbers and strings; `odd` if of anything else."""
@@ -23,6 +28,7 @@ class Attribute:
         self.name = ""
         self.ints, self.floats = array("q"), array("f")
         self.strings: list[bytes] = []
+        self._kinds: dict[bytes, bytes] = {}
         self.odd = False
         for field, value in fields(message):
             if field == _NAME:
@@ -32,9 +38,18 @@ class Attribute:
             elif field in (_FLOAT, _FLOATS):
                 self._take_floats(value)
             elif field in (_STRING, _STRINGS):
-                self.strings.append(bytes(nested(value)))
+                self._take_string(nested(value))
             elif field != _TYPE:
                 self.odd = True
+            if max(len(self.ints), len(self.floats), len(self.strings)) > MOST_VALUES:
+                raise _too_many()
+
+    def _take_string(self, value: memoryview) -> None:
+        """Keep each kind of string once, however often it stands there."""
+        one = bytes(_short(value))
+        self.strings.append(self._kinds.setdefault(one, one))
+        if len(self._kinds) > _MOST_KINDS:
+            raise ModelRejected(f"more than {_MOST_KINDS} kinds of strings in an attribute")
 
     def _take_ints(self, value: memoryview | int) -> None:
         if isinstance(value, int):
@@ -44,11 +59,15 @@ class Attribute:
         while at < len(value):
             number, at = varint(value, at)
             self.ints.append(_signed(number))
+            if len(self.ints) > MOST_VALUES:
+                raise _too_many()
 
     def _take_floats(self, value: memoryview | int) -> None:
         packed = nested(value)
         if len(packed) % 4:
             raise ModelRejected("not an ONNX file: half a number")
+        if len(packed) // 4 > MOST_VALUES:
+            raise _too_many()
         self.floats.frombytes(packed)
 
 
@@ -79,7 +98,7 @@ def text(message: memoryview, wanted: int) -> str:
 
 def text_of(value: memoryview | int) -> str:
     """Return a field's bytes as text."""
-    return bytes(nested(value)).decode("utf-8", errors="replace")
+    return bytes(_short(nested(value))).decode("utf-8", errors="replace")
 
 
 def nested(value: memoryview | int) -> memoryview:
@@ -100,6 +119,16 @@ def varint(message: memoryview, at: int) -> tuple[int, int]:
         if message[at - 1] < 0x80:  # noqa: PLR2004 -- the continuation bit
             return value & ((1 << 64) - 1), at
     raise ModelRejected("not an ONNX file: a number without end")
+
+
+def _short(value: memoryview) -> memoryview:
+    if len(value) > _MOST_TEXT:
+        raise ModelRejected(f"a name or string of {len(value)} bytes, at most {_MOST_TEXT} are allowed")
+    return value
+
+
+def _too_many() -> ModelRejected:
+    return ModelRejected(f"an attribute lists more than {MOST_VALUES} values")
 
 
 def _signed(number: int) -> int:

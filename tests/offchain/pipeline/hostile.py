@@ -1,6 +1,6 @@
 """Artefacts that somebody might want a device to load; run as a program, tries one and says what it cost.
 
-`python hostile.py NAME` prints whether the artefact was refused, and by how many KiB memory grew over that of a
+`python hostile.py FILE` prints whether the artefact was refused, and by how many KiB memory grew over that of a
 process which loads a good model.
 """
 
@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import resource
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from quietfleet.errors import ModelRejected
-from quietfleet.pipeline.onnx_guard import guard
+from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES, guard
+from quietfleet.pipeline.onnx_wire import MOST_VALUES
 from quietfleet.pipeline.runtime import open_session
 
 WIDTH = 12
@@ -104,7 +105,52 @@ def constant(dims):
     return model(node("ConstantOfShape", ["shape"]), initializers=[shape])
 
 
-HOSTILE = {
+# files that are as much as they can be of what takes more room in memory than there
+
+
+def field(number, body):
+    """A field of bytes in a message."""
+    sizes, size = [], len(body)
+    while size > 127:
+        sizes, size = [*sizes, size & 127 | 128], size >> 7
+    return bytes([number << 3 | 2, *sizes, size]) + body
+
+
+MUCH = MAXIMUM_BYTES - 256
+NAMES = (
+    b"nodes_treeids", b"nodes_nodeids", b"nodes_featureids", b"nodes_truenodeids", b"nodes_falsenodeids",
+    b"target_treeids", b"target_nodeids", b"target_ids", b"nodes_missing_value_tracks_true", b"n_targets",
+    b"nodes_hitrates", b"nodes_values", b"target_weights", b"base_values", b"aggregate_function", b"post_transform",
+)  # fmt: skip
+
+
+def typed(*dims):
+    shape = field(2, b"".join(field(1, dim) for dim in dims))
+    return field(11, field(1, b"x") + field(2, field(1, b"\x08\x01" + shape)))
+
+
+def tree(*attributes):
+    """A model whose only node has these attributes: names and what else they hold."""
+    packed = b"".join(field(5, field(1, name) + body) for name, body in attributes)
+    head = field(1, b"x") + field(2, b"y") + field(4, b"TreeEnsembleRegressor") + field(7, b"ai.onnx.ml")
+    return field(7, field(1, head + packed) + typed(b"", b"\x08\x0c") + field(12, field(1, b"y")))
+
+
+DENSE = {
+    "empty graphs": lambda: field(7, b"") * (MUCH // 2),
+    "empty nodes": lambda: field(7, field(1, b"") * (MUCH // 2)),
+    "empty types": lambda: field(7, field(11, field(2, b"") * (MUCH // 2))),
+    "empty dimensions": lambda: field(7, field(11, field(2, field(1, field(2, field(1, b"") * (MUCH // 2)))))),
+    "packed numbers": lambda: tree((NAMES[0], field(8, b"\1" * MUCH))),
+    "loose numbers": lambda: tree((NAMES[0], b"\x40\1" * (MUCH // 2))),
+    "most numbers everywhere": lambda: tree(*((name, field(8, b"\1" * MOST_VALUES)) for name in NAMES)),
+    "packed fractions": lambda: tree((b"nodes_values", field(7, bytes(MUCH)))),
+    "strings": lambda: tree((b"nodes_modes", b"".join(field(9, b"%x" % n) for n in range(MUCH // 8)))),
+    "attributes": lambda: tree(*((b"%x" % n, b"") for n in range(MUCH // 10))),
+    "long name": lambda: field(7, field(1, field(4, b"\xff" * MUCH)) + typed(b"", b"\x08\x0c") + field(12, b"")),
+}
+
+HOSTILE = DENSE | {
     "pickle": lambda: pickle.dumps(Opens()),
     "joblib": lambda: b"\x80\x04\x95" + pickle.dumps(Opens())[3:],
     "skops with an unknown type": lambda: skops("touch /tmp/was-here"),
@@ -145,7 +191,9 @@ def made(name):
 
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """KiB at most; not `getrusage`'s, which a process takes over from whoever started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def attempt(data):
@@ -157,7 +205,7 @@ def attempt(data):
 
 
 if __name__ == "__main__":
-    hostile = made(sys.argv[1])
+    hostile = Path(sys.argv[1]).read_bytes()
     attempt(model(linear()).SerializeToString())
     before = peak()
     try:
