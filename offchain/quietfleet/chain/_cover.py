@@ -30,11 +30,11 @@ class Cover:
     def open(self, kept: bytes, _row: bytes) -> bytes:
         return kept
 
-    def seal_text(self, text: str, row: str) -> str:
-        return text if not self.sealed else self.seal(text.encode(), row.encode()).hex()
+    def seal_text(self, text: str, _row: str) -> str:
+        return text
 
-    def open_text(self, kept: str, row: str) -> str:
-        return kept if not self.sealed else self.open(bytes.fromhex(kept), row.encode()).decode()
+    def open_text(self, kept: str, _row: str) -> str:
+        return kept
 
 
 class SealedCover(Cover):
@@ -54,6 +54,12 @@ class SealedCover(Cover):
 
     def open(self, kept: bytes, row: bytes) -> bytes:
         return self._column.open(kept, row=row)
+
+    def seal_text(self, text: str, row: str) -> str:
+        return self.seal(text.encode(), row.encode()).hex()
+
+    def open_text(self, kept: str, row: str) -> str:
+        return self.open(bytes.fromhex(kept), row.encode()).decode()
 
 
 def opened_cover(database: Database, secret: bytes | None) -> Cover:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quietfleet.commands._models_access import APPROVED, JSON, SETTINGS, moving, said, version_of
+from quietfleet.commands._access import APPROVED, JSON, SETTINGS, moving, said, version_of
 from quietfleet.errors import RegistryError
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ class Story:
         """As plain values, for programs."""
         return {
             "run": self.run.told(),
-            "trail": [_plain(entry) for entry in self.trail],
+            "trail": [plain(entry) for entry in self.trail],
             "version": self.version.told() if self.version else None,
             "moves": self.moves,
             "releases": [
@@ -47,7 +47,7 @@ class Story:
                     "sequence": number,
                     "outcomes": self.heard.get(number, 0),
                     "reports": self.reported.get(number, 0),
-                    "trail": [_plain(one) for one in entries],
+                    "trail": [plain(one) for one in entries],
                 }
                 for number, entries in self.releases.items()
             ],
@@ -148,7 +148,8 @@ def _is_step(entry: AuditEntry) -> bool:
     return entry.kind.startswith(_CHAIN) or entry.kind == "anchored"
 
 
-def _plain(entry: AuditEntry) -> dict[str, Any]:
+def plain(entry: AuditEntry) -> dict[str, Any]:
+    """Return an entry as plain values."""
     return {"number": entry.sequence, "at": entry.at, "kind": entry.kind, "detail": entry.detail}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from quietfleet.commands._models_access import (
+from quietfleet.commands._access import (
     FOLDER,
     JSON,
     SETTINGS,

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from quietfleet.commands._models_access import JSON, SETTINGS, opened, said, time_of
-from quietfleet.errors import StorageError
-from quietfleet.settings import load_settings
+from quietfleet.commands._access import JSON, SETTINGS, gateway_at, opened, said, time_of
+from quietfleet.commands._story import plain
 from quietfleet.storage import AuditLog, Database
 
 if TYPE_CHECKING:
@@ -50,11 +49,7 @@ def show(run: str, settings: Path, *, as_json: bool) -> None:
     """Print a run: what triggered it, what came of it, and every entry of the trail that names it."""
     with _observed(settings) as (ledger, database):
         one = ledger.get(run)
-        trail = [
-            {"number": entry.sequence, "at": entry.at, "kind": entry.kind, "detail": entry.detail}
-            for entry in AuditLog(database, create=False).entries()
-            if entry.detail.get("run") == run
-        ]
+        trail = [plain(entry) for entry in AuditLog(database, create=False).entries() if entry.detail.get("run") == run]
     told = one.told() | {"trail": trail}
     click.echo(json.dumps(told) if as_json else "\n".join([_line(one), json.dumps(told, indent=2)]))
 
@@ -88,10 +83,7 @@ def cancel(run: str, settings: Path, who: str, why: str, *, as_json: bool) -> No
 
 @contextmanager
 def _observed(path: Path) -> Iterator[tuple[Runs, Database]]:
-    settings = load_settings(path, os.environ)
-    file = settings.path(settings.worker.state) / "worker.db"
-    if not file.is_file():
-        raise StorageError(f"{file} does not exist: this gateway never ran")
+    _, file = gateway_at(path)
     with Database.observe(file) as database:
         yield _ledger(database), database
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quietfleet.clock import SystemClock
+from quietfleet.commands._access import gateway_at
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import StorageError
 from quietfleet.settings import load_settings, passphrase
@@ -137,10 +138,7 @@ def opened_store(path: Path) -> Iterator[tuple[Lake, Veil, float]]:
     from quietfleet.workers._month import DAY, open_lake  # noqa: PLC0415 - needs the gateway's packages
     from quietfleet.workers._veil import Veil  # noqa: PLC0415 - as above
 
-    settings, clock = load_settings(path, os.environ), SystemClock()
-    file = settings.path(settings.worker.state) / "worker.db"
-    if not file.is_file():
-        raise StorageError(f"{file} does not exist: this gateway never ran")
+    (settings, file), clock = gateway_at(path), SystemClock()
     secret = load_keystore(settings.path(settings.worker.keystore), passphrase(os.environ)).to_bytes()
     with Database(file) as database:
         trail = AuditLog(database).append

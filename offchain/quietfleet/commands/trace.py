@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from quietfleet.commands._models_access import JSON, SETTINGS, observed, time_of
+from quietfleet.commands._access import JSON, SETTINGS, observed, time_of
 from quietfleet.commands._story import Archive, facts
 from quietfleet.settings import load_settings
 

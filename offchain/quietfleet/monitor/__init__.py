@@ -7,7 +7,7 @@ from quietfleet.monitor.assessment import align, assess
 from quietfleet.monitor.drift import Band, Baseline, FeatureBaseline, band, drift_pct, fleet_drift, wasserstein
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Finding, FindingKind, inspect, site_outages
 from quietfleet.monitor.peers import PeerDrift, PeerReference
-from quietfleet.monitor.performance import Performance, RollingPerformance
+from quietfleet.monitor.performance import Performance, RollingPerformance, combined
 from quietfleet.monitor.verdict import DeviceEvidence, DeviceVerdict, FleetVerdict, Verdict, judge
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "align",
     "assess",
     "band",
+    "combined",
     "drift_pct",
     "fleet_drift",
     "inspect",

@@ -40,12 +40,13 @@ def _series(rows: Iterable[Row], name: str) -> list[tuple[float, float]]:
 def _rules(lines: Sequence[Sequence[tuple[float, float]]], period: float) -> ChannelRules:
     values = np.array([value for line in lines for _, value in line], dtype=np.float64)
     low, high = (float(edge) for edge in np.quantile(values, (_EDGE, 1 - _EDGE)))
-    room = _BEYOND * max(high - low, _resolution(values))
+    resolution = _resolution(values)
+    room = _BEYOND * max(high - low, resolution)
     pairs = (pair for line in lines for pair in pairwise(line))
     steps = np.array([abs(b - a) for (before, a), (after, b) in pairs if after - before < 2 * period])
     moved = steps[steps > 0]
     step = float(np.quantile(moved, _LARGE)) if moved.size else None
-    return ChannelRules(low - room, high + room, _resolution(values), _stuck_after(lines, values, period), step)
+    return ChannelRules(low - room, high + room, resolution, _stuck_after(lines, values, period), step)
 
 
 def _resolution(values: Array) -> float:

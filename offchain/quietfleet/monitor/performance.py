@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -22,6 +23,17 @@ class Performance:
     def skill(self) -> float:
         """What the model adds over persistence, as a share."""
         return 1.0 - self.rmse / self.persistence_rmse if self.persistence_rmse > 0 else 0.0
+
+
+def combined(those: Iterable[Performance]) -> Performance | None:
+    """Return the errors over all of several; None if nothing was compared."""
+    found = list(those)
+    n = sum(one.n for one in found)
+    if n == 0:
+        return None
+    model = math.fsum(one.n * one.rmse**2 for one in found)
+    free = math.fsum(one.n * one.persistence_rmse**2 for one in found)
+    return Performance(n, math.sqrt(model / n), math.sqrt(free / n))
 
 
 class RollingPerformance:

@@ -124,7 +124,7 @@ class _Watch:
         for device, rows in self._between(self._since, self._sound).items():
             if rows:
                 found = inspect(rows, now=min(self._sound, self._until), rules=self.rules, period=self._period)
-                yield from (_fault(device, (one,), self._sound) for one in found)
+                yield from (_fault(device, one, self._sound) for one in found)
 
     def _look(self, now: float) -> Iterator[Episode]:
         recent = {device: rows for device, rows in self._between(now - PAST, now).items() if rows}
@@ -133,11 +133,10 @@ class _Watch:
         verdict = assess(
             here, self._baseline, now=now, peers=self.peers, rules=self.rules, period=self._period, own=alone
         )
-        outages = site_outages(here, since=now - WINDOW_SECONDS, until=now, period=self._period)
         for device, told in verdict.devices.items():
             if told.verdict is Verdict.QUARANTINE:
                 self._set_aside.setdefault(device, now - WINDOW_SECONDS)
-                yield from self._faults(device, told, here[device], now, outages)
+                yield from _faults(device, told, now)
             else:
                 self._set_aside.pop(device, None)
             if told.verdict is Verdict.VERIFY:
@@ -148,15 +147,6 @@ class _Watch:
     def _present(self, recent: Mapping[str, Sequence[Row]], now: float) -> dict[str, Sequence[Row]]:
         """Devices that have not been silent for a window: that was said when they fell silent."""
         return {device: rows for device, rows in recent.items() if rows[-1][0] >= now - WINDOW_SECONDS}
-
-    def _faults(
-        self, device: str, told: DeviceVerdict, rows: Sequence[Row], now: float, outages: frozenset[int]
-    ) -> Iterator[Episode]:
-        window = [row for row in rows if row[0] >= now - WINDOW_SECONDS]
-        found = inspect(window, now=now, rules=self.rules, period=self._period, outages=outages)
-        yield from (_fault(device, (one,), now) for one in found)
-        if not found:
-            yield replace(_drifted(device, told, now), since=now - 2 * DAY)
 
     def _moved(self, verdict: FleetVerdict, now: float) -> Episode:
         """Everybody's readings have changed: from here on that is what is usual."""
@@ -202,11 +192,17 @@ class _Watch:
         }
 
 
-def _fault(device: str, found: tuple[Finding, ...], now: float) -> Episode:
-    (one,) = found
+def _faults(device: str, told: DeviceVerdict, now: float) -> Iterator[Episode]:
+    """What is wrong with a device that is set aside, each fault by itself; else that it left its peers."""
+    yield from (_fault(device, one, now) for one in told.findings)
+    if not told.findings:
+        yield replace(_drifted(device, told, now), since=now - 2 * DAY)
+
+
+def _fault(device: str, one: Finding, now: float) -> Episode:
     channels = (one.channel,) if one.channel else ()
     since = min(one.since, now)
-    return Episode(device, Verdict.QUARANTINE, channels, one.kind.value, since, now, max(one.until, since), 0.0, found)
+    return Episode(device, Verdict.QUARANTINE, channels, one.kind.value, since, now, max(one.until, since), 0.0, (one,))
 
 
 def _drifted(device: str, told: DeviceVerdict, now: float) -> Episode:

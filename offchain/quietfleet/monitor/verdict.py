@@ -45,12 +45,13 @@ class DeviceEvidence:
 
 @dataclass(frozen=True, slots=True)
 class DeviceVerdict:
-    """The verdict on one device, the channels behind it, and its largest raw drift in percent."""
+    """The verdict on one device, the channels behind it, its largest raw drift in percent, and the faults found."""
 
     verdict: Verdict
     channels: tuple[str, ...]
     drift_pct: float
     reason: str
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _quarantine(device: DeviceEvidence) -> DeviceVerdict:
 
 
 def _verdict(device: DeviceEvidence, verdict: Verdict, channels: tuple[str, ...], reason: str) -> DeviceVerdict:
-    return DeviceVerdict(verdict, channels, max(device.raw.values(), default=0.0), reason)
+    return DeviceVerdict(verdict, channels, max(device.raw.values(), default=0.0), reason, device.findings)
 
 
 def _faulty(device: DeviceEvidence) -> bool:

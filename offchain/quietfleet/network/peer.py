@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Final, Never
 
 from quietfleet.errors import LinkError, WireError
@@ -199,6 +200,7 @@ class Peer:
         return max(0.0, envelope.sent + CLOCK_SKEW / 2 - now) if pow_of(envelope) >= self.wanted.min_pow else 0.0
 
 
+@lru_cache(maxsize=1024)  # first for all peers, then again as it leaves for each
 def ears_of(topic: bytes) -> tuple[int, int]:
     """Return the bits by which a peer's bloom wants a topic: as plain Whisper software has them, and as ours does."""
     return bloom_mask(geth_topic_bloom(topic)), topic_mask(topic)

@@ -36,21 +36,6 @@ class SaltKeeper(Protocol):
         ...
 
 
-class OwnSalts:
-    """Salts for rows that come from a person's files: they lie in the trace itself."""
-
-    def __init__(self, random: Callable[[int], bytes], kept: Mapping[DeviceDay, bytes] | None = None) -> None:
-        self._random = random
-        self._kept = dict(kept or {})
-
-    def make(self, wanted: Iterable[DeviceDay]) -> Mapping[DeviceDay, bytes]:
-        self._kept |= {one: self._random(_SALT_BYTES) for one in wanted if one not in self._kept}
-        return self._kept
-
-    def read(self, wanted: Iterable[DeviceDay]) -> Mapping[DeviceDay, bytes]:
-        return {one: self._kept[one] for one in wanted if one in self._kept}
-
-
 @dataclass(frozen=True, slots=True)
 class Trace:
     """A dataset's id, the hashes of its rows (hex, in its order), their root; `salts` unless a keeper has them."""
@@ -91,7 +76,7 @@ def trace(dataset: Dataset, random: Callable[[int], bytes], keeper: SaltKeeper |
     """Hash every row under the salt of its device and day: the keeper's, or fresh ones that the trace holds itself."""
     days = zip((dataset.devices[device] for device in dataset.device.tolist()), dataset.time.tolist(), strict=True)
     wanted = dict.fromkeys((device, int(time) // _DAY) for device, time in days)
-    salts = (keeper or OwnSalts(random)).make(wanted)
+    salts = keeper.make(wanted) if keeper else {one: random(_SALT_BYTES) for one in wanted}
     return Trace(dataset.id, tuple(_hashes(dataset, salts)), {} if keeper else salts)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from quietfleet.pipeline.choices import Personal
-from quietfleet.pipeline.decision import Decision, RedeployRule, decide
 from quietfleet.pipeline.evaluate import Evaluation, evaluate
 from quietfleet.pipeline.ingest import Dataset, Reading, ingest
 from quietfleet.pipeline.package import Package, package
@@ -16,8 +15,6 @@ from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.report import Report, compose
 from quietfleet.pipeline.rival import Champion, against, same_task
 from quietfleet.pipeline.train import Memory, Progress, Stop, samples, split, train
-
-__all__ = ["Candidate", "Decision", "RedeployRule", "decide", "learn", "run_pipeline"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,17 +98,16 @@ class Handout:
 
         What is too large for messages comes from the shelf alone: whoever cannot be told where it is asks again.
         """
-        reference = self._reference(version) if asked.shelf else None
-        if asked.shelf and reference is None:
+        reference, large = self._reference(version) if asked.shelf else None, len(bundle.artefact) > ARTEFACT
+        if reference is None and (asked.shelf or large):
             self.shelve(version, bundle.artefact)
         if reference is not None:
             at = ReleaseAt(asked.sequence, bundle.ticket, bundle.manifest, reference.address, reference.key)
             if self._fits(at):
                 self._runtime.messenger.reply(event, at)
                 return
-        if len(bundle.artefact) > ARTEFACT:
+        if large:
             self._runtime.metrics.count("releases_not_shelved")
-            self.shelve(version, bundle.artefact)
             self._runtime.messenger.reply(event, NoSuchRelease(asked.sequence))
         elif self._fits(bundle):
             self._runtime.messenger.reply(event, bundle)

@@ -205,8 +205,7 @@ class ModelSlot:
         except ReleaseRefused as error:
             self._refuse(bundle, Reason(error.reason))
         except ModelRejected as error:
-            whole = keccak256(bundle.manifest) == bundle.ticket.manifest_hash and _is_genuine(bundle)
-            self._refuse(bundle, Reason.UNUSABLE if whole else Reason.WRONG_BYTES, str(error))
+            self._refuse(bundle, Reason.UNUSABLE if _is_genuine(bundle) else Reason.WRONG_BYTES, str(error))
 
     def _take_up(self, bundle: ReleaseBundle, offer: Offer) -> None:
         gate = offer.admit(bundle.ticket, self._slots.highest)
@@ -391,8 +390,7 @@ class ModelSlot:
             return
         if artefact is not None:
             bundle = ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact)
-            genuine = keccak256(bundle.manifest) == bundle.ticket.manifest_hash and _is_genuine(bundle)
-            if genuine:
+            if _is_genuine(bundle):
                 self.install(bundle)
                 return
             reason = "ModelRejected"
@@ -452,7 +450,9 @@ class ModelSlot:
 
 
 def _is_genuine(bundle: ReleaseBundle) -> bool:
-    """Whether every artefact that came is named by the manifest that came with it."""
+    """Whether the manifest is the ticket's, and names every artefact that came with it."""
+    if keccak256(bundle.manifest) != bundle.ticket.manifest_hash:
+        return False
     try:
         default, personal = unpack(bundle.artefact)
     except ModelRejected:

@@ -7,13 +7,13 @@ unless it really has a crowd of devices: what it says counts for no more devices
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from quietfleet.clock import waits
 from quietfleet.crypto import derive
+from quietfleet.monitor import Performance, combined
 from quietfleet.monitor.telling import SignedTold, Told
 from quietfleet.pipeline.decision import RedeployRule
 from quietfleet.session import GATEWAY, Received
@@ -110,9 +110,11 @@ class Surveys:
             if _is_bad(told):
                 bad.append(told)
                 devices += number
-        if devices < self._k or 2 * devices < judged:
+        found = combined(Performance(told.compared, told.rmse, told.persistence_rmse) for told in bad)
+        if found is None or devices < self._k or 2 * devices < judged:
             return None
-        return {"release": release, "devices": devices, **_errors(bad)}
+        errors = {"rmse": round(found.rmse, 3), "persistence_rmse": round(found.persistence_rmse, 3)}
+        return {"release": release, "devices": devices, **errors}
 
     def _heard(self) -> list[_Kept]:
         """What was told in this period or the one before."""
@@ -135,12 +137,3 @@ class Surveys:
 def _is_bad(told: Told) -> bool:
     """Beyond what a champion is allowed, or no better than what costs nothing."""
     return told.rmse > RedeployRule().degrade_above or 0 < told.persistence_rmse < told.rmse
-
-
-def _errors(those: list[Told]) -> dict[str, float]:
-    number = sum(told.compared for told in those)
-    rmse, free = (
-        math.sqrt(math.fsum(told.compared * error**2 for told, error in zip(those, errors, strict=True)) / number)
-        for errors in ([told.rmse for told in those], [told.persistence_rmse for told in those])
-    )
-    return {"rmse": round(rmse, 3), "persistence_rmse": round(free, 3)}

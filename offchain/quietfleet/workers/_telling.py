@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from quietfleet.monitor import DeviceVerdict, Performance, RollingPerformance, inspect
+from quietfleet.monitor import DeviceVerdict, Performance, RollingPerformance, combined, inspect
 from quietfleet.monitor.telling import MOST_TOLD, SignedTold, Told
 
 if TYPE_CHECKING:
@@ -64,12 +64,7 @@ class Foretold:
     def current(self) -> tuple[int, Performance | None]:
         """Return the number of devices that were compared, and the errors over all of them."""
         found = [one for one in (rolling.current() for rolling in self._rolling.values()) if one is not None]
-        number = sum(one.n for one in found)
-        if number == 0:
-            return 0, None
-        rmse = math.sqrt(math.fsum(one.n * one.rmse**2 for one in found) / number)
-        free = math.sqrt(math.fsum(one.n * one.persistence_rmse**2 for one in found) / number)
-        return len(found), Performance(number, rmse, free)
+        return len(found), combined(found)
 
 
 def tell(

@@ -1,7 +1,8 @@
 import pytest
 
 from quietfleet.errors import DataRejected
-from quietfleet.pipeline.run import RedeployRule, decide, run_pipeline
+from quietfleet.pipeline.decision import RedeployRule, decide
+from quietfleet.pipeline.run import run_pipeline
 from quietfleet.pipeline.runtime import load_model
 
 RULE = RedeployRule(degrade_above=1.2, accept_below=2.0, margin=0.1)

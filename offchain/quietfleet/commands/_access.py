@@ -1,4 +1,4 @@
-"""What every `quietfleet models …` has in common: its options, and how a gateway's registry is opened."""
+"""What commands on a gateway's folder have in common: options, and how its database and registry are opened."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def observed(path: Path) -> Iterator[tuple[Catalogue, Database]]:
     from quietfleet.pipeline.registry_catalogue import Catalogue  # noqa: PLC0415 - as above
     from quietfleet.workers._models import objects_of  # noqa: PLC0415
 
-    settings, file = _gateway(path)
+    settings, file = gateway_at(path)
     with Database.observe(file) as database:
         yield Catalogue(database, objects_of(settings)), database
 
@@ -69,14 +69,15 @@ def opened(path: Path) -> Iterator[tuple[Registry, Database]]:
     from quietfleet.pipeline.registry_catalogue import Catalogue  # noqa: PLC0415 - as above
     from quietfleet.workers._models import objects_of, open_registry  # noqa: PLC0415
 
-    settings, file = _gateway(path)
+    settings, file = gateway_at(path)
     secret = load_keystore(settings.path(settings.worker.keystore), passphrase(os.environ)).to_bytes()
     with Database(file) as database:
         Catalogue(database, objects_of(settings))  # nobody but a gateway makes one
         yield open_registry(settings, database, secret, AuditLog(database).append), database
 
 
-def _gateway(path: Path) -> tuple[Settings, Path]:
+def gateway_at(path: Path) -> tuple[Settings, Path]:
+    """Return a gateway's settings, and its database; `StorageError` when it never ran."""
     settings = load_settings(path, os.environ)
     file = settings.path(settings.worker.state) / "worker.db"
     if not file.is_file():
