@@ -22,7 +22,10 @@ test: setup ## check the style, then run every test: contracts, off-chain, syste
 	@rm -rf .cache/lanes
 	@$(MAKE) --no-print-directory --keep-going -j$(JOBS) $(LANES:%=lane-%); tools/lane --report $(LANES)
 
-# The parts of `make test`, which keep two cores busy: the fleets wait most of the time, the others compute.
+# The parts of `make test`, which keep two cores busy: the fleets wait most of the time, the others compute, and let the
+# fleets go first, in which real processes wait for one another.
+AFTER := nice -n 5
+
 lane-fleet:
 	@PYTHONUNBUFFERED=1 tools/lane fleet pytest -p no:ape_test tests/system -m shared_fleet
 
@@ -30,19 +33,19 @@ lane-fleets: lane-compiled
 	@PYTHONUNBUFFERED=1 tools/lane fleets pytest -p no:ape_test tests/system -m "not shared_fleet"
 
 lane-crashes:
-	@PYTHONUNBUFFERED=1 tools/lane crashes pytest -p no:ape_test tests/offchain/workers/test_worker_crash.py
+	@PYTHONUNBUFFERED=1 $(AFTER) tools/lane crashes pytest -p no:ape_test tests/offchain/workers/test_worker_crash.py
 
 lane-workers:
-	@PYTHONUNBUFFERED=1 tools/lane workers pytest -p no:ape_test tests/offchain/workers --ignore tests/offchain/workers/test_worker_crash.py
+	@PYTHONUNBUFFERED=1 $(AFTER) tools/lane workers pytest -p no:ape_test tests/offchain/workers --ignore tests/offchain/workers/test_worker_crash.py
 
 lane-offchain:
-	@PYTHONUNBUFFERED=1 tools/lane offchain pytest -p no:ape_test tests/offchain --ignore tests/offchain/workers
+	@PYTHONUNBUFFERED=1 $(AFTER) tools/lane offchain pytest -p no:ape_test tests/offchain --ignore tests/offchain/workers
 
 lane-contracts: lane-compiled
-	@PYTHONUNBUFFERED=1 tools/lane contracts $(MAKE) --no-print-directory test-contracts
+	@PYTHONUNBUFFERED=1 $(AFTER) tools/lane contracts $(MAKE) --no-print-directory test-contracts
 
 lane-style:
-	@tools/lane style $(MAKE) --no-print-directory check
+	@$(AFTER) tools/lane style $(MAKE) --no-print-directory check
 
 lane-compiled:
 	@tools/lane compiled ape compile --force # Ape does not see that a base contract changed

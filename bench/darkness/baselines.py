@@ -15,6 +15,7 @@ from quietfleet.metrics import Metrics
 from quietfleet.network import STEM, EmbeddedNode, Message, Tuning
 from quietfleet.network.flood import Flood
 from quietfleet.network.peer import Peer
+from quietfleet.network.wire import Status
 from quietfleet.whisper import Envelope, Rules
 
 TICK: Final = 0.3  # seconds between two broadcasts to one peer, in geth
@@ -37,9 +38,9 @@ class _Ticking(Flood):
         phase = int.from_bytes(keccak256(peer.node_id + self._salt)[:4]) / 2**32 * TICK
         peer.offer(envelope.hash, (phase - asyncio.get_running_loop().time()) % TICK)
 
-    def join(self, peer: Peer) -> None:
+    def join(self, peer: Peer, told: Status) -> None:
         self._salt = self._rng.randbytes(8)
-        super().join(peer)
+        super().join(peer, told)
 
 
 class Dandelion:

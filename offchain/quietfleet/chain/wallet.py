@@ -97,10 +97,10 @@ class Wallet:
         """
         return await self._send(contract, _call(self._client, contract, function, arguments, value))
 
-    async def create(self, bytecode: bytes) -> str:
-        """Deploy contract code, constructor arguments appended, and return the new contract's address."""
+    async def create(self, bytecode: bytes) -> tuple[str, int]:
+        """Deploy contract code, constructor arguments appended; return the new contract's address and its block."""
         receipt = await self._mined({"data": "0x" + bytecode.hex(), "value": 0})
-        return checksum_address(bytes.fromhex(receipt["contractAddress"][2:]))
+        return checksum_address(bytes.fromhex(receipt["contractAddress"][2:])), int(receipt["blockNumber"], 16)
 
     async def _send(self, contract: ContractRecord, call: dict[str, Any]) -> Receipt:
         with _rejections(self._client, contract):

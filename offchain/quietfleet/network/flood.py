@@ -98,9 +98,11 @@ class Flood:
         for reader in self._readers:
             reader.close()
 
-    def join(self, peer: Peer) -> None:
-        """Add a peer and offer it what we have."""
+    def join(self, peer: Peer, told: Status) -> None:
+        """Add a peer and offer it what we have; `told` is what we greeted it with, which may be outdated by now."""
         self._peers.append(peer)
+        if self.status() != told and not peer.quiet:
+            _tell(peer, self.status())
         self.offer_all(peer)
 
     def leave(self, peer: Peer) -> None:
@@ -253,10 +255,13 @@ class Flood:
         status, before = self.status(), self._announced
         self._announced = status
         for peer in self._peers if status != before else ():
-            if peer.quiet:  # was told that we want nothing by this link, and that stays
-                continue
-            peer.post(Message(SHH.name, POW_REQUIREMENT, encode_pow(status.min_pow)))
-            peer.post(Message(SHH.name, BLOOM_FILTER, encode_bloom(status.bloom)))
+            if not peer.quiet:  # else it was told that we want nothing by this link, and that stays
+                _tell(peer, status)
+
+
+def _tell(peer: Peer, status: Status) -> None:
+    peer.post(Message(SHH.name, POW_REQUIREMENT, encode_pow(status.min_pow)))
+    peer.post(Message(SHH.name, BLOOM_FILTER, encode_bloom(status.bloom)))
 
 
 def _whatever_topic(rules: Rules) -> Rules:

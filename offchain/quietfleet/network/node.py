@@ -313,7 +313,7 @@ class EmbeddedNode:
         if other:
             self._spawn(other.link.close(Reason.ALREADY_CONNECTED))
         self._by_id[peer.node_id] = peer
-        self._flood.join(peer)
+        self._flood.join(peer, ours)
         for service in self._services if peer.stems else ():
             service.joined(peer)
         self._count_peers()

@@ -74,21 +74,19 @@ async def deploy(
     blank = ContractRecord("0x" + 40 * "0", (), 0)
     async with ChainClient(url, Deployment(chain_id, blank, blank)) as client:
         wallet = Wallet(owner_key, client)
-        service = await _create(client, wallet, artifacts["Service"], (wallet.address, fee, 10 * fee))
+        service = await _create(wallet, artifacts["Service"], (wallet.address, fee, 10 * fee))
         terms = (wallet.address, service.address, approver or wallet.address)
         others = (
-            _create(client, wallet, artifacts["ModelReleases"], terms),
-            _create(client, wallet, artifacts["AuditAnchor"], ()),
+            _create(wallet, artifacts["ModelReleases"], terms),
+            _create(wallet, artifacts["AuditAnchor"], ()),
         )
         releases, audit = await asyncio.gather(*others)
     return Deployment(chain_id, service, releases, audit)
 
 
-async def _create(client: ChainClient, wallet: Wallet, artifact: Artifact, arguments: Sequence[Any]) -> ContractRecord:
-    address = await wallet.create(artifact.with_arguments(*arguments))
-    head = await client.header()
-    assert head is not None
-    return ContractRecord(address, artifact.abi, head.number)
+async def _create(wallet: Wallet, artifact: Artifact, arguments: Sequence[Any]) -> ContractRecord:
+    address, block = await wallet.create(artifact.with_arguments(*arguments))
+    return ContractRecord(address, artifact.abi, block)
 
 
 def _compile() -> dict[str, Any]:

@@ -63,7 +63,7 @@ def make_flood(rules, clock):
         flood, log = Flood(rules, Metrics(), clock, random.Random(seed), tuning), []
         peers = [Recorder(name, log) for name in names]
         for peer in peers:
-            flood.join(peer)
+            flood.join(peer, flood.status())
         return flood, peers, log
 
     return make
@@ -139,7 +139,7 @@ async def test_publish__a_thousand_light_peers__costs_draws_and_waits_for_those_
     peers = [Peer(Mouth(), TUNING) for _ in range(1_000)]
     for number, peer in enumerate(peers):
         peer.wanted = Status(0.0, ears if number in {3, 500} else deaf)
-        flood.join(peer)
+        flood.join(peer, flood.status())
     rng.draws = 0
     flood.publish(envelope)
     assert [number for number, peer in enumerate(peers) if peer.waiting] == [3, 500]
@@ -147,7 +147,7 @@ async def test_publish__a_thousand_light_peers__costs_draws_and_waits_for_those_
     newcomer = Peer(Mouth(), TUNING, registered=True)
     newcomer.wanted = Status(0.0, deaf)
     rng.draws = 0
-    flood.join(newcomer)
+    flood.join(newcomer, flood.status())
     assert (newcomer.waiting, rng.draws) == (0, 0)
     newcomer.wanted = Status(0.0, ears)  # as when its card changes: it is offered what it did not want before
     flood.offer_all(newcomer)
@@ -176,7 +176,7 @@ def test_join__pool_filled__offers_it_all(make_flood, make_envelope):
     for envelope in envelopes:
         flood.publish(envelope)
     log.clear()
-    flood.join(Recorder("late", log))
+    flood.join(Recorder("late", log), flood.status())
     assert {digest for _, digest, _ in log} == {envelope.hash for envelope in envelopes}
     assert {name for name, _, _ in log} == {"late"}
 
@@ -194,7 +194,7 @@ def test_sweep__envelope_expired__peers_are_forgotten_to_have_it(make_flood, mak
 async def test_publish__outbox_full__drops_the_oldest_and_counts(rules, clock, make_envelope):
     metrics = Metrics()
     flood = Flood(rules, metrics, clock, random.Random(1), replace(TUNING, max_delay=0.0))
-    flood.join(Peer(Mouth(), replace(TUNING, outbox=3)))
+    flood.join(Peer(Mouth(), replace(TUNING, outbox=3)), flood.status())
     for _ in range(5):
         flood.publish(make_envelope())
     assert metrics.value("network_outbox_overflow") == 2

@@ -7,14 +7,23 @@ import random
 from dataclasses import replace
 
 import pytest
-from node_kit import MIN_POW, TUNING, new_key
+from node_kit import MIN_POW, TUNING, Stranger, new_key
 
 from quietfleet.clock import ManualClock
 from quietfleet.errors import AddressError, LinkError, UnsendableError
 from quietfleet.metrics import Metrics
-from quietfleet.network import Address, EmbeddedNode, Enode, RlpxLinks
+from quietfleet.network import SHH, STEM, Address, EmbeddedNode, Enode, RlpxLinks
 from quietfleet.network.node import _first_failure
-from quietfleet.network.wire import BLOOM_FILTER, MESSAGES, POW_REQUIREMENT, Status, decode_pow, encode_pow
+from quietfleet.network.wire import (
+    BLOOM_FILTER,
+    MESSAGES,
+    POW_REQUIREMENT,
+    STATUS,
+    Status,
+    decode_bloom,
+    decode_pow,
+    encode_pow,
+)
 from quietfleet.testbed.anvil import free_port
 from quietfleet.whisper import FULL_BLOOM, Rules, encode_bundle, topic_bloom
 
@@ -260,6 +269,19 @@ async def test_set_rules__work_raised_with_grace__is_announced_only_when_grace_e
     await stranger.offer(late, good)
     assert await receive(relay) == {good.hash}
     assert relay.metrics.value("network_dropped", reason="low_pow") == 1
+
+
+async def test_set_rules__while_a_peer_is_greeted__it_is_told_right_after(start_node, meet, rules):
+    relay = await start_node()
+    link = await RlpxLinks(new_key(), (SHH, STEM)).dial(relay.enode)
+    stranger = Stranger(link)
+    assert Status.decode((await stranger.hear())[1]).bloom == FULL_BLOOM  # the relay waits for ours now
+    relay.set_rules(replace(rules, bloom=topic_bloom(b"else")))
+    await stranger.say(STATUS, Status(0.0).encode())
+    assert (await stranger.hear())[0] == POW_REQUIREMENT
+    code, payload = await stranger.hear()
+    assert (code, decode_bloom(payload)) == (BLOOM_FILTER, topic_bloom(b"else"))
+    await link.close()
 
 
 async def test_send__peer_wants_more_work__waits_until_it_asks_less(start_node, meet, make_envelope):
