@@ -327,6 +327,10 @@ class ModelRejected(PipelineError):
     """A released model failed verification on this device and was not loaded."""
 
 
+class ModelOver(ModelRejected):
+    """It is what was released, but its manifest says that its time is over."""
+
+
 class RegistryError(PipelineError):
     """The model registry has no such model, version or alias, or does not take this."""
 

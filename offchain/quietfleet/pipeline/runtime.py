@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from quietfleet.crypto import keccak256
-from quietfleet.errors import ModelRejected, MonitorError
+from quietfleet.errors import ModelOver, ModelRejected, MonitorError
 from quietfleet.monitor.drift import Baseline
 from quietfleet.pipeline.features import Features
 from quietfleet.pipeline.onnx_guard import guard
@@ -126,7 +126,7 @@ def load_model(
     """Verify a release against the hash read from the chain and load it; `ModelRejected` at the first doubt.
 
     `personal` are the artefacts of single devices, which the manifest must name, every one and no other. With `now`
-    (Unix s) a model whose time is over is not taken up; without, one that was taken up in time goes on.
+    (Unix s) a model whose time is over is not taken up (`ModelOver`); without, one that was taken up in time goes on.
     """
     plain = _verified_manifest(manifest, expected_manifest_hash)
     own = personal or {}
@@ -205,7 +205,7 @@ def _check_expiry(expires_at: Any, now: float | None) -> None:
     if not isinstance(expires_at, int) or isinstance(expires_at, bool):
         raise TypeError("a model has an end")
     if now is not None and now >= expires_at:
-        raise ModelRejected("its time is over")
+        raise ModelOver("its time is over")
 
 
 def _check_artifacts(manifest: Mapping[str, Any], artifact: bytes, personal: Mapping[str, bytes]) -> None:

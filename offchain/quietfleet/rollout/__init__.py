@@ -7,9 +7,10 @@ from quietfleet.rollout.device import Device, Install, Offer, Slots, Ticket
 from quietfleet.rollout.fleet import Condition, Stage, Step, next_step
 from quietfleet.rollout.gates import Counts, Gate, Verdict, judge
 from quietfleet.rollout.plan import Plan, make_plan
-from quietfleet.rollout.reports import Outcome, OutcomeReport, Reason, SignedReport, report_root
+from quietfleet.rollout.reports import PASSING, Outcome, OutcomeReport, Reason, SignedReport, report_root
 
 __all__ = [
+    "PASSING",
     "Condition",
     "Counts",
     "Device",

@@ -37,6 +37,7 @@ class Reason(enum.StrEnum):
     STALE_CHAIN = "stale chain"
     CLOSED = "not open"
     OLD_SEQUENCE = "old sequence"
+    SKIPPED = "skipped sequence"
     BELOW_FLOOR = "below floor"
     EXPIRED = "expired"
     REVOKED = "revoked"
@@ -45,11 +46,18 @@ class Reason(enum.StrEnum):
     WRONG_PROOF = "wrong proof"
     NOT_OUR_WAVE = "not our wave"
     WRONG_BYTES = "wrong bytes"
+    MODEL_OVER = "model over"
     UNUSABLE = "unusable"
     SHADOW = "shadow"
     LOST_SAMPLES = "lost samples"
     BOOTS = "boots"
     CRASH = "crash"
+
+
+PASSING: Final = frozenset(
+    {Reason.STALE_CHAIN, Reason.CLOSED, Reason.NOT_OUR_WAVE, Reason.OLD_SEQUENCE, Reason.SKIPPED}
+)
+"""Reasons that say nothing against a release: the chain had moved on, or it was not what came."""
 
 
 class OutcomeReport(msgspec.Struct, frozen=True):

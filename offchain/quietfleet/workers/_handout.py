@@ -7,12 +7,14 @@ from typing import Final
 
 import msgspec
 
+from quietfleet.clock import waits
 from quietfleet.crypto import derive
 from quietfleet.errors import MessageRefused
 from quietfleet.session import SIZE_CLASSES, Received
 from quietfleet.storage import Reference, SealedColumn
 from quietfleet.whisper import room
 from quietfleet.workers._host import log
+from quietfleet.workers._retries import Retries
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._shelf import ArtefactShelf, open_shelf
 from quietfleet.workers._state import State
@@ -28,7 +30,8 @@ from quietfleet.workers.messages import (
     release_kind,
 )
 
-SHELVE_AGAIN: Final = 60.0  # seconds after a shelf that took nothing is tried again
+SHELVE_AGAIN: Final = 60.0  # seconds after which a shelf that took nothing is tried again at first
+SHELVE_LATEST: Final = 3600.0
 
 _SEALED: Final = 28  # bytes an envelope's data is longer than its size class: tag and iv
 _PACKET: Final = 512  # bytes around a body, at most
@@ -46,6 +49,7 @@ class Handout:
         self._waiting: tuple[int, bytes] | None = None
         self._job: asyncio.Task[None] | None = None
         self._due = 0.0
+        self._retries = Retries(runtime.random, SHELVE_AGAIN, SHELVE_LATEST)
 
     # the shelf
 
@@ -61,8 +65,8 @@ class Handout:
     def after(self) -> None:
         """Start what waited for a commit; one artefact at a time, however long the shelf takes."""
         now = self._runtime.clock.now()
-        if self._shelf is not None and self._waiting is not None and self._job is None and now >= self._due:
-            self._due = now + SHELVE_AGAIN
+        if self._shelf is not None and self._waiting is not None and self._job is None and not self._rests(now):
+            self._due = now + self._retries.pause()
             self._job = asyncio.create_task(self._put(self._shelf, *self._waiting))
             self._waiting = None
 
@@ -81,8 +85,12 @@ class Handout:
         finally:
             self._job = None
 
+    def _rests(self, now: float) -> bool:
+        return waits(now, self._due, SHELVE_LATEST)
+
     def _remember(self, version: int, reference: Reference) -> None:
         self._due = 0.0
+        self._retries.succeeded()
         self._state.set(f"shelf:{version}", self._sealed.seal(bytes(reference), row=_row(version)).hex())
         self._runtime.note("shelved", version=version, address=reference.address.hex())
 

@@ -16,14 +16,15 @@ import msgspec
 from quietfleet.chain.channel import Channel, Release, ReleaseState
 from quietfleet.clock import waits
 from quietfleet.crypto import keccak256
-from quietfleet.errors import MessageRefused, ModelRejected, ReleaseRefused, StorageError
+from quietfleet.errors import MessageRefused, ModelOver, ModelRejected, ReleaseRefused, StorageError
 from quietfleet.pipeline.bundle import unpack
 from quietfleet.pipeline.features import Features
 from quietfleet.pipeline.runtime import Forecast, Model, load_model
-from quietfleet.rollout import Device, Install, Offer, Outcome, Reason, Slots
+from quietfleet.rollout import PASSING, Device, Gate, Install, Offer, Outcome, Reason, Slots, Ticket
 from quietfleet.session import LargeReceived
 from quietfleet.storage import ObjectStore, Reference
 from quietfleet.workers._reporting import Reporting
+from quietfleet.workers._retries import Retries
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._shelf import ArtefactShelf, open_shelf
 from quietfleet.workers._state import State
@@ -43,17 +44,18 @@ from quietfleet.workers.messages import (
 )
 
 ABOUT = "release"
-PAUSE = 5.0  # seconds between two tries to get a release
+PAUSE = 5.0  # seconds between the first two tries to get a release
+LONGEST_PAUSE = 60.0
 COMING = 30.0  # seconds within which the first piece of one is announced
 NOT_YET = 30.0  # seconds after which a release of another wave is asked for again, unless another one opens before
 SHELF_WITHIN = 10.0  # seconds a shelf may take
 
+Opened = Model | ModelRejected
+"""What became of a release's artefacts: they run, or why not."""
 Answer = ReleaseBundle | ReleaseAt | ReleaseComing | NoSuchRelease | NotYet | OutcomeHeard
 
 _ASKED: Final = "release asked for"
 _SLOTS: Final = "slots"
-_PASSING: Final = frozenset({Reason.STALE_CHAIN, Reason.CLOSED, Reason.NOT_OUR_WAVE, Reason.OLD_SEQUENCE})
-"""Reasons that are nobody's fault: the chain moved on while an answer was on its way."""
 
 
 class ModelSlot:
@@ -72,6 +74,7 @@ class ModelSlot:
         self._found: ReleaseAt | None = None
         self._look: asyncio.Task[None] | None = None
         self._fetch_due = 0.0
+        self._retries = Retries(runtime.random, PAUSE, LONGEST_PAUSE)
         self._not_yet: tuple[int, int, float] = (0, 0, 0.0)
         self._models: dict[int, Model] = {}
         self.model: Model | None = None
@@ -108,7 +111,7 @@ class ModelSlot:
         """Take the gateway's answer."""
         match answer:
             case ReleaseAt():
-                self._found = answer
+                self._directed(answer)
             case ReleaseBundle():
                 self.install(answer)
             case ReleaseComing():
@@ -171,12 +174,13 @@ class ModelSlot:
         """Ask the gateway for the release we should run."""
         offer, gateway = self._offer(), self._uplink.gateway
         now = self._runtime.clock.now()
-        if offer is None or gateway is None or waits(now, self._fetch_due, COMING) or not self._uplink.free(ABOUT):
+        held = waits(now, self._fetch_due, LONGEST_PAUSE) or not self._uplink.free(ABOUT)
+        if offer is None or gateway is None or held:
             return
         release = offer.release
         if self._looking or self._coming(gateway, release) or self._take_back(offer):
             return
-        self._fetch_due = now + PAUSE
+        self._fetch_due = now + self._retries.pause((release.sequence, offer.channel.head.wave))
         self._state.set(_ASKED, [gateway, release.sequence])
         shelf = self._shelf is not None and self._missed != release.sequence
         places = (ReleaseAt,) if shelf else ()
@@ -195,23 +199,59 @@ class ModelSlot:
         self._settled(Outcome.COMMITTED, Reason.NONE, slots.active)
         return True
 
-    def install(self, bundle: ReleaseBundle) -> None:
-        """Take a release up if it is the one the chain opened to us; else the present model stays."""
-        offer = self._offer()
-        if offer is None or bundle.sequence != offer.release.sequence:
-            return
-        try:
-            self._take_up(bundle, offer)
-        except ReleaseRefused as error:
-            self._refuse(bundle, Reason(error.reason))
-        except ModelRejected as error:
-            self._refuse(bundle, Reason.UNUSABLE if _is_genuine(bundle) else Reason.WRONG_BYTES, str(error))
+    def install(self, bundle: ReleaseBundle, opened: Opened | None = None) -> None:
+        """Take a release up if it is the one the chain opened to us; else the present model stays.
 
-    def _take_up(self, bundle: ReleaseBundle, offer: Offer) -> None:
-        gate = offer.admit(bundle.ticket, self._slots.highest)
-        now = self._runtime.clock.now()
-        default, personal = unpack(bundle.artefact)
-        model = load_model(bundle.manifest, default, bundle.ticket.manifest_hash, personal, now=now)
+        `opened` is what `_open` made of it, where that was done before.
+        """
+        try:
+            self._take_up(bundle, opened)
+        except ReleaseRefused as error:
+            self._refuse(bundle.sequence, Reason(error.reason))
+        except ModelOver as error:
+            self._refuse(bundle.sequence, Reason.MODEL_OVER, str(error))
+        except ModelRejected as error:
+            reason = Reason.UNUSABLE if _is_genuine(bundle) else Reason.WRONG_BYTES
+            self._refuse(bundle.sequence, reason, str(error))
+
+    def _admit(self, sequence: int, ticket: Ticket) -> tuple[Offer, Gate]:
+        """Hold what came against the chain, before anything of it is looked into; ReleaseRefused."""
+        offer = self._offer()
+        if offer is None or sequence != offer.release.sequence:
+            raise ReleaseRefused(self._why_not(sequence))
+        return offer, offer.admit(ticket, self._slots.highest)
+
+    def _why_not(self, sequence: int) -> Reason:
+        """Say what is wrong with a release that came and is not the one we would take up."""
+        _, asked = self._asked
+        if self._runtime.registry.stale:
+            return Reason.STALE_CHAIN
+        if sequence <= self._slots.highest or sequence < asked:
+            return Reason.OLD_SEQUENCE
+        if sequence > asked:
+            return Reason.SKIPPED
+        release = next((one for one in self._known.releases if one.sequence == sequence), None)
+        try:
+            if release is not None:
+                Offer(self._known, release, self._runtime.clock.now()).check(self._slots.highest)
+        except ReleaseRefused as refusal:
+            return Reason(refusal.reason)
+        return Reason.CLOSED
+
+    def _open(self, bundle: ReleaseBundle) -> Opened:
+        """Check a release's artefacts and load them: a large one takes seconds, so that this may run in a thread."""
+        try:
+            default, personal = unpack(bundle.artefact)
+            hash_, now = bundle.ticket.manifest_hash, self._runtime.clock.now()
+            return load_model(bundle.manifest, default, hash_, personal, now=now)
+        except ModelRejected as error:
+            return error
+
+    def _take_up(self, bundle: ReleaseBundle, opened: Opened | None) -> None:
+        offer, gate = self._admit(bundle.sequence, bundle.ticket)
+        model = opened or self._open(bundle)
+        if isinstance(model, ModelRejected):
+            raise model
         sequence = offer.release.sequence
         names = (self._objects.put(bundle.manifest), self._objects.put(bundle.artefact))
         install = Install(
@@ -232,14 +272,20 @@ class ModelSlot:
         else:
             self._look_at()
 
-    def _refuse(self, bundle: ReleaseBundle, reason: Reason, detail: str = "") -> None:
-        if reason in _PASSING:
-            return
-        notified = self._slots.notified(bundle.sequence)
-        self._keep(notified.unusable() if reason is Reason.UNUSABLE else notified.refetched())
-        self._runtime.note("release-rejected", sequence=bundle.sequence, why=reason, reason=detail or reason)
+    def _refuse(self, sequence: int, reason: Reason, detail: str = "") -> None:
+        """Turn down what came, and have the gateway told why, under our signature."""
         self._runtime.metrics.count("releases_refused", reason=reason)
-        self._reporting.report(bundle.sequence, Outcome.REJECTED, reason, self._slots)
+        if reason in PASSING:  # it says nothing of the release, which stays wanted as it was
+            _, asked = self._asked
+            if self._reporting.remark(asked, reason, self._slots):
+                self._runtime.note("release-rejected", sequence=sequence, why=reason, reason=reason)
+            return
+        if self.wanted is not None and self.wanted.sequence == sequence:
+            notified = self._slots.notified(sequence)
+            for_good = reason in {Reason.UNUSABLE, Reason.MODEL_OVER}
+            self._keep(notified.unusable() if for_good else notified.refetched())
+        self._runtime.note("release-rejected", sequence=sequence, why=reason, reason=detail or reason)
+        self._reporting.report(sequence, Outcome.REJECTED, reason, self._slots)
 
     # shadow and trial
 
@@ -335,22 +381,31 @@ class ModelSlot:
     def expects(self, peer: str, kind: str, size: int) -> bool:
         """Tell whether this is the release in pieces that we asked this very gateway for, and no larger than any is."""
         release = self.wanted
-        asked = release is not None and self._state.get(_ASKED) == [peer, release.sequence]
-        if not asked or release is None or kind != release_kind(self._name, release.sequence):
+        if release is None or self._asked != (peer, release.sequence):
+            return self._refused("unasked")
+        return self._is_as_asked(peer, kind, size)
+
+    def _is_as_asked(self, peer: str, kind: str, size: int) -> bool:
+        gateway, sequence = self._asked
+        if peer != gateway or kind != release_kind(self._name, sequence):
             return self._refused("unasked")
         return size <= LARGEST_RELEASE or self._refused("oversize")
 
+    @property
+    def _asked(self) -> tuple[str, int]:
+        """Whom we asked for a release last, and for which."""
+        gateway, sequence = self._state.get(_ASKED) or ("", 0)
+        return gateway, sequence
+
     def take(self, event: LargeReceived) -> None:
         """Take a release that came in pieces; each that was asked for is taken once."""
-        release = self.wanted
-        if self.expects(event.peer, event.kind, len(event.data)) and release is not None:
-            self._state.set(_ASKED, None)
-            try:
-                self.install(unpack_release(event.data))
-            except MessageRefused:
-                self._runtime.note("release-rejected", sequence=release.sequence, why=Reason.WRONG_BYTES)
-                self._runtime.metrics.count("releases_refused", reason=Reason.WRONG_BYTES)
-                self._reporting.report(release.sequence, Outcome.REJECTED, Reason.WRONG_BYTES, self._slots)
+        if not self._is_as_asked(event.peer, event.kind, len(event.data)):
+            return
+        try:
+            self.install(unpack_release(event.data))
+        except MessageRefused as error:
+            self._refuse(self._asked[1], Reason.WRONG_BYTES, str(error))
+        self._state.set(_ASKED, None)
 
     def _refused(self, reason: str) -> bool:
         self._runtime.metrics.count("large_refused", reason=reason)
@@ -373,27 +428,38 @@ class ModelSlot:
             self._look = asyncio.create_task(self._look_for(self._shelf, self._found))
             self._found = None
 
+    def _directed(self, at: ReleaseAt) -> None:
+        """Look there, unless the gateway shows already that it is not for us."""
+        try:
+            self._admit(at.sequence, at.ticket)
+        except ReleaseRefused as error:
+            self._refuse(at.sequence, Reason(error.reason))
+        else:
+            self._found = at
+
     async def _look_for(self, shelf: ArtefactShelf, found: ReleaseAt) -> None:
-        artefact, reason = None, ""
+        taken, reason = None, ""
         try:
             artefact = await shelf.get(Reference(found.address, found.key), SHELF_WITHIN)
+            bundle = ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact)
+            if _is_genuine(bundle):
+                taken = bundle, await asyncio.to_thread(self._open, bundle)
+            else:
+                reason = ModelRejected.__name__
         except Exception as error:  # noqa: BLE001 - whatever a shelf does, the release comes another way
             reason = type(error).__name__
         finally:
             self._look = None
-        await self._runtime.guarded(lambda: self._looked(found, artefact, reason))
+        await self._runtime.guarded(lambda: self._looked(found, taken, reason))
 
-    def _looked(self, found: ReleaseAt, artefact: bytes | None, reason: str) -> None:
+    def _looked(self, found: ReleaseAt, taken: tuple[ReleaseBundle, Opened] | None, reason: str) -> None:
         """Take up what was on the shelf; if it is not what the chain names, ask without the shelf, at once."""
+        if taken is not None:
+            self.install(*taken)
+            return
         offer = self._offer()
         if offer is None or found.sequence != offer.release.sequence:
             return
-        if artefact is not None:
-            bundle = ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact)
-            if _is_genuine(bundle):
-                self.install(bundle)
-                return
-            reason = "ModelRejected"
         self._missed, self._fetch_due = found.sequence, 0.0
         self._runtime.metrics.count("shelf_failures", reason=reason)
         self._runtime.note("shelf-failed", sequence=found.sequence, reason=reason)
@@ -455,6 +521,6 @@ def _is_genuine(bundle: ReleaseBundle) -> bool:
         return False
     try:
         default, personal = unpack(bundle.artefact)
-    except ModelRejected:
-        return False
+    except ModelRejected:  # what begins like several may be a single one, of a kind that no device takes
+        default, personal = bundle.artefact, {}
     return all(hashlib.sha256(one).hexdigest().encode() in bundle.manifest for one in (default, *personal.values()))

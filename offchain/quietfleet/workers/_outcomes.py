@@ -10,7 +10,7 @@ from quietfleet.chain.channel import ChannelHead, Report
 from quietfleet.chain.types import Kind
 from quietfleet.crypto import derive, recover
 from quietfleet.errors import CryptoError
-from quietfleet.rollout import Counts, Outcome, Plan, SignedReport, report_root
+from quietfleet.rollout import PASSING, Counts, Outcome, Plan, SignedReport, report_root
 from quietfleet.rollout.gates import MEANINGFUL
 from quietfleet.storage import SealedColumn
 from quietfleet.workers._runtime import Runtime
@@ -60,6 +60,8 @@ class Outcomes:
             return "signature"
         name = plan.name(peer)
         row = _row(sequence, name)
+        if report.reason in PASSING and self._state.get(f"outcome:{row}") is not None:
+            return ""  # it is counted as heard, and takes no other word's place
         body = msgspec.msgpack.encode(_Heard(signed, self._runtime.clock.now()))
         self._state.set(f"outcome:{row}", self._sealed.seal(body, row=row.encode()).hex())
         return ""
@@ -72,7 +74,8 @@ class Outcomes:
 
     def tally(self, plan: Plan, head: ChannelHead, forgiven: float = 0.0) -> Tally:
         """Count a release's reports as of now; failures heard before `forgiven` count neither for nor against it."""
-        heard = self._all(head.sequence)
+        everything = self._all(head.sequence)
+        heard = {row: one for row, one in everything.items() if one.signed.report.reason not in PASSING}
         joined = self._state.starting(f"joined:{head.sequence:08d}:")
         total = ok = failed = 0
         planned = sum(wave <= head.wave for wave in plan.waves.values())
@@ -92,7 +95,7 @@ class Outcomes:
                 report = one.signed.report
                 ratios += [report.ratio] * (report.compared >= max(1, min(MEANINGFUL, plan.gate.shadow)))
                 rises += [report.rise] * (report.watched >= MEANINGFUL)
-        reports = [one.signed for one in heard.values()]
+        reports = [one.signed for one in everything.values()]
         return Tally(Counts(total, ok, failed, tuple(ratios), tuple(rises), planned), reports)
 
     def forget(self, before: int) -> None:

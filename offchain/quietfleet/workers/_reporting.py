@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from quietfleet.clock import waits
 from quietfleet.rollout import Outcome, OutcomeReport, Reason, SignedReport, Slots
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
@@ -13,6 +14,7 @@ from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import OutcomeHeard, ReleaseOutcome
 
 ABOUT: Final = "outcome"
+REMARK_EVERY: Final = 60.0  # seconds between two words about what is nobody's fault
 KEPT: Final = 8  # reports that wait at most: the newest ones
 
 _PREFIX: Final = "outcome:"
@@ -27,6 +29,7 @@ class Reporting:
         self._state = state
         self._uplink = uplink
         self._channel = channel
+        self._remark_due = 0.0
 
     def report(self, sequence: int, outcome: Outcome, reason: Reason, slots: Slots, pseudonym: bytes = _NOBODY) -> None:
         """Have the gateway told; a later word about the same release takes the place of an earlier one."""
@@ -46,6 +49,18 @@ class Reporting:
         self._state.set(f"{_PREFIX}{sequence:08d}", msgspec.msgpack.encode(said.signed(key)).hex())
         for name in sorted(self._waiting())[:-KEPT]:
             self._state.set(name, None)
+
+    def remark(self, sequence: int, reason: Reason, slots: Slots) -> bool:
+        """Have the gateway told why what came was not taken up, though nothing speaks against the release itself.
+
+        It takes no weightier word's place, and is said once in a while, whatever comes how often; tells whether it is.
+        """
+        now, name = self._runtime.clock.now(), f"{_PREFIX}{sequence:08d}"
+        if sequence <= slots.highest or name in self._waiting() or waits(now, self._remark_due, REMARK_EVERY):
+            return False
+        self._remark_due = now + REMARK_EVERY
+        self.report(sequence, Outcome.REJECTED, reason, slots)
+        return True
 
     def tick(self) -> None:
         """Tell the oldest, unless the gateway still owes a word about one."""

@@ -22,7 +22,9 @@ from quietfleet.rollout import (
     Condition,
     Counts,
     Gate,
+    OutcomeReport,
     Plan,
+    Reason,
     SignedReport,
     Step,
     Ticket,
@@ -129,7 +131,7 @@ class Rollout:
         plan = self._plan(release.manifest_hash) if release else None
         if plan is None or sequence <= known.head.sequence - REMEMBERED:
             wrong = "unknown release"
-        elif sequence == known.head.sequence and plan.wave(plan.name(peer)) > known.head.wave > 0:
+        elif self._is_early(known, plan.wave(plan.name(peer)), signed.report):
             wrong = "wave not open"
         else:
             wrong = self._outcomes.take(peer, plan, sequence, signed)
@@ -139,6 +141,12 @@ class Rollout:
         self._runtime.metrics.count("outcomes_heard", outcome=signed.report.outcome, reason=signed.report.reason)
         if known.head.state not in _UNDER_WAY or sequence != known.head.sequence:
             self._runtime.note("outcome-late", sequence=sequence, outcome=signed.report.outcome)
+
+    @staticmethod
+    def _is_early(known: Channel, wave: int, report: OutcomeReport) -> bool:
+        """Whether somebody speaks of what is not open to them; that it is not they may say."""
+        opened = known.head.sequence != report.sequence or not known.head.wave or wave <= known.head.wave
+        return not opened and report.reason is not Reason.NOT_OUR_WAVE
 
     # steps
 

@@ -11,7 +11,7 @@ from hostile import DENSE, HOSTILE, linear, made, model
 from quietfleet.errors import ModelRejected
 from quietfleet.pipeline.onnx_guard import guard
 
-PROGRAM = Path(__file__).with_name("hostile.py")
+PROGRAM = Path(__file__).parents[1] / "hostile.py"
 KIB = 1024
 MOST_GROWTH = 64 * KIB  # KiB
 COSTLY = ("zip bomb", "constant of 6 GB", "tensor that claims 2 GB", "eight megabytes", "deeply nested", "endless tree")

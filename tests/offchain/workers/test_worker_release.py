@@ -15,7 +15,7 @@ from quietfleet.crypto import keccak256
 from quietfleet.errors import MessageRefused
 from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES
 from quietfleet.pipeline.runtime import MAXIMUM_MANIFEST_BYTES
-from quietfleet.rollout import Ticket
+from quietfleet.rollout import Reason, Ticket
 from quietfleet.rollout.device import MOST_GATE
 from quietfleet.session import MAX_LARGE, LargeEnded, Received
 from quietfleet.session._codec import MAX_BODY, encode_body
@@ -257,6 +257,23 @@ async def test_release__larger_than_any_message__comes_from_the_shelf_alone(worl
     assert gateway.runtime.messenger.large.outgoing == {}
 
 
+async def test_release__processor_killed_while_it_fetches_from_the_shelf__fetches_anew_and_takes_it_up_once(
+    world, found, release, candidate
+):
+    _, processor = await found()
+    model = heavy(candidate, LARGE)
+    await release(model)
+    for _ in range(120):
+        await world.pass_time(1)
+        if (look := processor.agent._slot._look) is not None:
+            break
+    processor.restart()
+    look.cancel()
+    await until(world, has(processor))
+    assert [entry["sequence"] for entry in processor.journal("release-installed")] == [1]
+    assert processor.journal("release-rejected") == []
+
+
 async def test_release__larger_than_any_message_and_lost_from_the_shelf__is_put_there_again(
     world, found, release, candidate
 ):
@@ -427,7 +444,8 @@ async def test_release_at__not_what_the_chain_names__never_installed(world, foun
     await until(world, lambda: len(gateway.agent.heard(FetchRelease)) >= 3)
     assert processor.agent.status()["release"] == 0
     assert processor.agent._slot.model is None
-    assert gateway.agent.heard(ReleaseOutcome) == []
+    told = {outcome.signed.report.reason for outcome in gateway.agent.heard(ReleaseOutcome)}
+    assert told == ({Reason.SKIPPED} if which == "sequence" else set()), "what the shelf has is asked for without it"
 
 
 async def test_release_at__to_one_that_asked_without_a_shelf__passed_over(world, found, shelf, candidate):
