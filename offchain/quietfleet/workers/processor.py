@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Mapping
 from typing import Any
 
 from quietfleet.chain.types import Change, OperatorsChanged, ReleaseChanged, WorkerChanged
@@ -11,26 +9,25 @@ from quietfleet.clock import waits
 from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
-from quietfleet.monitor import DeviceVerdict, Verdict, align, assess, inspect
-from quietfleet.pipeline.runtime import Forecast
 from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
+from quietfleet.workers._advice import Advice
+from quietfleet.workers._devices import Devices
 from quietfleet.workers._partners import Partners
 from quietfleet.workers._provider import Provider
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
-from quietfleet.workers._telling import Foretold, History, faults_of, tell
+from quietfleet.workers._telling import Foretold, faults_of, tell
 from quietfleet.workers._uplink import Uplink
+from quietfleet.workers._watch import Watch
 from quietfleet.workers.messages import (
     DEAL,
-    DriftReport,
     DriftVerdict,
     MonitorReport,
     MonitorRun,
     Readings,
-    Recalibrate,
     Recommendation,
     Rows,
     Stored,
@@ -41,15 +38,9 @@ from quietfleet.workers.messages import (
 HOUR = 3600.0
 DAY = 24 * HOUR
 WEEK = 7 * DAY
-WATCHED = 6 * DAY  # of the week: readings come late, and what is a week old is gone
 HOLD = DAY  # data time readings wait before they go up, so that a fault is noticed before it is learned from
 UPLOAD_ROWS = 240
 ERASE_EVERY = 10  # of the monitor's rounds
-DRIFT = "drift"
-
-_SCHEMA = [
-    "CREATE TABLE devices (id TEXT PRIMARY KEY, deal TEXT NOT NULL, uploaded REAL NOT NULL, quarantined TEXT) STRICT"
-]
 
 
 class Processor:
@@ -58,11 +49,9 @@ class Processor:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._section = runtime.settings.processor
-        self._database = runtime.database
-        self._database.migrate("processor", _SCHEMA)
         self._state = State(runtime.database)
         secret = runtime.identity.to_bytes()
-        self._veil = derive(secret, "pseudonyms")
+        self._devices = Devices(runtime.database, derive(secret, "pseudonyms"))
         sealed = SealedColumn(derive(secret, "storage", b"week"), "series.body", random=runtime.random)
         self._week = TimeSeries(runtime.database, WEEK, sealed=sealed)
         self._partners = Partners(runtime)
@@ -71,6 +60,8 @@ class Processor:
         self._uplink = Uplink(runtime)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
         self._foretold = Foretold()
+        self._advice = Advice(self._week, self._slot, self._devices, self._foretold)
+        self._watch = Watch(runtime, self._week, self._slot, self._devices, self._uplink)
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
@@ -121,7 +112,7 @@ class Processor:
         self._upload()
         if not waits(now, self._monitor_due, self._section.monitor_every):
             self._monitor_due = now + self._section.monitor_every
-            self._watch()
+            self._watch.look()
 
     async def after(self) -> None:
         """Erase what is over a week old, outside of any transaction, so that it is gone from the log too."""
@@ -140,11 +131,10 @@ class Processor:
         self._slot.recover()
 
     def status(self) -> dict[str, Any]:
-        rows = self._database.execute("SELECT id, quarantined FROM devices").fetchall()
         return {
             "release": self._slot.sequence,
             "rollout": self._slot.state,
-            "devices": {device: quarantined or "fine" for device, quarantined in rows},
+            "devices": {device: reason or "fine" for device, reason in self._devices.quarantined().items()},
             "answered": self._state.get("answered", 0),
         }
 
@@ -167,24 +157,19 @@ class Processor:
         self._provider.recheck(worker)
 
     def _opened(self, peer: str, purpose: str) -> None:
-        before = self._database.execute("SELECT deal FROM devices WHERE id = ?", (peer,)).fetchone()
-        if before is not None and before[0] != purpose:
-            self._provider.ended(before[0])
+        before = self._devices.opened(peer, purpose)
+        if before is not None:
+            self._provider.ended(before)
         self._provider.opened(purpose)
-        row = (peer, purpose, purpose)
-        self._database.execute(
-            "INSERT INTO devices VALUES (?, ?, 0, NULL) ON CONFLICT (id) DO UPDATE SET deal = ?", row
-        )
         self._runtime.note("session-open", peer=peer)
 
     def _closed(self, event: Closed) -> None:
-        self._database.execute("DELETE FROM devices WHERE id = ? AND deal = ?", (event.peer, event.purpose))
+        self._devices.closed(event.peer, event.purpose)
         self._runtime.note("session-closed", peer=event.peer, reason=event.reason)
         self._provider.ended(event.purpose)
 
     def _readings(self, event: Received, body: Readings) -> None:
-        known = self._database.execute("SELECT 1 FROM devices WHERE id = ?", (event.peer,)).fetchone()
-        if known is None or not body.rows:
+        if event.peer not in self._devices or not body.rows:
             return
         rows = timely(body.rows, self._runtime.data_clock.now(), WEEK)
         new = sum(self._week.append(event.peer, at, fields) for at, fields in rows)
@@ -196,8 +181,8 @@ class Processor:
             self._slot.sampled(event.peer, rows, new)
             self._compare(event.peer, rows)
             latest = max(at for at, _ in rows)
-            self._check(event.peer, latest)
-            self._runtime.messenger.reply(event, self._advise(event.peer, latest, new))
+            self._watch.check(event.peer, latest)
+            self._runtime.messenger.reply(event, self._advice.advise(event.peer, latest, new))
         else:
             self._runtime.messenger.reply(
                 event, Recommendation(0, "check the clock: these readings are not of our time")
@@ -206,64 +191,16 @@ class Processor:
             "readings", sensor=event.peer, first=body.first, rows=len(body.rows), new=new, refused=refused
         )
 
-    def _advise(self, device: str, latest: float, accepted: int) -> Recommendation:
-        history = self._week.window(device, latest - self._slot.reach - max(HOUR, 2 * self._slot.period), latest + 1)
-        forecast = self._forecast(device, history)
-        if forecast is None and self._slot.compares:
-            history = history[:-1]  # the neighbours' readings of this moment may be on their way
-            forecast = self._forecast(device, history)
-        model = self._slot.model
-        if model is None or forecast is None:
-            return Recommendation(accepted, "no model yet" if model is None else "not enough history yet")
-        self._foretold.foretell(device, history[-1], forecast.value, model.features)
-        advice = model.advise(forecast, history[-1][1])
-        return Recommendation(
-            accepted,
-            advice.advice.value,
-            advice.forecast,
-            advice.confidence,
-            advice.horizon_h,
-            self._slot.sequence,
-        )
-
-    def _forecast(self, device: str, history: Rows) -> Forecast | None:
-        company = self._company(device, history[-1][0]) if history and self._slot.compares else []
-        return self._slot.forecast(self._pseudonym(device), history, company)
-
-    def _company(self, device: str, at: float) -> list[Rows]:
-        """What the other devices here read about then; what a faulty one says is no measure for others."""
-        period = self._slot.period
-        others = [other for other, _ in self._sound() if other != device]
-        return [self._week.window(other, at - period, at + period) for other in others]
-
-    def _check(self, device: str, latest: float) -> None:
-        """Look for faults at once; a faulty device is set aside until a whole day of it looks right again."""
-        findings = inspect(self._week.window(device, latest - 2 * DAY, latest + 1), now=latest + HOUR)
-        recent = [finding for finding in findings if finding.until >= latest - DAY]
-        reason = ", ".join(sorted({f"{finding.channel} {finding.kind.value}".strip() for finding in recent}))
-        before = self._database.execute("SELECT quarantined FROM devices WHERE id = ?", (device,)).fetchone()[0]
-        if reason and not before:
-            self._runtime.note("quarantined", sensor=device, reason=reason, at=latest)
-            self._runtime.messenger.notify(device, Recalibrate(reason))
-        elif before and not reason:
-            self._runtime.note("released", sensor=device, at=latest)
-            self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (latest, device))
-        self._database.execute("UPDATE devices SET quarantined = ? WHERE id = ?", (reason or None, device))
-
     # the cloud
-
-    def _pseudonym(self, device: str) -> str:
-        """The first veil: nothing that goes up names a sensor."""
-        return hmac.digest(self._veil, device.encode(), "sha256")[:12].hex()
 
     def _upload(self) -> None:
         """Send every sound device's next readings up, once the day after them has been looked at as well."""
-        for device, since in self._sound():
-            pseudonym = self._pseudonym(device)
+        for device, since in self._devices.sound():
+            pseudonym = self._devices.pseudonym(device)
             rows = self._settled(device, since) if self._uplink.free(pseudonym) else []
             if rows:
                 self._uplink.ask(pseudonym, Upload(pseudonym, self._section.site, rows), Stored)
-                self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (rows[-1][0] + 1, device))
+                self._devices.uploaded(device, rows[-1][0] + 1)
 
     def _settled(self, device: str, since: float) -> Rows:
         rows: Rows = self._week.window(device, since, self._runtime.data_clock.now() + HOUR)
@@ -272,42 +209,16 @@ class Processor:
     def _rewind(self, upload: Upload) -> None:
         """An upload found no answer: take it again from its first row."""
         first = upload.rows[0][0]
-        for device, since in self._sound():
-            if self._pseudonym(device) == upload.device and since > first:
-                self._database.execute("UPDATE devices SET uploaded = ? WHERE id = ?", (first, device))
-
-    def _sound(self) -> list[tuple[str, float]]:
-        rows = self._database.execute("SELECT id, uploaded FROM devices WHERE quarantined IS NULL ORDER BY id")
-        return [(device, since) for device, since in rows.fetchall()]
+        for device, since in self._devices.sound():
+            if self._devices.pseudonym(device) == upload.device and since > first:
+                self._devices.uploaded(device, first)
 
     # monitoring
-
-    def _watch(self) -> None:
-        """Compare the week with what the model was trained on; ask the gateway what a drift means."""
-        verdicts, _, now = self._judged()
-        for device, found in verdicts.items():
-            self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._pseudonym(device))
-        worrying = {d: v for d, v in verdicts.items() if v.verdict in {Verdict.RETRAIN, Verdict.VERIFY}}
-        if not worrying or not self._uplink.free(DRIFT) or self._slot.wanted:
-            return
-        percent = max(found.drift_pct for found in worrying.values())
-        drift = {self._pseudonym(d): dict.fromkeys(v.channels, v.drift_pct) for d, v in worrying.items()}
-        self._runtime.note(DRIFT, release=self._slot.sequence, percent=percent, at=now)
-        self._uplink.ask(DRIFT, DriftReport(self._slot.sequence, drift), DriftVerdict)
-
-    def _judged(self) -> tuple[Mapping[str, DeviceVerdict], Mapping[str, History], float]:
-        """Judge the week of every device as of the moment up to which all have delivered; none without a model."""
-        model, today = self._slot.model, self._runtime.data_clock.now()
-        if model is None:
-            return {}, {}, today
-        week = {device: self._week.window(device, today - WEEK, today + HOUR) for device in self._devices()}
-        aligned, now = align(week)
-        return assess(aligned, model.baseline, now=now, window=WATCHED).devices, aligned, now
 
     def _compare(self, device: str, rows: Rows) -> None:
         """Hold what came against what the model in use forecast; a device that is set aside is no measure."""
         model = self._slot.model
-        if model is not None and device in dict(self._sound()):
+        if model is not None and device in dict(self._devices.sound()):
             self._foretold.came(device, rows, model.features, self._slot.sequence)
 
     def _tell(self, event: Received, asked: MonitorRun) -> None:
@@ -315,12 +226,9 @@ class Processor:
         if event.peer != self._uplink.gateway:
             self._runtime.metrics.count("monitor_refused", reason="no gateway")
             return
-        self._foretold.forget(self._devices())
-        verdicts, week, now = self._judged()
-        veiled = {self._pseudonym(device): verdict for device, verdict in verdicts.items()}
+        self._foretold.forget(self._devices.all())
+        verdicts, week, now = self._watch.judged()
+        veiled = {self._devices.pseudonym(device): verdict for device, verdict in verdicts.items()}
         signed = tell(self._runtime, asked, self._slot.sequence, veiled, faults_of(week, now), self._foretold)
         self._runtime.messenger.reply(event, MonitorReport(signed))
         self._runtime.note("monitor-told", release=signed.told.release, compared=signed.told.compared)
-
-    def _devices(self) -> list[str]:
-        return [row[0] for row in self._database.execute("SELECT id FROM devices ORDER BY id").fetchall()]

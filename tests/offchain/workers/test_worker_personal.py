@@ -86,7 +86,7 @@ def have(processor, device, count=30):
     processor.world.reach(rows[-1][0] + HOUR)
     for at, fields in rows:
         processor.agent._week.append(device, at, fields)
-    processor.agent._database.execute("INSERT OR IGNORE INTO devices VALUES (?, '', 0, NULL)", (device,))
+    processor.runtime.database.execute("INSERT OR IGNORE INTO devices VALUES (?, '', 0, NULL)", (device,))
     return rows[-1][0]
 
 
@@ -102,7 +102,7 @@ async def bring(gateway, processors):
     for processor in processors:
         known = {first: second for second, first in gateway.agent._intake.names(processor.id).items()}
         for device in DEVICES:
-            named[processor.name, device] = known[processor.agent._pseudonym(device)]
+            named[processor.name, device] = known[processor.agent._devices.pseudonym(device)]
     return named
 
 
@@ -119,7 +119,7 @@ def processors_of(world):
 
 def says(processor, device):
     latest = have(processor, device)
-    return processor.agent._advise(device, latest, 1).forecast
+    return processor.agent._advice.advise(device, latest, 1).forecast
 
 
 def personal_of(processor):
@@ -149,11 +149,11 @@ async def test_release__devices_with_models_of_their_own__each_processor_gets_it
     assert default not in {10.0, 11.0, 13.0}
     assert [says(zero, "greenhouse"), says(zero, "cellar"), says(one, "greenhouse")] == [10.0, 11.0, 13.0]
     assert says(one, "cellar") == says(two, "cellar") == default
-    assert personal_of(zero) == {zero.agent._pseudonym(device) for device in DEVICES}
-    assert personal_of(one) == {one.agent._pseudonym("greenhouse")}
+    assert personal_of(zero) == {zero.agent._devices.pseudonym(device) for device in DEVICES}
+    assert personal_of(one) == {one.agent._devices.pseudonym("greenhouse")}
     assert personal_of(two) == frozenset()
     for one in processors:
-        others = [other.agent._pseudonym(device) for other in processors if other is not one for device in DEVICES]
+        others = [other.agent._devices.pseudonym(device) for other in processors if other is not one for device in DEVICES]
         assert not [name for name in others if name.encode() in kept_on_disk(one)]
     assert len(releases.book.releases) == 1
 
@@ -172,7 +172,7 @@ async def test_release__a_real_run_over_what_came_in__forecasts_each_device_as_t
         worker = world.workers[processor]
         artefact = candidate.personal.models.get(name, candidate.artifact)
         expected = open_session(artefact, wide(candidate)).run(None, {"features": row})[0].item()
-        said = worker.agent._slot.model.predict(row, worker.agent._pseudonym(device)).value
+        said = worker.agent._slot.model.predict(row, worker.agent._devices.pseudonym(device)).value
         assert said == pytest.approx(expected, abs=1e-4)
 
 
@@ -182,7 +182,7 @@ async def test_restart__processor_with_models_of_its_own__has_them_again(world, 
     models = {named["processor-0", "cellar"]: constant(wide(candidate), 11.0)}
     await release(world, releases, gateway, candidate, chosen(models))
     processors[0].restart()
-    assert personal_of(processors[0]) == {processors[0].agent._pseudonym("cellar")}
+    assert personal_of(processors[0]) == {processors[0].agent._devices.pseudonym("cellar")}
     assert says(processors[0], "cellar") == 11.0
 
 

@@ -12,7 +12,7 @@ from quietfleet.crypto import keccak256, recover
 from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.rollout import Outcome, Reason
-from quietfleet.workers import processor as module
+from quietfleet.workers import _watch as watch
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
@@ -342,7 +342,7 @@ async def test_step_fails__with_an_upload_just_asked_for__the_upload_is_made_up_
     gateway.events.clear()
     equipped.clock.advance(1)
     with monkeypatch.context() as monitor:
-        monitor.setattr(module, "assess", broken)
+        monitor.setattr(watch, "assess", broken)
         await processor.beat()
     assert processor.metric("steps_failed") == 1
     await equipped.pass_time(2)
@@ -427,7 +427,7 @@ async def test_monitor__the_gateway_asks__told_under_pseudonyms_and_signed(equip
     assert told.compared >= 6, "one of each message of six hours"
     assert told.rmse > 0 < told.persistence_rmse
     (name,) = told.drift
-    assert name == processor.agent._pseudonym(equipped.workers["sensor"].id)
+    assert name == processor.agent._devices.pseudonym(equipped.workers["sensor"].id)
     assert equipped.workers["sensor"].id[2:].encode() not in msgspec.msgpack.encode(report)
 
 

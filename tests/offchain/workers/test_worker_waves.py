@@ -145,7 +145,7 @@ def feed(processor, count=30):
     for at, fields in rows:
         processor.world.reach(at + HOUR)
         processor.agent._week.append("device", at, fields)
-    processor.agent._advise("device", rows[-1][0], count)
+    processor.agent._advice.advise("device", rows[-1][0], count)
 
 
 async def test_release__late_device__joins_with_the_last_wave_and_offline_ones_keep_their_word(
