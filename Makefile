@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE # a fleet is a dozen processes that all read th
 LANES := compiled fleet fleets crashes workers offchain contracts style
 JOBS := 7
 
-.PHONY: help setup demo test $(LANES:%=lane-%) test-contracts test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-pipeline bench-severing verify fuzz mutate coverage clean
+.PHONY: help setup demo test $(LANES:%=lane-%) test-contracts test-offchain test-system check fmt locks bench-gas bench-crypto bench-messaging bench-flood bench-darkness bench-dispatch bench-pipeline bench-drift bench-edge bench-severing verify fuzz mutate coverage clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -99,6 +99,13 @@ bench-darkness: setup ## who can tell which worker sent an envelope, on 220 node
 bench-pipeline: setup ## a model for each device, and running one, beside scikit-learn, three minutes (ARGS="--quick", "--json")
 	@OMP_NUM_THREADS=1 python -m bench.pipeline --update $(ARGS)
 
+bench-drift: setup ## what monitors notice, how soon, and how often for nothing, beside the field, six minutes (ARGS="--quick")
+	@[[ "$(ARGS)" == *--quick* ]] || tools/drift-peers
+	@OMP_NUM_THREADS=1 python -m bench.drift $(if $(findstring --quick,$(ARGS)),,--update) $(ARGS)
+
+bench-edge: setup ## what a sensor and a model take at the edge, beside scikit-learn, ten minutes (ARGS="--quick", "--only inference")
+	@OMP_NUM_THREADS=1 python -m bench.edge $(if $(findstring --,$(ARGS)),,--update) $(ARGS)
+
 bench-severing: setup ## how long a device that was switched off is heard, five minutes (ARGS="--quick")
 	@python -m bench.severing --update $(ARGS)
 
@@ -118,4 +125,4 @@ coverage: setup ## lines and branches of the contracts that no test runs
 	@tools/verify coverage
 
 clean: ## remove what setup and runs have made
-	rm -rf .venv .venv-verify .venv-fuzz node_modules .build .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-verify .venv-fuzz .venv-drift node_modules .build .cache .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

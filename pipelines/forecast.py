@@ -4,7 +4,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from quietfleet.pipeline import Advice, Channel, Features, Grid, Project
+from quietfleet.pipeline import Advice, Autonomy, Channel, Features, Grid, Project
 
 project = Project(
     name="forecast",
@@ -27,4 +27,5 @@ project = Project(
     tolerance=2.0,
     advice=Advice.VENTILATION,
     personal=True,
+    autonomy=Autonomy(max_shift=1.0),  # a roof that warms in the sun, not a sensor that fails
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
@@ -13,29 +14,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 import uvloop
-from rich.console import Console
-from rich.table import Column, Table
 
 from quietfleet import __version__
 from quietfleet.clock import SystemClock
-from quietfleet.commands.audit import audit
-from quietfleet.commands.models import models
-from quietfleet.commands.monitor import monitor
-from quietfleet.commands.pipeline import pipeline
-from quietfleet.commands.runs import runs
-from quietfleet.commands.store import store
-from quietfleet.commands.trace import trace
 from quietfleet.crypto import PrivateKey, checksum_address
 from quietfleet.crypto.keystore import create_keystore, load_keystore
 from quietfleet.errors import QuietfleetError, StatusUnreadable
-from quietfleet.owners.commands import fleet
 from quietfleet.settings import Settings, load_settings, passphrase
 from quietfleet.storage import fault_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SETTINGS = click.option(
     "--settings",
@@ -61,17 +55,64 @@ class _Sentence(click.ClickException):
         click.echo(f"quietfleet: {self.message}", err=True, file=file)
 
 
+_MORE: Final = {
+    "alarms": "quietfleet.commands.alarms",
+    "audit": "quietfleet.commands.audit",
+    "fleet": "quietfleet.owners.commands",
+    "models": "quietfleet.commands.models",
+    "monitor": "quietfleet.commands.monitor",
+    "pipeline": "quietfleet.commands.pipeline",
+    "recalibrate": "quietfleet.commands.recalibrate",
+    "runs": "quietfleet.commands.runs",
+    "store": "quietfleet.commands.store",
+    "trace": "quietfleet.commands.trace",
+}
+"""Commands that are loaded when they are called: a worker that starts has no use for them."""
+
+
 class _Group(click.Group):
+    """The command line; what a sensor's build has no libraries for is named, and says what it needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_MORE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MORE:
+            return super().get_command(ctx, cmd_name)
+        try:
+            found: click.Command = getattr(importlib.import_module(_MORE[cmd_name]), cmd_name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("quietfleet"):
+                raise
+            return _absent(cmd_name, error.name or "")
+        return found
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except QuietfleetError as error:
             raise _Sentence(str(error), error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "quietfleet").startswith("quietfleet"):
+                raise
+            raise _Sentence(f"this build lacks {error.name}: install quietfleet[worker], [edge] or [gateway]") from error
         except (sqlite3.Error, OSError) as error:
             fault = fault_of(error)
             if fault is None:
                 raise
             raise _Sentence(str(fault), fault.exit_code) from error
+
+
+def _absent(name: str, library: str) -> click.Command:
+    """Stand in for a command of another build; whatever it is called with, it says which."""
+
+    @click.command(name, context_settings={"ignore_unknown_options": True}, short_help="(not in this build)")
+    @click.argument("_arguments", nargs=-1, type=click.UNPROCESSED)
+    def absent(_arguments: tuple[str, ...]) -> None:
+        build = "gateway" if name in {"models", "monitor", "pipeline", "runs", "store"} else "worker"
+        raise _Sentence(f"`{name}` needs {library}, which this build lacks: pip install 'quietfleet[{build}]'")
+
+    return absent
 
 
 def _address(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -201,6 +242,9 @@ def status(folders: tuple[Path, ...], *, as_json: bool) -> None:
         return
     if not states:
         raise _Sentence("no worker has written its status below here; name the workers' folders.")
+    from rich.console import Console  # noqa: PLC0415 - not in a sensor's build, which has --json
+    from rich.table import Column, Table  # noqa: PLC0415
+
     table = Table(
         *(
             Column(name, no_wrap=True)
@@ -267,18 +311,10 @@ _agent_command("processor", "Run a processor (T2): answers sensors, watches for 
 _agent_command("sensor", "Run a sensor (T1): sends readings, takes recommendations.")
 
 
-main.add_command(audit)
-main.add_command(store)
-main.add_command(fleet)
-main.add_command(monitor)
-main.add_command(pipeline)
-main.add_command(models)
-main.add_command(runs)
-main.add_command(trace)
-
-
 def _replicas(states: list[dict[str, Any]]) -> Table:
     """Show, of workers that are several processes, who is there, who leads, and how many peers are whose."""
+    from rich.table import Column, Table  # noqa: PLC0415
+
     table = Table(*(Column(name, no_wrap=True) for name in ("worker", "replica", "leads", "members", "peers", "store")))
     for state in states:
         one = state["replicas"]

@@ -300,6 +300,58 @@ class MonitorError(QuietfleetError):
     """The monitor was given data it cannot judge."""
 
 
+class CorrectionRefused(MonitorError):
+    """A channel is not corrected."""
+
+    word = "refused"  # of a short list, to count by and to tell
+
+
+class TooFewPeers(CorrectionRefused):
+    """Fewer than two sound peers read this channel at the same times: nobody can say what is right."""
+
+    word = "too few peers"
+
+
+class TooLittleData(CorrectionRefused):
+    """The device and its peers have too few readings of the same times, or too little is known of their distance."""
+
+    word = "too little data"
+
+
+class ChannelStuck(CorrectionRefused):
+    """The channel does not move: no correction makes a stuck sensor right."""
+
+    word = "stuck"
+
+
+class PeersDisagree(CorrectionRefused):
+    """The peers are too far apart to be a measure: look at them first."""
+
+    word = "peers disagree"
+
+
+class Unsteady(CorrectionRefused):
+    """The device's distance from its peers changes by more than it is off: no one correction makes it right."""
+
+    word = "unsteady"
+
+
+class NothingToCorrect(CorrectionRefused):
+    """The device is as far from its peers as it usually is, as well as can be told."""
+
+    word = "nothing to correct"
+
+
+class UnknownSensor(MonitorError):
+    """That sensor is in no session with this processor: name one that `quietfleet status --json` shows there."""
+
+
+class BeyondLimits(CorrectionRefused):
+    """The correction, with all before it, would go beyond the limits: replace the sensor, or set wider ones."""
+
+    word = "beyond limits"
+
+
 # pipeline
 
 
@@ -329,6 +381,14 @@ class ModelRejected(PipelineError):
 
 class ModelOver(ModelRejected):
     """It is what was released, but its manifest says that its time is over."""
+
+
+class NoForecast(PipelineError):
+    """There is no forecast now: the process in which models run is starting."""
+
+
+class ModelFailed(NoForecast):
+    """The model raised where it runs, ended the process it ran in, or kept it past its time."""
 
 
 class RegistryError(PipelineError):

@@ -7,6 +7,7 @@ command line.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -104,23 +105,89 @@ class DataSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speed: Seconds = 1.0
 
 
+class CalibrationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[sensor.calibration.<channel>]`: how far a channel may be corrected, everything before it included.
+
+    The same stands under `[processor.recalibration.limits]`. By `offset` at the reading `around`, both in the
+    channel's unit, and by a share `gain` of the reading. A processor takes no peers for a measure that are further than
+    `agree` apart, and leaves alone what is less than `least` off; 0 stands for a quarter and a tenth of `offset`.
+    """
+
+    offset: Annotated[float, Meta(ge=0, le=1e6)]
+    gain: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    around: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.0
+    agree: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    least: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+
+
+Channels = Annotated[dict[Annotated[str, Meta(min_length=1, max_length=32)], CalibrationLimits], Meta(max_length=11)]
+"""With the five that have limits by default, as many as a reading has fields."""
+
+
 class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[sensor]`: what is measured and how often it is sent; `replay` names a CSV of recorded readings."""
+    """`[sensor]`: what is measured and how often it is sent; `replay` names a CSV of recorded readings.
+
+    `calibration` says how far each channel may be corrected, where the default limits do not suit.
+    """
 
     site: str = ""
     replay: str = ""
     send_every: Seconds = 1.0
     capability: Name = "forecast"
+    calibration: Channels = {}
+
+
+class RecalibrationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[processor.recalibration]`: when sensors are asked to recalibrate beside findings and a hand, and how far.
+
+    `every` is a time such as "7d" or "12h", or the ages at which a device is asked, ["1d", "7d", "30d"], after which
+    the last step goes on; "" asks nobody. It is the clock's time, and each device is up to a tenth of it late, so that
+    a fleet does not answer at once. With `side_by_side` devices stand at one spot and have to read the same; without,
+    each keeps the distance from the others that it had when it came.
+    """
+
+    every: str | Annotated[list[str], Meta(min_length=1, max_length=16)] = "7d"
+    side_by_side: bool = False
+    limits: Channels = {}
+
+    @property
+    def ages(self) -> list[float]:
+        """The ages in seconds, rising; empty if nobody is asked. Raises `SettingsError`."""
+        if not self.every:
+            return []
+        ages = [_seconds(one) for one in ([self.every] if isinstance(self.every, str) else self.every)]
+        if ages != sorted(set(ages)):
+            raise SettingsError(f"[processor.recalibration] every: ages must rise: {self.every}")
+        return ages
+
+
+def _seconds(text: str) -> float:
+    """Read 30m, 12h, 7d or 2w; `SettingsError`."""
+    found = re.fullmatch(r"([1-9]\d{0,5})([mhdw])", text)
+    if found is None:
+        raise SettingsError(f"[processor.recalibration] every: {text!r} is no time such as 12h, 7d or 2w")
+    return int(found[1]) * {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}[found[2]]
 
 
 class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[processor]`: what is offered and to how many sensors at most; with no `capability`, to static peers alone."""
+    """`[processor]`: what is offered and to how many sensors at most; with no `capability`, to static peers alone.
+
+    `rules` is a TOML file that says what is done about what the monitor finds; without it, the rules that come with
+    Quietfleet hold. Models run in a "process" of their own, which has `inference_memory` MiB for them, or "inline".
+    Every `refit_every` seconds of the data's time each device's head is fitted anew, if its release allows heads; 0
+    allows none.
+    """
 
     site: str = ""
     capacity: Count = 8
+    inference: Literal["process", "inline"] = "process"
+    inference_memory: Annotated[int, Meta(ge=64, le=65_536)] = 256
+    refit_every: Annotated[float, Meta(ge=0)] = 86_400.0
     capability: Annotated[str, Meta(max_length=64)] = "forecast"
     channel: Name = "weather"
     monitor_every: Seconds = 1.0
+    rules: str = ""
+    recalibration: RecalibrationSection = RecalibrationSection()
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +195,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `project` is an engineer's file, or the name of one that comes with this package. With `one_person` whoever moves a
     model to production may approve it alone. Nothing is told of fewer than `k` devices together.
+    Every `watch_hours` of the data's time each device is held against the others of its place; 0: never.
     """
 
     channel: Name = "weather"
@@ -138,6 +206,7 @@ class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 2013
     one_person: bool = False
     k: Annotated[int, Meta(ge=1, le=1000)] = 3
+    watch_hours: Annotated[float, Meta(ge=0, le=8760)] = 24.0
 
 
 class PipelineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

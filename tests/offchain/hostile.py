@@ -1,6 +1,6 @@
 """Artefacts that somebody might want a device to load; run as a program, tries one and says what it cost.
 
-`python hostile.py FILE` prints whether the artefact was refused, and by how many KiB memory grew over that of a
+`python hostile.py FILE …` prints how the artefacts were refused, and by how many KiB memory grew at most over that of a
 process which loads a good model.
 """
 
@@ -11,6 +11,7 @@ import json
 import pickle
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quietfleet.errors import ModelRejected
 from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES, guard
 from quietfleet.pipeline.onnx_wire import MOST_VALUES
-from quietfleet.pipeline.runtime import open_session
+from quietfleet.pipeline.sessions import open_session
 
 WIDTH = 12
 GIB = 1 << 30
@@ -51,6 +52,7 @@ def node(name, inputs=("x",), **attributes):
     return helper.make_node(name, list(inputs), ["y"], **attributes)
 
 
+@cache
 def zipped(size):
     """A small archive of much: what a skops file is made of."""
     packed = io.BytesIO()
@@ -137,17 +139,19 @@ def tree(*attributes):
 
 
 DENSE = {
-    "empty graphs": lambda: field(7, b"") * (MUCH // 2),
-    "empty nodes": lambda: field(7, field(1, b"") * (MUCH // 2)),
-    "empty types": lambda: field(7, field(11, field(2, b"") * (MUCH // 2))),
-    "empty dimensions": lambda: field(7, field(11, field(2, field(1, field(2, field(1, b"") * (MUCH // 2)))))),
-    "packed numbers": lambda: tree((NAMES[0], field(8, b"\1" * MUCH))),
-    "loose numbers": lambda: tree((NAMES[0], b"\x40\1" * (MUCH // 2))),
-    "most numbers everywhere": lambda: tree(*((name, field(8, b"\1" * MOST_VALUES)) for name in NAMES)),
-    "packed fractions": lambda: tree((b"nodes_values", field(7, bytes(MUCH)))),
-    "strings": lambda: tree((b"nodes_modes", b"".join(field(9, b"%x" % n) for n in range(MUCH // 8)))),
-    "attributes": lambda: tree(*((b"%x" % n, b"") for n in range(MUCH // 10))),
-    "long name": lambda: field(7, field(1, field(4, b"\xff" * MUCH)) + typed(b"", b"\x08\x0c") + field(12, b"")),
+    "empty graphs": lambda much: field(7, b"") * (much // 2),
+    "empty nodes": lambda much: field(7, field(1, b"") * (much // 2)),
+    "empty types": lambda much: field(7, field(11, field(2, b"") * (much // 2))),
+    "empty dimensions": lambda much: field(7, field(11, field(2, field(1, field(2, field(1, b"") * (much // 2)))))),
+    "packed numbers": lambda much: tree((NAMES[0], field(8, b"\1" * much))),
+    "loose numbers": lambda much: tree((NAMES[0], b"\x40\1" * (much // 2))),
+    "most numbers everywhere": lambda much: tree(
+        *((name, field(8, b"\1" * min(MOST_VALUES, much // 20))) for name in NAMES)
+    ),
+    "packed fractions": lambda much: tree((b"nodes_values", field(7, bytes(much)))),
+    "strings": lambda much: tree((b"nodes_modes", b"".join(field(9, b"%x" % n) for n in range(much // 8)))),
+    "attributes": lambda much: tree(*((b"%x" % n, b"") for n in range(much // 10))),
+    "long name": lambda much: field(7, field(1, field(4, b"\xff" * much)) + typed(b"", b"\x08\x0c") + field(12, b"")),
 }
 
 HOSTILE = DENSE | {
@@ -184,9 +188,9 @@ HOSTILE = DENSE | {
 }
 
 
-def made(name):
-    """The bytes of one of them."""
-    found = HOSTILE[name]()
+def made(name, much=MUCH):
+    """The bytes of one of them; `much` is how many those may have that are as much as they can be."""
+    found = DENSE[name](much) if name in DENSE else HOSTILE[name]()
     return found if isinstance(found, bytes) else found.SerializeToString()
 
 
@@ -204,11 +208,17 @@ def attempt(data):
         raise ModelRejected("its forecast is not a number")
 
 
+def refusal(data):
+    """Why a device takes it not; empty when it does."""
+    try:
+        attempt(data)
+    except ModelRejected as error:
+        return str(error)
+    return ""
+
+
 if __name__ == "__main__":
-    hostile = Path(sys.argv[1]).read_bytes()
     attempt(model(linear()).SerializeToString())
     before = peak()
-    try:
-        attempt(hostile)
-    except ModelRejected as error:
-        sys.stdout.write(json.dumps({"refused": str(error), "grew": peak() - before}))
+    refused = [refusal(Path(file).read_bytes()) for file in sys.argv[1:]]
+    sys.stdout.write(json.dumps({"refused": refused, "grew": peak() - before}))

@@ -45,7 +45,7 @@ def test_interrupt__fleet_under_way__nothing_left_and_no_success(project, number
             [program("ape"), "run", "demo"], cwd=project, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        wait(lambda: demo.poll() is not None or len(_workers(project)) == WORKERS, UNDER_WAY)
+        wait(lambda: demo.poll() is not None or len(_workers(project)) >= WORKERS, UNDER_WAY)
         assert demo.poll() is None, (project / "out.txt").read_text()
         started = _workers(project) | children(demo.pid)
         assert len(started) > WORKERS, "the workers and their chain"

@@ -52,7 +52,7 @@ def cluster():
 
 def run(folder, out, *more):
     command = [sys.executable, "-m", "quietfleet.cli", "pipeline", "run", str(folder / "own.py"), "--json"]
-    command += ["--data", str(folder / "month.csv"), "--out", str(folder / out), *more]
+    command += ["--own-names", "--data", str(folder / "month.csv"), "--out", str(folder / out), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 

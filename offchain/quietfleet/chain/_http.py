@@ -1,4 +1,4 @@
-"""web3's HTTP provider over connections of our own.
+"""web3's HTTP provider over connections of our own: what carries transactions.
 
 web3 keeps the sessions of all providers behind one lock for the whole process, and a request that is cancelled at the
 wrong moment, as by a time limit, never gives it back: from then on no endpoint would be reached again.
@@ -6,11 +6,12 @@ wrong moment, as by a time limit, never gives it back: from then on no endpoint 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, ServerDisconnectedError
 from web3 import AsyncHTTPProvider
+from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint, RPCResponse
 
 LONGEST: Final = 64 << 20
@@ -27,6 +28,13 @@ class Provider(AsyncHTTPProvider):
         self._url = url
         self._limit = ClientTimeout(total=timeout)
         self._session: ClientSession | None = None
+
+    async def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Ask; OSError, ValueError or msgspec.DecodeError if there is no answer."""
+        try:
+            return await super().make_request(method, params)
+        except (ClientError, Web3Exception) as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
 
     async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
         """Ask; once more if the endpoint had closed a connection that was kept."""

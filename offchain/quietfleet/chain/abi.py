@@ -1,4 +1,7 @@
-"""A contract's ABI as lookup tables: functions by name, events by topic, errors by selector; eth_abi codes."""
+"""A contract's ABI as lookup tables: functions by name, events by topic, errors by selector.
+
+Everybody reads by `light_abi`; whoever writes, because it calls or sends, does so by eth_abi.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from eth_abi.abi import encode
-from eth_abi.codec import ABIDecoder
-from eth_abi.decoding import StringDecoder
-from eth_abi.exceptions import DecodingError, EncodingError
-from eth_abi.registry import ABIRegistry, BaseEquals, registry
-
+from quietfleet.chain.light_abi import WORD, decode
 from quietfleet.crypto import checksum_address, keccak256
 from quietfleet.errors import AbiError
 
 Entry = dict[str, Any]
 
-_UNREADABLE: Final = DecodingError, OverflowError
-"""What eth_abi raises on hostile bytes; the latter for lengths beyond what a machine can address."""
-
-_WORD: Final = 32
 _BEFORE_ADDRESS: Final = 12
 _ADDRESSES: Final = 16_384  # whose checksums are remembered: the same workers and owners come up time and again
 _LONGEST: Final = 16_384  # bytes of an event's data: in more, one string a thousand times named would fill the memory
-
-
-def _decoder() -> ABIDecoder:
-    """A contract takes any bytes for a `string`: those that are no UTF-8 must not stop whoever reads its events."""
-    lenient: ABIRegistry = registry.copy()  # type: ignore[no-untyped-call]
-    lenient.unregister_decoder("string")
-    is_string = BaseEquals("string")  # type: ignore[no-untyped-call]
-    lenient.register_decoder(is_string, StringDecoder("replace"), label="string")  # type: ignore[no-untyped-call]
-    return ABIDecoder(lenient)
-
-
-decode: Final = _decoder().decode
 
 
 def _by_hand(kind: str) -> bool:
@@ -44,7 +26,7 @@ def _by_hand(kind: str) -> bool:
 
 
 def _reader(kind: str) -> Callable[[bytes], Any]:
-    """Return what reads a value of one word; it raises DecodingError for a word that is none."""
+    """Return what reads a value of one word; it raises AbiError for a word that is none."""
     if kind == "bytes32":
         return bytes
     if kind == "address":
@@ -54,7 +36,7 @@ def _reader(kind: str) -> Callable[[bytes], Any]:
     def number(word: bytes) -> Any:
         value = int.from_bytes(word, "big")
         if value >> bits:
-            raise DecodingError(f"{word.hex()} is no {kind}")
+            raise AbiError(f"{word.hex()} is no {kind}")
         return bool(value) if kind == "bool" else value
 
     return number
@@ -63,7 +45,7 @@ def _reader(kind: str) -> Callable[[bytes], Any]:
 @lru_cache(_ADDRESSES)
 def _address(word: bytes) -> str:
     if word[:_BEFORE_ADDRESS] != bytes(_BEFORE_ADDRESS):
-        raise DecodingError(f"{word.hex()} is no address")
+        raise AbiError(f"{word.hex()} is no address")
     return checksum_address(word[_BEFORE_ADDRESS:])
 
 
@@ -113,6 +95,9 @@ class Function:
 
     def encode(self, arguments: Sequence[Any]) -> bytes:
         """Return the call data; AbiError if the arguments do not fit."""
+        from eth_abi.abi import encode  # noqa: PLC0415 - a sensor calls nothing, and has no library to do it
+        from eth_abi.exceptions import EncodingError  # noqa: PLC0415
+
         try:
             return self.selector + encode([canonical_type(one) for one in self.inputs], arguments)
         except (EncodingError, ValueError) as error:
@@ -122,7 +107,7 @@ class Function:
         """Return the outputs in order, structs as dictionaries; AbiError if `data` is something else."""
         try:
             values = decode([canonical_type(one) for one in self.outputs], data)
-        except _UNREADABLE as error:
+        except AbiError as error:
             raise AbiError(f"{self.signature} returned {len(data)} bytes: {error}") from error
         return tuple(_shaped(one, value) for one, value in zip(self.outputs, values, strict=True))
 
@@ -148,11 +133,11 @@ class EventDecoder:
             raise AbiError(f"{self.name} has {len(topics)} topics and {len(data)} bytes")
         try:
             return self._keys(topics[1:]) | self._values(data)
-        except _UNREADABLE as error:
+        except AbiError as error:
             raise AbiError(f"{self.name}: {error}") from error
 
     def _keys(self, topics: Sequence[bytes]) -> dict[str, Any]:
-        if self.keys is not None and all(len(topic) == _WORD for topic in topics):
+        if self.keys is not None and all(len(topic) == WORD for topic in topics):
             return {name: read(topic) for (name, read), topic in zip(self.keys, topics, strict=True)}
         kinds = (one["type"] for one in self.indexed)
         return named(self.indexed, [decode([kind], topic)[0] for kind, topic in zip(kinds, topics, strict=True)])
@@ -160,8 +145,8 @@ class EventDecoder:
     def _values(self, data: bytes) -> dict[str, Any]:
         if self.values is None:
             return named(self.plain, decode(self.types, data))
-        words = range(0, _WORD * len(self.values), _WORD)
-        return {name: read(data[at : at + _WORD]) for (name, read), at in zip(self.values, words, strict=True)}
+        words = range(0, WORD * len(self.values), WORD)
+        return {name: read(data[at : at + WORD]) for (name, read), at in zip(self.values, words, strict=True)}
 
 
 class Abi:
@@ -191,7 +176,7 @@ class Abi:
             return ("Unknown", {"data": "0x" + data.hex()}) if data else ("NoReason", {})
         try:
             values = decode([canonical_type(one) for one in entry["inputs"]], data[4:])
-        except _UNREADABLE:
+        except AbiError:
             return "Unknown", {"data": "0x" + data.hex()}
         return entry["name"], named(entry["inputs"], values)
 
@@ -221,7 +206,7 @@ def _least_size(parameter: Entry) -> int:
     kind: str = parameter["type"]
     if kind == "tuple":
         return sum(map(_least_size, parameter["components"]))
-    return _WORD
+    return WORD
 
 
 def _function(entry: Entry) -> Function:

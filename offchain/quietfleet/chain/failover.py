@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from quietfleet.chain._http import Provider
 from quietfleet.chain.deployment import Deployment
 from quietfleet.chain.rpc import TIMEOUT, ChainClient
 from quietfleet.errors import ChainError, ChainMismatch, ChainUnavailable
@@ -19,8 +20,8 @@ class Failover(ChainClient):
     """A client of several endpoints, in the order of the settings; it stays with the one that answered last."""
 
     def __init__(self, urls: Sequence[str], deployment: Deployment, timeout: float = TIMEOUT) -> None:
-        super().__init__(urls[0], deployment, timeout)
-        self._all = [ChainClient(url, deployment, timeout) for url in dict.fromkeys(urls)]
+        super().__init__(urls[0], deployment, timeout, Provider)
+        self._all = [ChainClient(url, deployment, timeout, Provider) for url in dict.fromkeys(urls)]
         self._place = 0
 
     @property

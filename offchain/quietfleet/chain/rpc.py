@@ -1,21 +1,19 @@
-"""One JSON-RPC endpoint over web3's HTTP provider: headers, logs by explicit range, calls; every answer is checked."""
+"""One JSON-RPC endpoint: headers, logs by explicit range, calls; every answer is checked, whatever transport brought it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-from aiohttp import ClientError
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint
+import msgspec
 
-from quietfleet.chain._http import Provider
 from quietfleet.chain.abi import Abi
 from quietfleet.chain.deployment import ContractRecord, Deployment
+from quietfleet.chain.light_http import LightHttp
 from quietfleet.chain.source import Header, RawLog
 from quietfleet.crypto import checksum_address
 from quietfleet.errors import ChainError, ChainMismatch, ChainRefused, ChainUnavailable
@@ -23,16 +21,34 @@ from quietfleet.errors import ChainError, ChainMismatch, ChainRefused, ChainUnav
 TIMEOUT: Final = 10.0
 """Seconds an endpoint may take to answer."""
 
-_UNREACHABLE: Final = (ClientError, TimeoutError, OSError, Web3Exception, ValueError, RecursionError)
+_UNREACHABLE: Final = (TimeoutError, OSError, msgspec.DecodeError, ValueError, RecursionError)
 _BEYOND: Final = 1 << 63  # no chain counts so far, and no database column
+
+
+class Transport(Protocol):
+    """What carries questions to one endpoint, and keeps its connections."""
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        """Return the answer's JSON; OSError, ValueError or msgspec.DecodeError if there is none."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        ...
 
 
 class ChainClient:
     """An endpoint of the chain that a deployment stands on; it refuses to work with any other chain."""
 
-    def __init__(self, url: str, deployment: Deployment, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        deployment: Deployment,
+        timeout: float = TIMEOUT,
+        transport: Callable[[str, float], Transport] = LightHttp,
+    ) -> None:
         self.deployment = deployment
-        self._provider = Provider(url, timeout)
+        self._provider = transport(url, timeout)
         self._timeout = timeout
         self._checked = False
         self._abis: dict[str, Abi] = {}
@@ -115,7 +131,7 @@ class ChainClient:
     async def _send(self, method: str, parameters: Sequence[Any]) -> Any:
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._provider.make_request(RPCEndpoint(method), list(parameters))
+                answer = await self._provider.make_request(method, list(parameters))
         except _UNREACHABLE as error:
             self._checked = False
             raise ChainUnavailable(f"{method}: {error or type(error).__name__}") from error

@@ -69,19 +69,26 @@ def opened(path: Path) -> Iterator[tuple[Registry, Database]]:
     from quietfleet.pipeline.registry_catalogue import Catalogue  # noqa: PLC0415 - as above
     from quietfleet.workers._models import objects_of, open_registry  # noqa: PLC0415
 
-    settings, file = gateway_at(path)
-    secret = load_keystore(settings.path(settings.worker.keystore), passphrase(os.environ)).to_bytes()
-    with Database(file) as database:
+    with unlocked(path) as (settings, secret, database):
         Catalogue(database, objects_of(settings))  # nobody but a gateway makes one
         yield open_registry(settings, database, secret, AuditLog(database).append), database
 
 
+@contextmanager
+def unlocked(path: Path) -> Iterator[tuple[Settings, bytes, Database]]:
+    """Open a gateway's database with its passphrase: its settings, its identity's secret, the database."""
+    settings, file = gateway_at(path)
+    secret = load_keystore(settings.path(settings.worker.keystore), passphrase(os.environ)).to_bytes()
+    with Database(file) as database:
+        yield settings, secret, database
+
+
 def gateway_at(path: Path) -> tuple[Settings, Path]:
-    """Return a gateway's settings, and its database; `StorageError` when it never ran."""
+    """Return a gateway's settings, or another worker's, and its database; `StorageError` when it never ran."""
     settings = load_settings(path, os.environ)
     file = settings.path(settings.worker.state) / "worker.db"
     if not file.is_file():
-        raise StorageError(f"{file} does not exist: this gateway never ran")
+        raise StorageError(f"{file} does not exist: this worker never ran")
     return settings, file
 
 

@@ -23,6 +23,7 @@ from quietfleet.commands._access import (
     version_of,
 )
 from quietfleet.commands._models_moves import alias, archive, promote, rollback
+from quietfleet.commands._models_prune import prune
 from quietfleet.errors import RegistryDamaged, RegistryError
 from quietfleet.storage import AuditAnchors, AuditLog
 
@@ -40,6 +41,7 @@ def models() -> None:
       quietfleet models import weather runs/may/model --why "May, with the new sensors"
       quietfleet models promote weather 7 --to production --approved-by ben --why "a third better in frost"
       quietfleet models rollback weather --approved-by ben --why "frost warnings fail"
+      quietfleet models prune weather --keep 10 --why "the disk fills"
       quietfleet models verify
 
     A VERSION is a number or an alias. To look needs no passphrase; to move needs the gateway's. Exit code 4: the
@@ -231,5 +233,5 @@ def _metrics(manifest: bytes) -> dict[str, Any]:
     return {key: value for key, value in found.items() if isinstance(value, int | float)}
 
 
-for command in (promote, rollback, archive, alias):
+for command in (promote, rollback, archive, alias, prune):
     models.add_command(command)

@@ -23,6 +23,7 @@ from quietfleet.errors import PipelineError
 if TYPE_CHECKING:
     from quietfleet.pipeline.ingest import Reading
     from quietfleet.pipeline.lineage import SaltKeeper
+    from quietfleet.pipeline.names import Names
     from quietfleet.pipeline.project import Project
     from quietfleet.pipeline.runtime import Model
 
@@ -81,10 +82,11 @@ def check(project: str, *, as_json: bool) -> None:
 def rebuild(folder: Path, project: str, **source: Any) -> None:
     """Find again in the data the exact rows that the run in FOLDER learned from, or say that some are gone."""
     from quietfleet.pipeline.lineage import rebuild as again  # noqa: PLC0415 - as above
+    from quietfleet.pipeline.names import Names  # noqa: PLC0415
     from quietfleet.pipeline.run_folder import read_trace  # noqa: PLC0415
 
     loaded = _load(project)
-    with _opened(loaded, again=True, **source) as (readings, sites, keeper):
+    with _opened(loaded, Names.of(folder), again=True, **source) as (readings, sites, keeper):
         dataset = again(read_trace(folder), readings, loaded, keeper, sites=sites)
     click.echo(f"dataset {dataset.id}: all {len(dataset)} rows, to the bit")
 
@@ -101,6 +103,7 @@ def rebuild(folder: Path, project: str, **source: Any) -> None:
     "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes for devices' models."
 )
 @click.option("--dask", default="", metavar="ADDRESS", help="Or a Dask scheduler: tls://10.0.0.5:8786.")
+@click.option("--own-names", is_flag=True, help="Call devices in all that is written what --data calls them.")
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever an earlier run found out.")
 @_json
 def run(
@@ -111,17 +114,22 @@ def run(
     jobs: int,
     dask: str,
     *,
+    own_names: bool,
     fresh: bool,
     as_json: bool,
     **source: Any,
 ) -> None:
-    """Train PROJECT on files or a gateway's store; after Ctrl-C, which stops between fits, the next start goes on."""
+    """Train PROJECT on files or a gateway's store; after Ctrl-C, which stops between fits, the next start goes on.
+
+    Devices of --data get pseudonyms under a key in the run's folder, which `pipeline names` looks them up with.
+    """
     from quietfleet.pipeline.ingest import ingest  # noqa: PLC0415 - as above
     from quietfleet.pipeline.run import learn  # noqa: PLC0415
     from quietfleet.pipeline.run_folder import RunFolder  # noqa: PLC0415
 
     loaded = _load(project)
-    with _opened(loaded, **source) as (readings, sites, keeper):
+    names = _names(out, own=own_names) if source["data"] else None
+    with _opened(loaded, names, **source) as (readings, sites, keeper):
         dataset = ingest(readings, loaded, sites=sites)
         folder = RunFolder(out, loaded, dataset, seed, random=secrets.token_bytes, keeper=keeper)
     if fresh:
@@ -161,6 +169,18 @@ def run(
         told = ", ".join(f"{count} {kind}" for kind, count in own["counts"].items())
         click.echo(f"devices: {told}; RMSE {own['rmse']} {loaded.unit} instead of {own['pooled_rmse']}")
     click.echo(f"page: {place / 'report.html'}")
+
+
+@pipeline.command()
+@click.argument("folder", type=_FOLDER)
+@click.argument("devices", nargs=-1, required=True)
+def names(folder: Path, devices: tuple[str, ...]) -> None:
+    """Print what DEVICES are called in all that the run in FOLDER wrote."""
+    from quietfleet.pipeline.names import Names  # noqa: PLC0415 - as above
+
+    found = Names.of(folder)
+    for device in devices:
+        click.echo(f"{device} {found.pseudonym(device) if found else device}")
 
 
 @pipeline.command()
@@ -217,9 +237,21 @@ def _told(project: Project) -> dict[str, Any]:
     }
 
 
+def _names(folder: Path, *, own: bool) -> Names | None:
+    """The names of a run's devices; what was begun under pseudonyms goes on under them."""
+    from quietfleet.pipeline.names import FILE, Names  # noqa: PLC0415 - as above
+
+    if not own:
+        return Names.kept(folder, secrets.token_bytes)
+    if Names.of(folder) is not None:
+        raise PipelineError(f"{folder / FILE}: this run has pseudonyms; leave --own-names out or name another folder")
+    return None
+
+
 @contextmanager
 def _opened(
     project: Project,
+    names: Names | None,
     data: tuple[Path, ...],
     store: Path | None,
     why: str,
@@ -235,14 +267,15 @@ def _opened(
     if bool(data) == bool(store):
         raise PipelineError("say where the readings are: files by --data, or a gateway's store by --store")
     if store is None:
-        yield _read(project, data, columns, timezone), None, None
+        readings = _read(project, data, columns, timezone)
+        yield names.veil(readings) if names else readings, None, None
         return
     from quietfleet.workers._veil import JoinedSalts  # noqa: PLC0415 - needs the gateway's packages
 
     with opened_store(store) as (lake, veil, _):
         kept = lake.scan(who=getpass.getuser(), why=why)
         found = veil.under_all(kept) if again else veil.join(kept)[0]
-        readings: list[Reading] = [(one, at, values) for one, rows in found.items() for at, values in rows]
+        readings = [(one, at, values) for one, rows in found.items() for at, values in rows]
         yield readings, veil.sites(), JoinedSalts(lake.salts, veil)
 
 

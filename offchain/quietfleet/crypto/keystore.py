@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
-
+from quietfleet.crypto._key_file import WrongPassphrase, lock, unlock
 from quietfleet.crypto._keys import PrivateKey, checksum_address
 from quietfleet.errors import CryptoError, KeystoreError
 
@@ -21,13 +21,7 @@ _LIGHT_SCRYPT_N: Final = 1 << 12  # geth's light: for demonstrations and small d
 def create_keystore(path: Path, private_key: PrivateKey, passphrase: str, *, light: bool = False) -> None:
     """Write the key encrypted under `passphrase` to a new file of mode 0600; KeystoreError if the path is taken."""
     work = _LIGHT_SCRYPT_N if light else _SCRYPT_N
-    # eth_keyfile types the password as text but hashes bytes
-    content: dict[str, Any] = create_keyfile_json(
-        private_key.to_bytes(),
-        passphrase.encode(),  # type: ignore[arg-type]
-        kdf="scrypt",
-        iterations=work,
-    )
+    content = lock(private_key.to_bytes(), passphrase.encode(), work, secrets.token_bytes)
     _write_new(path, json.dumps(content).encode())
 
 
@@ -35,11 +29,10 @@ def load_keystore(path: Path, passphrase: str) -> PrivateKey:
     """Read a key back; KeystoreError if others may read the file, it is no key file, or the passphrase is wrong."""
     content = _read_private(path)
     try:
-        secret = decode_keyfile_json(json.loads(content), passphrase.encode())  # type: ignore[arg-type]
-        return PrivateKey.from_bytes(secret)
-    except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError, CryptoError) as error:
-        if str(error) == "MAC mismatch":
-            raise KeystoreError(f"{path}: the passphrase is wrong") from None
+        return PrivateKey.from_bytes(unlock(json.loads(content), passphrase.encode()))
+    except WrongPassphrase:
+        raise KeystoreError(f"{path}: the passphrase is wrong") from None
+    except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError, CryptoError) as error:
         raise KeystoreError(f"{path}: this is not an Ethereum key file") from error
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Self
 
-import rlp
-
+from quietfleet.crypto import rlp
 from quietfleet.devp2p._rlp import items, number, string
 from quietfleet.devp2p._snappy import decompress
 from quietfleet.devp2p.reason import Reason
@@ -33,7 +32,7 @@ class Hello:
 
     def encode(self) -> bytes:
         pairs = [[name.encode(), version] for name, version in self.capabilities]
-        return bytes(rlp.encode([self.version, self.client.encode(), pairs, _NO_PORT, self.node_id]))
+        return rlp.encode([self.version, self.client.encode(), pairs, _NO_PORT, self.node_id])
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -47,7 +46,7 @@ class Hello:
 
 
 def encode_disconnect(reason: Reason) -> bytes:
-    return bytes(rlp.encode([reason]))
+    return rlp.encode([reason])
 
 
 def decode_disconnect(payload: memoryview) -> Reason | None:

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Final, Self
 
-import rlp
-
-from quietfleet.crypto import ECIES_OVERHEAD, SIGNATURE_SIZE, PrivateKey, PublicKey, ecies_open, ecies_seal
+from quietfleet.crypto import ECIES_OVERHEAD, SIGNATURE_SIZE, PrivateKey, PublicKey, ecies_open, ecies_seal, rlp
 from quietfleet.devp2p._rlp import items, string
 from quietfleet.errors import CryptoError, FrameError
 
@@ -136,7 +134,7 @@ class PacketReader:
 
 def seal_packet(public: PublicKey, fields: list[bytes], random: Callable[[int], bytes]) -> bytes:
     """Write an EIP-8 packet to `public`, with random padding of random length."""
-    text = bytes(rlp.encode([*fields, _VERSION]))
+    text = rlp.encode([*fields, _VERSION])
     padding = random(_LEAST_PADDING + int.from_bytes(random(2)) % _PADDING_RANGE)
     size = (len(text) + len(padding) + ECIES_OVERHEAD).to_bytes(_SIZE)
     return size + ecies_seal(public, text + padding, random, authenticated=size)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlp.codec import consume_length_prefix
-from rlp.exceptions import DecodingError
-
+from quietfleet.crypto import rlp
 from quietfleet.errors import FrameError
 
 
@@ -45,9 +43,6 @@ def number(item: bytes) -> int:
 def _span(data: bytes, at: int) -> tuple[type, int, int]:
     """Return an item's kind (bytes or list) and where its content starts and ends."""
     try:
-        _, kind, length, start = consume_length_prefix(data, at)
-    except (DecodingError, IndexError) as error:
+        return rlp.span(data, at)
+    except rlp.RlpError as error:
         raise FrameError("not RLP", cause="bad_rlp") from error
-    if start + length > len(data):
-        raise FrameError("RLP cut short", cause="bad_rlp")
-    return kind, start, start + length

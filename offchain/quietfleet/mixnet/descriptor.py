@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from rlp.codec import consume_length_prefix, encode_raw
-from rlp.exceptions import DecodingError
 
-from quietfleet.crypto import SIGNATURE_SIZE, PrivateKey, checksum_address, keccak256, recover
+from quietfleet.crypto import SIGNATURE_SIZE, PrivateKey, checksum_address, keccak256, recover, rlp
 from quietfleet.errors import CryptoError, DescriptorError
 
 NODE_ID_SIZE: Final = 64
@@ -65,7 +63,7 @@ class RelayDescriptor:
 
     def encode(self) -> bytes:
         """Return the RLP."""
-        return bytes(encode_raw([*_unsigned(self), self.signature]))
+        return rlp.encode([*_unsigned(self), self.signature])
 
     def verify(self, domain: bytes) -> None:
         """Check the signature and that packets can be sealed; DescriptorError if not this node's, for this fleet."""
@@ -111,7 +109,7 @@ def _unsigned(descriptor: RelayDescriptor) -> list[bytes]:
 def _digest(fields: Sequence[bytes], domain: bytes) -> bytes:
     if len(domain) != DOMAIN_SIZE:
         raise DescriptorError(f"a domain is {DOMAIN_SIZE} bytes")
-    return keccak256(_LABEL + domain + encode_raw(list(fields)))
+    return keccak256(_LABEL + domain + rlp.encode(fields))
 
 
 def _split(raw: bytes) -> list[bytes]:
@@ -128,12 +126,12 @@ def _split(raw: bytes) -> list[bytes]:
 
 def _item(raw: bytes, at: int, kind: type[bytes | list[bytes]]) -> tuple[int, int]:
     try:
-        _, found, length, begin = consume_length_prefix(raw, at)
-    except (DecodingError, IndexError) as error:
+        found, begin, end = rlp.span(raw, at)
+    except rlp.RlpError as error:
         raise DescriptorError("not canonical RLP") from error
-    if found is not kind or begin + length > len(raw):
-        raise DescriptorError("cut short, or a list where a string belongs")
-    return begin, begin + length
+    if found is not kind:
+        raise DescriptorError("a list where a string belongs, or the other way round")
+    return begin, end
 
 
 def _integer(raw: bytes, max_size: int) -> int:

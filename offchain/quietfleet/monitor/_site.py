@@ -12,7 +12,7 @@ from quietfleet.monitor.drift import Array
 from quietfleet.monitor.integrity import Row
 
 WITNESSES: Final = 2
-"""So many others must have a value before their median says anything."""
+"""So many others must have a value before they say anything."""
 _DAY: Final = 86_400.0
 _HOURS: Final = 24
 
@@ -35,14 +35,22 @@ def level(grid: Array, times: Array, offsets: Sequence[Sequence[float]]) -> Arra
     return levelled
 
 
-def leave_one_out(grid: Array) -> Array:
-    """Subtract from every device the median of the others; NaN where fewer than two others have a value."""
-    residuals = np.full_like(grid, np.nan)
-    for line in range(grid.shape[0]):
-        others = np.delete(grid, line, axis=0)
-        enough = np.isfinite(others).sum(axis=0) >= WITNESSES
-        residuals[line, enough] = grid[line, enough] - np.nanmedian(others[:, enough], axis=0)
-    return residuals
+def outside(grid: Array) -> Array:
+    """How far every device [devices, t] lies outside of the two middle ones of the others; NaN with fewer than two.
+
+    The witness that speaks for the accused counts: with two others it must be apart from both, on one side.
+    """
+    if grid.shape[0] <= WITNESSES:
+        return np.full_like(grid, np.nan)
+    order = np.argsort(grid, axis=0, kind="stable")  # NaN last
+    ranks = np.argsort(order, axis=0, kind="stable")
+    ordered = np.take_along_axis(grid, order, axis=0)
+    others = np.isfinite(grid).sum(axis=0) - 1
+    low, high = (np.maximum(middle, 0) for middle in ((others - 1) // 2, others // 2))
+    lowest = np.take_along_axis(ordered, low + (low >= ranks), axis=0)
+    highest = np.take_along_axis(ordered, high + (high >= ranks), axis=0)
+    distance = grid - np.clip(grid, lowest, highest)
+    return np.where(others >= WITNESSES, distance, np.nan)
 
 
 def site_median(grid: Array) -> Array:
@@ -59,6 +67,15 @@ def hourly(times: Array, distance: Array) -> list[float]:
     known = np.isfinite(distance)
     seen = [distance[known & (hour == h)] for h in range(_HOURS)]
     return [float(np.median(values)) if values.size else 0.0 for values in seen]
+
+
+def windows(times: Array, lines: Array, ends: Array, width: float) -> Array:
+    """Cut the `width` seconds before each of the ends out of lines [..., t]: [..., ends, longest], padded with NaN."""
+    first, last = np.searchsorted(times, ends - width), np.searchsorted(times, ends)
+    longest = int((last - first).max(initial=0))
+    place = first[:, None] + np.arange(longest)
+    cut: Array = np.where(place < last[:, None], lines[..., np.minimum(place, times.size - 1)], np.nan)
+    return cut
 
 
 def _hour(times: Array) -> npt.NDArray[np.intp]:

@@ -126,16 +126,17 @@ def drift_pct(window: npt.ArrayLike, reference: FeatureBaseline) -> float:
 def fleet_drift(windows: npt.NDArray[np.floating[Any]], baseline: Baseline, features: tuple[str, ...]) -> Array:
     """Drift in percent of a whole fleet at once.
 
-    Takes windows [devices, features, samples] without NaN and returns [devices, features]. Reads the windows'
-    quantiles at the sketch's levels, off by a few hundredths of sigma at most, and recomputes exactly what lies
-    near a limit.
+    Takes windows [devices, features, samples] without NaN and returns [devices, features]. Holds the samples in order
+    against the sketch at their levels, off by a few hundredths of sigma at most, and recomputes exactly what lies near
+    a limit.
     """
-    ordered = np.sort(windows, axis=-1)
-    picked = ordered[..., np.floor(_LEVELS * ordered.shape[-1]).astype(int)]
+    apart = np.sort(windows, axis=-1)
     references = [baseline.features[name] for name in features]
-    atoms = np.array([reference.quantiles for reference in references], dtype=ordered.dtype)
+    levels = (np.arange(apart.shape[-1]) + 0.5) / apart.shape[-1]
+    apart -= np.array([np.interp(levels, _LEVELS, reference.quantiles) for reference in references], dtype=apart.dtype)
+    np.abs(apart, out=apart)
     sigma = np.array([max(reference.std, 10.0**-_DECIMALS) for reference in references])
-    percent: Array = np.minimum(100.0 * np.abs(picked - atoms).mean(axis=-1) / sigma, CEILING_PCT).astype(np.float64)
+    percent: Array = np.minimum(100.0 * apart.mean(axis=-1) / sigma, CEILING_PCT).astype(np.float64)
     for limit in (DRIFTED_PCT, ANOMALOUS_PCT):
         for device, feature in np.argwhere(np.abs(percent - limit) < _RECHECK_PCT):
             percent[device, feature] = drift_pct(windows[device, feature], references[feature])

@@ -1,8 +1,9 @@
 """Faults of a sensor that distributions cannot see.
 
-It is stuck, out of range, silent, contradicts itself, is ahead of time, jumps for one reading, or reads in another unit
-from one moment on. Loss is judged by a CUSUM between 2 % (radio) and 20 % (failing device): four silent slots in a row,
-or a fifth of the readings lost over a day. Slots nobody filled are an outage of the site and count against no device.
+It is stuck, out of range, silent, contradicts itself, has a wrong clock, jumps for one reading, or reads in another
+unit from one moment on; what a finding's `detail` says is the evidence. Loss is judged by a CUSUM between 2 % (radio)
+and 20 % (failing device): four silent slots in a row, or a fifth of the readings lost over a day. Slots nobody filled
+are an outage of the site and count against no device.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby, pairwise
+from statistics import median, quantiles
 from typing import Final
 
 Row = tuple[float, Mapping[str, float]]
@@ -28,6 +30,12 @@ _FAR: Final = 6.0
 """A change of so many usual steps at once is none of the weather's or the machine's making."""
 _NEAR: Final = 1.5
 _CONFIRMED: Final = 4  # readings in a row
+_CLOCKED: Final = 12
+"""Readings whose way here was timed, before a clock is judged by them."""
+_LATE: Final = 3.0  # periods
+_STEADY: Final = 0.5  # of the error: what moves about more is a bad link, not a wrong clock
+_HOUR: Final = 3600.0
+_DAY: Final = 86_400.0
 _CONVERSIONS: Final = (
     ("°F instead of °C", 1.8, 32.0),
     ("°C instead of °F", 1 / 1.8, -32.0 / 1.8),
@@ -66,13 +74,14 @@ class FindingKind(StrEnum):
     CLOCK = "clock"
     SPIKE = "spike"
     UNIT = "unit"
+    OUTAGE = "outage"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A fault in `[since, until]` (Unix seconds); `channel` is empty when the reading as a whole is meant.
 
-    `detail` is what else there is to say, such as the unit that the values look like.
+    `detail` is what speaks for it: the value it is stuck at, the worst one out of range, the unit the values look like.
     """
 
     kind: FindingKind
@@ -99,12 +108,12 @@ class ChannelRules:
 
 
 DEFAULT_RULES: Final[Mapping[str, ChannelRules]] = {
-    "temp": ChannelRules(-60.0, 60.0, 0.1),
-    "dewp": ChannelRules(-80.0, 40.0, 0.1),
-    "humid": ChannelRules(0.0, 100.0, 0.5),
-    "wind_speed": ChannelRules(0.0, 75.0, 0.1, stuck_after=24),  # a calm night is no fault
+    "temp": ChannelRules(-60.0, 60.0, 0.1, step=4.0),
+    "dewp": ChannelRules(-80.0, 40.0, 0.1, step=4.0),
+    "humid": ChannelRules(0.0, 100.0, 0.5, step=15.0),
+    "wind_speed": ChannelRules(0.0, 75.0, 0.1, stuck_after=24, step=6.0),  # a calm night is no fault
     "precip": ChannelRules(0.0, 305.0, 0.1, stuck_after=None),  # dry for weeks is no fault either
-    "pressure": ChannelRules(870.0, 1085.0, 0.1),
+    "pressure": ChannelRules(870.0, 1085.0, 0.1, step=2.0),
 }
 
 
@@ -140,38 +149,89 @@ def site_outages(
     return frozenset(range(int(since // period), int(until // period))) - filled
 
 
+def outages(slots: Iterable[int], *, period: float = 3600.0) -> tuple[Finding, ...]:
+    """Say of slots in which nobody delivered when the site was down, for as long as a device is silent to be missed."""
+    runs = groupby(enumerate(sorted(slots)), key=lambda numbered: numbered[1] - numbered[0])
+    whole = [[slot for _, slot in run] for _, run in runs]
+    return tuple(
+        Finding(FindingKind.OUTAGE, "", run[0] * period, (run[-1] + 1) * period, len(run), "no device delivered")
+        for run in whole
+        if len(run) >= _CONFIRMED
+    )
+
+
+def clock_skew(
+    arrivals: Sequence[tuple[float, float]], *, usual: float = 0.0, period: float = 3600.0, tolerance: float = 0.0
+) -> Finding | None:
+    """Tell whether a device's clock is off, from when it says it read and when that came (both Unix seconds).
+
+    `usual` is how long readings are on their way here, the middle of its neighbours' if one knows it. An error counts
+    that is over three periods, and over `tolerance`, either way, and steadier than a backlog or a bad link would be.
+    The finding says by how much, and what it gains or loses a day if that shows.
+    """
+    if len(arrivals) < _CLOCKED:
+        return None
+    ordered = sorted(arrivals)
+    errors = [time + usual - arrived for time, arrived in ordered]
+    first, middle, last = quantiles(errors)
+    if abs(middle) <= max(_LATE * period, tolerance) or last - first > _STEADY * abs(middle):
+        return None
+    return Finding(FindingKind.CLOCK, "", ordered[0][0], ordered[-1][0], len(ordered), _off(ordered, errors))
+
+
+def _off(ordered: Sequence[tuple[float, float]], errors: Sequence[float]) -> str:
+    """How far a clock is off, and how fast it gets worse: the later half against the earlier one."""
+    half = len(errors) // 2
+    arrived = [at for _, at in ordered]
+    days = (median(arrived[half:]) - median(arrived[:half])) / _DAY
+    change = median(errors[half:]) - median(errors[:half])
+    error = median(errors)
+    said = f"{abs(error) / _HOUR:.1f} h {'ahead' if error > 0 else 'behind'}"
+    noise = median(abs(later - earlier) for earlier, later in pairwise(errors))
+    if days <= 0 or abs(change) <= 2 * noise:
+        return said
+    return f"{said}, {'gaining' if change > 0 else 'losing'} {abs(change) / days:.0f} s a day"
+
+
 def _stuck(channel: str, rule: ChannelRules, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
-    for _, run in groupby(series, key=lambda point: point[1]):
+    if rule.stuck_after is None:
+        return
+    for value, run in groupby(series, key=lambda point: point[1]):
         times = [time for time, _ in run]
-        if rule.stuck_after is not None and len(times) >= rule.stuck_after:
-            yield Finding(FindingKind.STUCK, channel, times[0], times[-1], len(times))
+        if len(times) >= rule.stuck_after:
+            yield Finding(FindingKind.STUCK, channel, times[0], times[-1], len(times), f"at {value:g}")
 
 
 def _out_of_range(channel: str, rule: ChannelRules, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
-    times = [time for time, value in series if not rule.low <= value <= rule.high]
-    if times:
-        yield Finding(FindingKind.RANGE, channel, times[0], times[-1], len(times))
+    found = [(time, value) for time, value in series if not rule.low <= value <= rule.high]
+    if found:
+        worst = max((value for _, value in found), key=lambda value: max(rule.low - value, value - rule.high))
+        said = f"{worst:g}, where {rule.low:g} to {rule.high:g} is possible"
+        yield Finding(FindingKind.RANGE, channel, found[0][0], found[-1][0], len(found), said)
 
 
 def _spikes(channel: str, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
     """Single readings far from both their neighbours, which agree with each other."""
-    times = [
-        here[0]
+    found = [
+        (here[0], here[1] - before[1])
         for before, here, after in zip(series, series[1:], series[2:], strict=False)
         if min(abs(here[1] - before[1]), abs(here[1] - after[1])) > _FAR * step
         and abs(after[1] - before[1]) < _NEAR * step
     ]
-    if times:
-        yield Finding(FindingKind.SPIKE, channel, times[0], times[-1], len(times))
+    if found:
+        largest = max((jump for _, jump in found), key=abs)
+        yield Finding(FindingKind.SPIKE, channel, found[0][0], found[-1][0], len(found), f"by {largest:+g}")
 
 
 def _units(channel: str, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
     """Find a jump after which the values go on as before once they are read in another unit."""
     for place in range(2, len(series) - _CONFIRMED + 1):
-        before, after = series[place - 1][1], [value for _, value in series[place : place + _CONFIRMED]]
-        steady = abs(before - series[place - 2][1]) <= _NEAR * step  # else it comes back from a spike
-        if not steady or abs(after[0] - before) <= _FAR * step:
+        before = series[place - 1][1]
+        if abs(series[place][1] - before) <= _FAR * step:
             continue
+        if abs(before - series[place - 2][1]) > _NEAR * step:  # it comes back from a spike
+            continue
+        after = [value for _, value in series[place : place + _CONFIRMED]]
         for name, scale, offset in _CONVERSIONS:
             back = [before, *((value - offset) / scale for value in after)]
             smooth = all(abs(later - earlier) <= _NEAR * step for earlier, later in pairwise(back))
@@ -185,25 +245,30 @@ def _contradictions(ordered: Sequence[Row]) -> Iterator[Finding]:
     """Two different readings for one time; the same one twice is only a message repeated."""
     times = [a[0] for a, b in pairwise(ordered) if a[0] == b[0] and dict(a[1]) != dict(b[1])]
     if times:
-        yield Finding(FindingKind.DUPLICATE, "", times[0], times[-1], len(times))
+        yield Finding(FindingKind.DUPLICATE, "", times[0], times[-1], len(times), "two readings of one time differ")
 
 
 def _ahead(ordered: Sequence[Row], limit: float) -> Iterator[Finding]:
     times = [time for time, _ in ordered if time > limit]
     if times:
-        yield Finding(FindingKind.CLOCK, "", times[0], times[-1], len(times))
+        said = f"{(times[-1] - limit) / _HOUR:.1f} h ahead"
+        yield Finding(FindingKind.CLOCK, "", times[0], times[-1], len(times), said)
 
 
 def _losses(ordered: Sequence[Row], now: float, period: float, outages: Iterable[int]) -> Iterator[Finding]:
     if not ordered:
         return
     filled = {int(time // period) for time, _ in ordered} | set(outages)
-    score = 0.0
-    lost: list[int] = []
+    score, lost, since = 0.0, 0, 0
+    last = 0
     for slot in range(int(ordered[0][0] // period), int(now // period)):
         missing = slot not in filled
         score = max(0.0, score + (_LOST if missing else _RECEIVED))
-        lost = [*lost, slot] if missing else lost if score else []
+        if not score:
+            lost = 0
+        elif missing:
+            since, last, lost = (slot if not lost else since), slot, lost + 1
         if score > _LOSS_LIMIT:
-            yield Finding(FindingKind.GAP, "", lost[0] * period, (lost[-1] + 1) * period, len(lost))
+            said = f"of {slot + 1 - since} due"
+            yield Finding(FindingKind.GAP, "", since * period, (last + 1) * period, lost, said)
             return

@@ -1,10 +1,13 @@
-"""A device against its neighbours: its distance from the median of the others, hour of day by hour of day.
+"""A device against its neighbours: how far it lies outside of the middle of the others, hour of day by hour of day.
 
-Weather, seasons and site-wide changes cancel out in that residual; a fault of one device does not. Each device's
-usual offset is taken off first, so that a neighbour may drop out without moving the others. Needs at least three
-co-located devices. The limit is each device's own: never under the paper's 70 %, above whatever its reference
-already showed in windows of one day, and wider the shorter that reference was. A device has left its peers when it
-is beyond the limit two days in a row.
+Weather, seasons and site-wide changes cancel out in that distance; a fault of one device does not. Each device's usual
+offset is taken off first, so that a neighbour may drop out without moving the others. Needs three co-located devices.
+
+How far it left them is told in percent, 100 being what a shift of its own readings by one sigma would show: W1 between
+a window of distances and the reference's, of the middle half of both alone, so that neither a storm nor a spike is a
+drift. Of the windows that end now, the short ones see large shifts soon and the long ones see small shifts at all. The
+limit is each device's and each window's own: never under what a model hardly feels, nearly twice what the reference
+ever showed, and wider the shorter that reference was.
 """
 
 from __future__ import annotations
@@ -17,25 +20,34 @@ from typing import Any, Final, Self
 import numpy as np
 
 from quietfleet.errors import MonitorError
-from quietfleet.monitor._site import hourly, leave_one_out, level, side_by_side, site_median
-from quietfleet.monitor.drift import DRIFTED_PCT, Array, FeatureBaseline, drift_pct
+from quietfleet.monitor._site import hourly, level, outside, side_by_side, site_median, windows
+from quietfleet.monitor.drift import ATOMS, CEILING_PCT, DRIFTED_PCT, Array, FeatureBaseline
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row
 
 MINIMUM_DEVICES: Final = 3
 MINIMUM_DAYS: Final = 7
 FULL_DAYS: Final = 30
 """A reference of so many days needs no allowance for its own sampling error, which shrinks with their root."""
-
 _DAY: Final = 86_400.0
-_MADS: Final = 6.0
-_MARGIN: Final = 1.2
-_SHARE: Final = 0.5  # of a day's slots, for the day to count
+WINDOWS: Final = (_DAY, 3 * _DAY)
+"""Seconds; `SAMPLES` readings if those take longer, and a window of so many besides if they take less."""
+SAMPLES: Final = 24
+MATERIAL_PCT: Final = (DRIFTED_PCT, 50.0)
+"""The least limit, of windows shorter than the longest of `WINDOWS` and of that one."""
+
+_MARGIN: Final = 1.9
+_SHARE: Final = 0.5  # of a window's slots, for it to count
 _FILLED: Final = 0.9
+_LEAST: Final = 1e-9  # a channel that never moved: any change of it is one
+_LEAST_SHOWN: Final = 0.2  # of a shift, however much the site disagrees
+_STEPS: Final = 24  # so many windows of the reference begin within the length of one
+_MIDDLE: Final = slice(ATOMS // 4, ATOMS - ATOMS // 4)
+_LEVELS: Final = ((np.arange(ATOMS) + 0.5) / ATOMS)[_MIDDLE]
 
 
 @dataclass(frozen=True, slots=True)
 class PeerDrift:
-    """A residual's drift and the device's own limit for it, both in percent of the residual's sigma."""
+    """How far a device drifted from what is usual, and its own limit for that, both in percent of a sigma."""
 
     percent: float
     limit: float
@@ -53,19 +65,40 @@ class PeerDrift:
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """One device's usual distance from its site in one channel: offsets by hour (UTC), spread around them, limit."""
+    """What is usual for one device in one channel.
+
+    Offsets from its site by hour (UTC), the distances left then, how far from those a shift of one sigma shows, and a
+    limit for each window, in percent of that.
+    """
 
     hours: tuple[float, ...]
     sketch: FeatureBaseline
-    limit: float
+    unit: float
+    limits: tuple[float, ...]
 
     def to_plain(self) -> dict[str, Any]:
-        return {"hours": list(self.hours), "sketch": self.sketch.to_plain(), "limit": self.limit}
+        plain = {"hours": list(self.hours), "sketch": self.sketch.to_plain()}
+        return plain | {"unit": self.unit, "limits": list(self.limits)}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild what `to_plain` made."""
-        return cls(tuple(plain["hours"]), FeatureBaseline.from_plain(plain["sketch"]), float(plain["limit"]))
+        sketch = FeatureBaseline.from_plain(plain["sketch"])
+        return cls(tuple(plain["hours"]), sketch, float(plain["unit"]), tuple(plain["limits"]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """One channel of a site over time: percent and limit, both [devices, ends], NaN where nothing can be compared."""
+
+    devices: tuple[str, ...]
+    percent: Array
+    limit: Array
+
+    def at(self, end: int) -> dict[str, PeerDrift]:
+        """What there is to say at one of the ends."""
+        said = zip(self.devices, self.percent[:, end].tolist(), self.limit[:, end].tolist(), strict=True)
+        return {device: PeerDrift(percent, limit) for device, percent, limit in said if not math.isnan(percent)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +128,33 @@ class PeerReference:
     def drift(
         self, readings: Mapping[str, Sequence[Row]], *, now: float, period: float = 3600.0
     ) -> dict[str, dict[str, PeerDrift]]:
-        """Compare the two days before `now`; a device or channel without reference or enough company is left out.
+        """Compare the days before `now`; a device or channel without reference or enough company is left out."""
+        reach = now - max(widths(period))
+        recent = {device: [row for row in rows if reach <= row[0] < now] for device, rows in readings.items()}
+        found: dict[str, dict[str, PeerDrift]] = {}
+        for channel, course in self.course(recent, np.array([now]), period=period).items():
+            for device, drift in course.at(0).items():
+                found.setdefault(device, {})[channel] = drift
+        return found
 
-        One faulty device shifts the median of its peers too. So only the one furthest out is accused, and the
+    def course(
+        self, readings: Mapping[str, Sequence[Row]], ends: Array, *, period: float = 3600.0
+    ) -> dict[str, Course]:
+        """Compare the days before each of the ends [e] (Unix seconds), as `drift` does at one, channel by channel.
+
+        One faulty device may shift what is the middle for its peers. So only the one furthest out is accused, and the
         others are compared again without it.
         """
-        known = {
-            device: [row for row in rows if now - 2 * _DAY <= row[0] < now]
-            for device, rows in readings.items()
-            if device in self.devices
-        }
-        found: dict[str, dict[str, PeerDrift]] = {}
+        known = {device: rows for device, rows in readings.items() if device in self.devices}
+        found = {}
         for channel in dict.fromkeys(channel for device in known for channel in self.devices[device]):
             usual = {device: self.devices[device][channel] for device in known if channel in self.devices[device]}
-            for device, drift in _accuse(known, usual, channel, now - _DAY, period).items():
-                found.setdefault(device, {})[channel] = drift
+            times, grid = side_by_side({device: known[device] for device in usual}, channel, period)
+            if len(usual) >= MINIMUM_DEVICES and times.size:
+                levelled = level(grid, times, [one.hours for one in usual.values()])
+                found[channel] = Course(
+                    tuple(usual), *_accuse(times, levelled, tuple(usual.values()), np.asarray(ends), period)
+                )
         return found
 
     def to_plain(self) -> dict[str, Any]:
@@ -129,61 +174,104 @@ class PeerReference:
         )
 
 
+def widths(period: float) -> tuple[float, ...]:
+    """Return the lengths of the windows that are looked at, in seconds, shortest first."""
+    least = SAMPLES * period
+    return tuple(sorted({least, *(max(width, least) for width in WINDOWS)}))
+
+
 def _learn(readings: Mapping[str, Sequence[Row]], channel: str, resolution: float, period: float) -> dict[str, Usual]:
     times, grid = side_by_side(readings, channel, period)
     offsets = [hourly(times, line - site_median(grid)) for line in grid]
-    residuals = leave_one_out(level(grid, times, offsets))
+    levelled = level(grid, times, offsets)
+    distances = outside(levelled)
+    days = np.isfinite(distances).sum(axis=1) * period / _DAY
+    if days.min() < MINIMUM_DAYS * _FILLED:
+        raise MonitorError(f"peers need {MINIMUM_DAYS} days of common readings, not {days.min():.1f}")
+    sketches = [FeatureBaseline.fit(distance, floor=resolution) for distance in distances]
+    sigmas = [max(float(np.nanstd(line)), resolution, _LEAST) for line in grid]
+    units = [_unit(levelled, line, sketch, sigmas[line]) for line, sketch in enumerate(sketches)]
+    lengths = widths(period)
+    known = zip(distances, sketches, units, strict=True)
+    seen = np.array([[_largest(times, *one, width, period) for width in lengths] for one in known])
+    limits = _limits(seen, days, period)
     return {
-        device: _usual(times, residual, hours, resolution, period)
-        for device, residual, hours in zip(readings, residuals, offsets, strict=True)
+        device: Usual(tuple(offsets[line]), sketches[line], units[line], limits[line])
+        for line, device in enumerate(readings)
     }
 
 
-def _usual(times: Array, residual: Array, hours: Sequence[float], resolution: float, period: float) -> Usual:
-    known = np.isfinite(residual)
-    days = float(known.sum()) * period / _DAY
-    if days < MINIMUM_DAYS * _FILLED:
-        raise MonitorError(f"peers need {MINIMUM_DAYS} days of common readings, not {days:.1f}")
-    sketch = FeatureBaseline.fit(residual, floor=resolution)
-    allowance = math.sqrt(max(1.0, FULL_DAYS / days))
-    return Usual(tuple(hours), sketch, round(allowance * _limit(times[known], residual[known], sketch, period), 1))
+def _unit(grid: Array, line: int, sketch: FeatureBaseline, sigma: float) -> float:
+    """How far from the usual distances those would be if the device had read one sigma more, or less."""
+    apart = []
+    for shift in (sigma, -sigma):
+        shifted = grid.copy()
+        shifted[line] += shift
+        apart.append(float(_apart(outside(shifted)[line][None], sketch)[0]))
+    return max(min(apart), _LEAST_SHOWN * sigma)
 
 
-def _limit(times: Array, residual: Array, sketch: FeatureBaseline, period: float) -> float:
-    """Place the limit above every one-day window of the reference itself, stepping six hours."""
-    steps = np.arange(times[0] + _DAY, times[-1] + period, _DAY / 4)
-    windows = [residual[(times >= end - _DAY) & (times < end)] for end in steps]
-    seen = np.array([drift_pct(window, sketch) for window in windows if window.size >= _SHARE * _DAY / period])
-    middle = float(np.median(seen))
-    spread = float(np.median(np.abs(seen - middle)))
-    return max(DRIFTED_PCT, middle + _MADS * spread, _MARGIN * float(seen.max()))
+def _largest(times: Array, distance: Array, sketch: FeatureBaseline, unit: float, width: float, period: float) -> float:
+    """What the worst window of the reference itself showed, of so many that none is missed by much."""
+    ends = np.arange(times[0] + width, times[-1] + 2 * period, max(period, width / _STEPS))
+    percent = _percent(windows(times, distance, ends, width), sketch, unit, width / period)
+    return float(np.nanmax(percent, initial=0.0))
 
 
-def _accuse(
-    recent: Mapping[str, Sequence[Row]], usual: Mapping[str, Usual], channel: str, midnight: float, period: float
-) -> dict[str, PeerDrift]:
+def _limits(seen: Array, days: Array, period: float) -> list[tuple[float, ...]]:
+    """Place the limits [devices][windows] well above what the reference showed, of each device and of the middle one.
+
+    A device that happened to keep between its peers for a month would else be allowed nothing.
+    """
+    material = [MATERIAL_PCT[width >= WINDOWS[-1]] for width in widths(period)]
+    least = np.maximum(material, _MARGIN * np.maximum(seen, np.median(seen, axis=0)))
+    allowance = np.sqrt(np.maximum(1.0, FULL_DAYS / days))
+    return [tuple(line) for line in (allowance[:, None] * least).round(1).tolist()]
+
+
+def _percent(cut: Array, sketch: FeatureBaseline, unit: float, slots: float) -> Array:
+    """Drift of windows [..., samples] from a sketch in percent of a unit; NaN where half of the slots are missing."""
+    percent: Array = np.minimum(100.0 * _apart(cut, sketch) / unit, CEILING_PCT)
+    return np.where(np.isfinite(cut).sum(axis=-1) >= max(_SHARE * slots, 1.0), percent, np.nan)
+
+
+def _apart(cut: Array, sketch: FeatureBaseline) -> Array:
+    """W1 between the middle half of samples [..., samples], NaN where there is none, and that of a sketch."""
+    if cut.shape[-1] == 0:
+        return np.full(cut.shape[:-1], np.nan)
+    ordered = np.sort(cut, axis=-1)  # NaN last
+    filled = np.isfinite(cut).sum(axis=-1)
+    picked = np.take_along_axis(ordered, np.floor(filled[..., None] * _LEVELS).astype(np.intp), axis=-1)
+    apart: Array = np.abs(picked - np.asarray(sketch.quantiles)[_MIDDLE]).mean(axis=-1)
+    return apart
+
+
+def _compare(times: Array, grid: Array, usual: Sequence[Usual], ends: Array, period: float) -> tuple[Array, Array]:
+    """Return percent and limit [devices, ends] of the window that says the most against each."""
+    distances = outside(grid)
+    percent = np.full((len(usual), ends.size), np.nan)
+    limit = np.full_like(percent, np.nan)
+    for place, width in enumerate(widths(period)):
+        cut = windows(times, distances, ends, width)
+        for line, one in enumerate(usual):
+            seen = _percent(cut[line], one.sketch, one.unit, width / period)
+            worse = ~(seen / one.limits[place] <= percent[line] / limit[line]) & np.isfinite(seen)
+            percent[line, worse], limit[line, worse] = seen[worse], one.limits[place]
+    return percent, limit
+
+
+def _accuse(times: Array, grid: Array, usual: Sequence[Usual], ends: Array, period: float) -> tuple[Array, Array]:
     """Take the worst offender out until the rest agrees or is too small to tell."""
-    accused: dict[str, PeerDrift] = {}
-    company = {device: recent[device] for device in usual}
-    while len(company) >= MINIMUM_DEVICES:
-        drifts = _compare(company, usual, channel, midnight, period)
-        worst = max(drifts, key=lambda device: drifts[device].severity, default=None)
-        if worst is None or not drifts[worst].exceeded:
-            return accused | drifts
-        accused[worst] = drifts[worst]
-        del company[worst]
-    return accused
-
-
-def _compare(
-    company: Mapping[str, Sequence[Row]], usual: Mapping[str, Usual], channel: str, midnight: float, period: float
-) -> dict[str, PeerDrift]:
-    times, grid = side_by_side(company, channel, period)
-    residuals = leave_one_out(level(grid, times, [usual[device].hours for device in company]))
-    found: dict[str, PeerDrift] = {}
-    for device, residual in zip(company, residuals, strict=True):
-        days = [residual[day & np.isfinite(residual)] for day in (times < midnight, times >= midnight)]
-        if all(day.size >= _SHARE * _DAY / period for day in days):
-            percent = min(drift_pct(day, usual[device].sketch) for day in days)
-            found[device] = PeerDrift(percent, usual[device].limit)
-    return found
+    percent, limit = _compare(times, grid, usual, ends, period)
+    severity = np.where(np.isfinite(percent), percent / limit, 0.0)
+    worst = severity.argmax(axis=0)
+    guilty = severity.max(axis=0) > 1
+    for line in np.unique(worst[guilty]):
+        places = np.flatnonzero(guilty & (worst == line))
+        rest = np.delete(np.arange(len(usual)), line)
+        again = np.full((2, rest.size, places.size), np.nan)
+        if rest.size >= MINIMUM_DEVICES:
+            company = [usual[other] for other in rest]
+            again[:] = _accuse(times, grid[rest], company, ends[places], period)
+        percent[np.ix_(rest, places)], limit[np.ix_(rest, places)] = again
+    return percent, limit

@@ -14,7 +14,7 @@ from typing import Final
 from quietfleet.errors import MonitorError
 from quietfleet.monitor.assessment import WINDOW_SECONDS, assess
 from quietfleet.monitor.drift import Baseline
-from quietfleet.monitor.integrity import ChannelRules, Finding, FindingKind, Row, inspect, site_outages
+from quietfleet.monitor.integrity import ChannelRules, Finding, FindingKind, Row, inspect, outages, site_outages
 from quietfleet.monitor.learned import learn_rules
 from quietfleet.monitor.peers import MINIMUM_DEVICES, PeerReference
 from quietfleet.monitor.verdict import DeviceVerdict, FleetVerdict, Verdict
@@ -81,7 +81,8 @@ def survey(readings: Mapping[str, Sequence[Row]], *, period: float, progress: Pr
     since, until = min(first for first, _ in spans), max(last for _, last in spans) + period
     sound = since + min(REFERENCE, max(LEAST, (until - since) / 2))
     watch = _Watch(readings, since, sound, until, period)
-    said = list(watch.run(progress))
+    dark = site_outages(readings, since=since, until=until, period=period)
+    said = [*watch.run(progress), *(_down(one) for one in outages(dark, period=period))]
     return Survey(
         episodes=tuple(sorted(_merged(said), key=lambda one: (one.since, one.device))),
         rules=watch.rules,
@@ -90,7 +91,7 @@ def survey(readings: Mapping[str, Sequence[Row]], *, period: float, progress: Pr
         reference_until=min(sound, until),
         until=until,
         peers=watch.peers is not None,
-        outages=len(site_outages(readings, since=since, until=until, period=period)),
+        outages=len(dark),
         period=period,
     )
 
@@ -205,6 +206,11 @@ def _fault(device: str, one: Finding, now: float) -> Episode:
     return Episode(device, Verdict.QUARANTINE, channels, one.kind.value, since, now, max(one.until, since), 0.0, (one,))
 
 
+def _down(one: Finding) -> Episode:
+    """Nobody delivered: that is about the place, and nothing is wrong with any device."""
+    return Episode("", Verdict.FINE, (), one.kind.value, one.since, one.until, one.until, 0.0, (one,))
+
+
 def _drifted(device: str, told: DeviceVerdict, now: float) -> Episode:
     return Episode(device, told.verdict, told.channels, told.reason, now - DAY, now, now, told.drift_pct)
 
@@ -256,7 +262,8 @@ _FAULTS: Final = {
     FindingKind.RANGE: "{channel} was {times} far outside of all it had read: check its wiring and its unit.",
     FindingKind.GAP: "{count} readings, in a row or nearly so, are missing: check its power and its link.",
     FindingKind.DUPLICATE: "{times} two readings of one moment differ: check its clock, and who uses its name.",
-    FindingKind.CLOCK: "{count} readings are from the future: set its clock.",
+    FindingKind.CLOCK: "the clock is {detail}, by {count} readings: set it.",
     FindingKind.SPIKE: "{channel} jumped {times} for a single reading: leave these out, look for interference.",
+    FindingKind.OUTAGE: "nobody delivered for {count} periods: look at the power and the link of the place.",
     FindingKind.UNIT: "{channel} reads {detail} in {count} readings: set its unit back.",
 }

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-import rlp
-from rlp.codec import length_prefix
-
+from quietfleet.crypto import rlp
 from quietfleet.errors import DescriptorError, EnvelopeError, WireError
 from quietfleet.mixnet import RelayDescriptor, decode_descriptor
 from quietfleet.network.link import STEM, Message
@@ -27,7 +25,6 @@ MAX_ENVELOPES: Final = 4096  # in one answer
 _NONCE_SIZE: Final = 8
 _U32_SIZE: Final = 4
 _EMPTY: Final = b"\xc0"
-_LIST_OFFSET: Final = 0xC0
 
 
 def ask_descriptors() -> Message:
@@ -71,7 +68,7 @@ class ArchiveAsk:
 
     def encode(self) -> Message:
         content = [self.request, self.since, self.until, self.bloom, self.cursor]
-        return Message(STEM.name, ASK_ARCHIVE, bytes(rlp.encode(content)))
+        return Message(STEM.name, ASK_ARCHIVE, rlp.encode(content))
 
     @classmethod
     def decode(cls, payload: bytes) -> ArchiveAsk:
@@ -89,7 +86,7 @@ class ArchivePage:
     cursor: bytes = b""
 
     def encode(self) -> Message:
-        parts = [bytes(rlp.encode(self.request)), _list(self.envelopes), bytes(rlp.encode(self.cursor))]
+        parts = [rlp.encode(self.request), _list(self.envelopes), rlp.encode(self.cursor)]
         return Message(STEM.name, ARCHIVE, _list(parts))
 
     @classmethod
@@ -115,7 +112,7 @@ class WorkAsk:
     def encode(self) -> Message:
         draft = self.draft
         parts = [rlp.encode(each) for each in (self.request, draft.expiry, draft.ttl, draft.topic, draft.data)]
-        return Message(STEM.name, ASK_WORK, _list([*map(bytes, parts), encode_pow(self.target)]))
+        return Message(STEM.name, ASK_WORK, _list([*parts, encode_pow(self.target)]))
 
     @classmethod
     def decode(cls, payload: bytes) -> WorkAsk:
@@ -137,7 +134,7 @@ class WorkDone:
 
     def encode(self) -> Message:
         nonce = b"" if self.nonce is None else self.nonce.to_bytes(_NONCE_SIZE, "big")
-        return Message(STEM.name, WORK, bytes(rlp.encode([self.request, nonce])))
+        return Message(STEM.name, WORK, rlp.encode([self.request, nonce]))
 
     @classmethod
     def decode(cls, payload: bytes) -> WorkDone:
@@ -180,5 +177,4 @@ def _u32(item: bytes) -> int:
 
 def _list(items: Iterable[bytes]) -> bytes:
     """Return the RLP list of items that are encoded already."""
-    body = b"".join(items)
-    return bytes(length_prefix(len(body), _LIST_OFFSET)) + body
+    return rlp.enlist(b"".join(items))

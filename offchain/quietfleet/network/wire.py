@@ -11,10 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import rlp
-from rlp.codec import consume_length_prefix
-from rlp.exceptions import DecodingError
-
+from quietfleet.crypto import rlp
 from quietfleet.errors import WireError
 from quietfleet.whisper import BLOOM_SIZE, FULL_BLOOM, Envelope
 
@@ -35,7 +32,7 @@ class Status:
 
     def encode(self) -> bytes:
         bloom = b"" if self.bloom == FULL_BLOOM else self.bloom
-        return bytes(rlp.encode([VERSION, _double_bits(self.min_pow), bloom, _FULL_NODE]))
+        return rlp.encode([VERSION, _double_bits(self.min_pow), bloom, _FULL_NODE])
 
     @classmethod
     def decode(cls, payload: bytes) -> Status:
@@ -48,12 +45,12 @@ class Status:
 
 def encode_pow(min_pow: float) -> bytes:
     """Encode a proof-of-work requirement: a bare integer holding the bits of a double."""
-    return bytes(rlp.encode(_double_bits(min_pow)))
+    return rlp.encode(_double_bits(min_pow))
 
 
 def encode_bloom(bloom: bytes) -> bytes:
     """Encode a bloom filter: here a full one is written out, as others refuse an empty one."""
-    return bytes(rlp.encode(bloom))
+    return rlp.encode(bloom)
 
 
 def decode_pow(payload: bytes) -> float:
@@ -105,12 +102,9 @@ def string(item: bytes) -> bytes:
 def _span(payload: bytes, at: int) -> tuple[type, int, int]:
     """Return an item's kind (bytes or list) and where its content starts and ends."""
     try:
-        _, kind, length, start = consume_length_prefix(payload, at)
-    except (DecodingError, IndexError) as error:
+        return rlp.span(payload, at)
+    except rlp.RlpError as error:
         raise WireError("not RLP") from error
-    if start + length > len(payload):
-        raise WireError("RLP cut short")
-    return kind, start, start + length
 
 
 def _to_bloom(content: bytes) -> bytes:

@@ -175,13 +175,13 @@ async def _with_fleet(
     **options: Any,
 ) -> list[Row]:
     from quietfleet.chain.deployment import load_deployment  # noqa: PLC0415 - each command loads only what it needs
-    from quietfleet.chain.rpc import ChainClient  # noqa: PLC0415
+    from quietfleet.chain.failover import Failover  # noqa: PLC0415
     from quietfleet.owners.fleet import OwnersFleet  # noqa: PLC0415
 
     place = load_deployment(deployment)
     keys = OwnerKeys(keystores, partial(passphrase, os.environ))
     with Console(stderr=True).status(f"{doing} …"):  # seen on a terminal alone
-        async with ChainClient(rpc, place) as client:
+        async with Failover([rpc], place) as client:
             book = AddressBook.beside(deployment, place.chain_id, os.environ)
             return await act(OwnersFleet(client, book, keys, **options))
 

@@ -5,6 +5,7 @@ What a project's file needs is here; for the rest import the submodule.
 """
 
 from quietfleet.pipeline.features import Features
+from quietfleet.pipeline.head import Autonomy
 from quietfleet.pipeline.project import Advice, Channel, Grid, Project, Randomised
 
-__all__ = ["Advice", "Channel", "Features", "Grid", "Project", "Randomised"]
+__all__ = ["Advice", "Autonomy", "Channel", "Features", "Grid", "Project", "Randomised"]

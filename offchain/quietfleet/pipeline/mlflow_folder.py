@@ -19,7 +19,8 @@ from quietfleet.crypto import keccak256
 from quietfleet.errors import RegistryError
 from quietfleet.pipeline.model_folder import new_folder
 from quietfleet.pipeline.registry_tables import DEFAULT, ModelVersion
-from quietfleet.pipeline.runtime import RUNTIMES, load_model, open_session
+from quietfleet.pipeline.runtime import RUNTIMES, load_model
+from quietfleet.pipeline.sessions import open_session
 
 _DATA: Final = "model.onnx"
 _CONDA: Final = "conda.yaml"

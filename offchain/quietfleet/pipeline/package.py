@@ -23,7 +23,8 @@ from quietfleet.pipeline.evaluate import LEVELS, Evaluation
 from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.onnx_guard import guard
 from quietfleet.pipeline.project import Project
-from quietfleet.pipeline.runtime import FORMAT, OPSETS, RUNTIMES, open_session
+from quietfleet.pipeline.runtime import FORMAT, OPSETS, RUNTIMES
+from quietfleet.pipeline.sessions import open_session
 from quietfleet.pipeline.train import Samples, Trained
 
 PARITY_TOLERANCE: Final = 1e-3
@@ -74,6 +75,7 @@ def package(
                     "tolerance": project.tolerance,
                     "advice": project.advice.value,
                 },
+                **({"autonomy": project.autonomy.to_plain()} if project.autonomy else {}),
                 "features": project.features.to_plain(),
                 "feature_schema": project.features.schema_hash,
                 "baseline": baseline,

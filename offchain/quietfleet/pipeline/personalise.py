@@ -28,7 +28,7 @@ from quietfleet.pipeline.features import Features, Floats
 from quietfleet.pipeline.linear_onnx import LinearTemplate
 from quietfleet.pipeline.package import PARITY_TOLERANCE, to_onnx
 from quietfleet.pipeline.project import Project
-from quietfleet.pipeline.runtime import open_session
+from quietfleet.pipeline.sessions import open_session
 from quietfleet.pipeline.stacked import Line, RidgeSearch
 from quietfleet.pipeline.train import (
     Fold,

@@ -22,6 +22,7 @@ import quietfleet
 from quietfleet.errors import ProjectError
 from quietfleet.monitor.integrity import ChannelRules
 from quietfleet.pipeline.features import Features
+from quietfleet.pipeline.head import Autonomy
 
 SHIPPED: Final = ("forecast", "virtual_sensor")
 _LOCKED: Final = ("numpy", "scipy", "scikit-learn", "skl2onnx", "onnx")
@@ -85,7 +86,8 @@ class Project:
 
     `model` is an unfitted scikit-learn estimator or pipeline, `folds` and `held_out` cut the time it is judged on;
     with `personal`, devices get models of their own where these are better. A forecast at most `tolerance` off, in
-    the target's unit, counts as right. Devices take the model up within `valid_days` of its making (real time).
+    the target's unit, counts as right. `autonomy` bounds what a device may learn by itself on top of the model; without
+    it, nothing. Devices take the model up within `valid_days` of its making (real time).
     """
 
     name: str
@@ -98,6 +100,7 @@ class Project:
     personal: bool = False
     tolerance: float = 1.0
     advice: Advice = Advice.NONE
+    autonomy: Autonomy | None = None
     minimum_rows: int = 240
     valid_days: float = 90.0
     code: str = ""

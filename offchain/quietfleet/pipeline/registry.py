@@ -95,6 +95,8 @@ class Registry(Catalogue):
             known = self._version_of(name, _sha256(manifest))
             if known is not None:
                 self._repair(self.entry(name, known), [manifest, *given.values()])
+                if self.entry(name, known).stage is Stage.PRUNED:
+                    self._move(name, known, stage=Stage.ARCHIVED, who=who, at=at, why=why)
                 return known
             version, facts = self._newest(name) + 1, Facts.of(manifest, run)
             self._database.execute(
@@ -118,7 +120,7 @@ class Registry(Catalogue):
             raise RegistryError(f"{PRODUCTION} is moved by promoting a version")
         with self._database.transaction():
             if version is not None:
-                self.entry(name, version)
+                self._unpruned(name, version)
             elif alias not in self.aliases(name):
                 raise RegistryError(f"{name} has no {alias}")
             self._move(name, version, alias=alias, who=who, approved_by=approved_by, at=at, why=why)
@@ -136,7 +138,7 @@ class Registry(Catalogue):
         if stage is Stage.PRODUCTION:
             self._require_two(who, approved_by)
         with self._database.transaction():
-            if self.entry(name, version).stage is stage:
+            if self._unpruned(name, version).stage is stage:
                 raise RegistryError(f"{name} version {version} is in {stage} already")
             before = self.aliases(name).get(PRODUCTION)
             if stage is Stage.PRODUCTION and before is not None:
@@ -150,7 +152,7 @@ class Registry(Catalogue):
     def archive(self, name: str, version: int, *, who: str, at: float, why: str) -> None:
         """Take a version out of use; `RegistryError` while champion or production mean it."""
         with self._database.transaction():
-            found = self.entry(name, version)
+            found = self._unpruned(name, version)
             meant = [alias for alias in (CHAMPION, PRODUCTION) if alias in found.aliases]
             if meant:
                 raise RegistryError(f"{name} version {version} is {' and '.join(meant)}: bring another there first")
@@ -164,8 +166,20 @@ class Registry(Catalogue):
             found = self.entry(name, version)
             for alias in found.aliases:
                 self._move(name, None, alias=alias, who=who, at=at, why=why)
-            if found.stage is not Stage.ARCHIVED:
+            if found.stage not in {Stage.ARCHIVED, Stage.PRUNED}:
                 self._move(name, version, stage=Stage.ARCHIVED, who=who, at=at, why=why)
+
+    def prune(self, name: str, version: int, *, who: str, at: float, why: str) -> None:
+        """Give a version's artefacts up for good, which `collect` then removes; its line and history stay.
+
+        `RegistryError` while any alias means it, or it is on its way or in use.
+        """
+        with self._database.transaction():
+            found = self._unpruned(name, version)
+            if found.aliases or found.stage in {Stage.STAGING, Stage.PRODUCTION}:
+                meant = ", ".join(found.aliases) or f"in {found.stage}"
+                raise RegistryError(f"{name} version {version} is {meant}: it stays")
+            self._move(name, version, stage=Stage.PRUNED, who=who, at=at, why=why)
 
     # lines and objects
 
@@ -207,6 +221,12 @@ class Registry(Catalogue):
         for data in given:
             if _sha256(data) in own:
                 self._objects.put(data)
+
+    def _unpruned(self, name: str, version: int) -> VersionEntry:
+        found = self.entry(name, version)
+        if found.stage is Stage.PRUNED:
+            raise RegistryError(f"{name} version {version} was pruned: import it again first")
+        return found
 
     def _require_two(self, who: str, approved_by: str) -> None:
         alone = approved_by.strip().casefold() in {"", who.strip().casefold()}

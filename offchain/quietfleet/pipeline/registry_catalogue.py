@@ -35,6 +35,10 @@ class Catalogue:
     def get(self, name: str, version: int | str) -> ModelVersion:
         """Fetch by version or alias, bytes verified; `RegistryError` when there is none, `ObjectCorrupt` if damaged."""
         found = self.entry(name, version)
+        if found.stage is Stage.PRUNED:
+            raise RegistryError(
+                f"{name} version {found.version} was pruned: import it again from where it was exported"
+            )
         artifacts = {label: self._objects.get(one) for label, one in found.artifacts.items()}
         return ModelVersion(name, found.version, self._objects.get(found.manifest), artifacts, found.at, found.facts)
 
@@ -97,8 +101,13 @@ class Catalogue:
         return self._objects
 
     def referred(self) -> frozenset[str]:
-        """The hashes of every object that a version refers to."""
-        rows = self._database.execute("SELECT manifest FROM model_version UNION SELECT object FROM model_artifact")
+        """The hashes of every object that a version refers to; of one that was pruned that is its manifest alone."""
+        rows = self._database.execute(
+            "SELECT manifest FROM model_version UNION SELECT object FROM model_artifact AS a WHERE coalesce(("
+            "SELECT stage FROM model_move AS m WHERE m.name = a.name AND m.version = a.version AND stage != ''"
+            " ORDER BY id DESC LIMIT 1), '') != ?",
+            (Stage.PRUNED.value,),
+        )
         return frozenset(name for (name,) in rows.fetchall())
 
     def _entries(self, chosen: str, parameters: tuple[Any, ...]) -> Iterator[VersionEntry]:

@@ -10,7 +10,7 @@ from typing import Any
 from quietfleet.errors import ObjectMissing, StorageError
 from quietfleet.pipeline.registry import MOVED, REGISTERED, Registry
 from quietfleet.pipeline.registry_catalogue import Catalogue
-from quietfleet.pipeline.registry_tables import Move, VersionEntry
+from quietfleet.pipeline.registry_tables import Move, Stage, VersionEntry
 from quietfleet.storage import AuditEntry, AuditLog
 
 
@@ -44,7 +44,8 @@ def check(registry: Catalogue, log: AuditLog) -> list[Finding]:
 
 
 def _objects(registry: Catalogue, one: VersionEntry) -> Iterator[Finding]:
-    objects = {"manifest": one.manifest, **{f"artefact {label}": name for label, name in one.artifacts.items()}}
+    left = {} if one.stage is Stage.PRUNED else one.artifacts
+    objects = {"manifest": one.manifest, **{f"artefact {label}": name for label, name in left.items()}}
     for label, name in objects.items():
         try:
             registry.objects.get(name)

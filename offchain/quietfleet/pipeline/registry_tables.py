@@ -81,6 +81,8 @@ class Stage(StrEnum):
     STAGING = "staging"
     PRODUCTION = "production"
     ARCHIVED = "archived"
+    PRUNED = "pruned"
+    """Its artefacts are gone for good; manifest, lineage and history stay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from quietfleet.pipeline.archive import pack_model
 from quietfleet.pipeline.choices import Personal
 from quietfleet.pipeline.ingest import Dataset
 from quietfleet.pipeline.lineage import SaltKeeper, Trace, trace
+from quietfleet.pipeline.names import holds_more
 from quietfleet.pipeline.package import canonical
 from quietfleet.pipeline.project import Project
 from quietfleet.pipeline.report import Report, render
@@ -57,7 +58,7 @@ class RunFolder(Memory):
         self.path = path
         self.id = run_id(project, dataset, seed)
         before = _read(path / _RUN)
-        if path.exists() and any(path.iterdir()) and before is None:
+        if holds_more(path) and before is None:
             raise ProjectError(f"{path} holds something else than a run: name another folder")
         if before is None or before.get("run") != self.id:
             self.clear()

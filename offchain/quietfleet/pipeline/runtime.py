@@ -1,24 +1,28 @@
-"""A released model on a device: verify everything, load from bytes, forecast, advise. numpy and onnxruntime only."""
+"""A released model on a device: verify everything, forecast, advise.
+
+The sessions of a model are in a `Runner`: in this process (`sessions`) or in another (`inference`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from importlib.metadata import version
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from quietfleet.crypto import keccak256
 from quietfleet.errors import ModelOver, ModelRejected, MonitorError
 from quietfleet.monitor.drift import Baseline
 from quietfleet.pipeline.features import Features
-from quietfleet.pipeline.onnx_guard import guard
+from quietfleet.pipeline.head import Autonomy
+from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES
 
 FORMAT: Final = 2
 OPSETS: Final = {"ai.onnx": 17, "ai.onnx.ml": 3}
@@ -36,6 +40,24 @@ _UNLIKELY: Final = 0.99
 _HOUR: Final = 3600
 
 
+Rows = npt.NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """Where a model's sessions are: of one for everybody, and of those of single devices, `personal`."""
+
+    @property
+    def personal(self) -> frozenset[str]:
+        """The devices that have a model of their own."""
+
+    def run(self, rows: Rows, device: str | None) -> Rows:
+        """Forecast rows [n, features] → [n]; `NoForecast` when there is none to be had now."""
+
+
+Opener = Callable[[bytes, Mapping[str, bytes], int], Runner]
+"""Makes a runner of an artefact, those of single devices, and how wide their rows are; `ModelRejected`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """The target at the horizon, its standard error, and how likely it is within the task's tolerance."""
@@ -44,6 +66,10 @@ class Forecast:
     sigma: float
     confidence: float
     horizon_h: int
+
+    def moved(self, shift: float) -> Forecast:
+        """Return the same with another value, so far from this one."""
+        return replace(self, value=self.value + shift)
 
 
 class Advice(StrEnum):
@@ -74,12 +100,12 @@ class Model:
     Devices that have a model of their own are forecast with it, all others with the one for everybody.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], default: Any, personal: Mapping[str, Any] | None = None) -> None:
-        self._default = default
-        self._personal = dict(personal or {})
+    def __init__(self, manifest: Mapping[str, Any], runner: Runner) -> None:
+        self.runner = runner
         self.manifest = manifest
         self.features = Features.from_plain(manifest["features"])
         self.baseline = Baseline.from_plain(manifest["baseline"])
+        self.autonomy = Autonomy.from_plain(manifest["autonomy"]) if "autonomy" in manifest else None
         error, task = manifest["error"], manifest["task"]
         self._advises = str(task["advice"])
         self._sigma = float(error["sigma"])
@@ -90,18 +116,16 @@ class Model:
     @property
     def personal(self) -> frozenset[str]:
         """The devices that have a model of their own."""
-        return frozenset(self._personal)
+        return self.runner.personal
 
-    def predict(self, row: npt.NDArray[np.float32], device: str | None = None) -> Forecast:
+    def predict(self, row: Rows, device: str | None = None) -> Forecast:
         """Forecast from one feature row [1, features], a device's by its own model if it has one."""
         horizon = self.features.horizon_seconds // _HOUR
         return Forecast(float(self.predict_many(row, device)[0]), self._sigma, self._confidence, horizon)
 
-    def predict_many(self, rows: npt.NDArray[np.float32], device: str | None = None) -> npt.NDArray[np.float32]:
+    def predict_many(self, rows: Rows, device: str | None = None) -> Rows:
         """Forecast rows [n, features] → [n] in the target's unit."""
-        session = self._personal.get(device, self._default) if device else self._default
-        forecasts: npt.NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: rows})[0].reshape(-1)
-        return forecasts
+        return self.runner.run(rows, device)
 
     def advise(self, forecast: Forecast, now: Mapping[str, float]) -> Recommendation:
         """Say what the task's advice is, from the forecast and the present reading."""
@@ -122,46 +146,53 @@ def load_model(
     personal: Mapping[str, bytes] | None = None,
     *,
     now: float | None = None,
+    opener: Opener | None = None,
 ) -> Model:
     """Verify a release against the hash read from the chain and load it; `ModelRejected` at the first doubt.
 
     `personal` are the artefacts of single devices, which the manifest must name, every one and no other. With `now`
     (Unix s) a model whose time is over is not taken up (`ModelOver`); without, one that was taken up in time goes on.
+    `opener` says where its sessions are; by default in this process.
     """
-    plain = _verified_manifest(manifest, expected_manifest_hash)
+    plain, width = check_manifest(manifest, expected_manifest_hash, now=now)
     own = personal or {}
-    for each in (artifact, *own.values()):
-        guard(each)
-    try:
+    with _as_rejected():
+        _check_artifacts(plain, artifact, own)
+    runner = (opener or _here)(artifact, own, width)
+    with _as_rejected():
+        return Model(plain, runner)
+
+
+def _here(artifact: bytes, personal: Mapping[str, bytes], width: int) -> Runner:
+    from quietfleet.pipeline.sessions import open_sessions  # noqa: PLC0415 - the runtime takes 20 MB
+
+    return open_sessions(artifact, personal, width)
+
+
+def check_manifest(manifest: bytes, expected: bytes, *, now: float | None = None) -> tuple[dict[str, Any], int]:
+    """Return a released manifest, and how wide its rows are, when this device can run what it promises.
+
+    It takes no artefact, so that none is fetched in vain. Raises `ModelRejected`, or `ModelOver` as `load_model` does.
+    """
+    plain = _verified_manifest(manifest, expected)
+    with _as_rejected():
         _check_runtime(plain["runtime"])
         _check_expiry(plain["expires_at"], now)
-        width = _check_features(plain)
-        _check_artifacts(plain, artifact, own)
-        sessions = {device: open_session(each, width) for device, each in own.items()}
-        model = Model(plain, open_session(artifact, width), sessions)
+        _check_sizes(plain["models"])
+        return plain, _check_features(plain)
+
+
+@contextmanager
+def _as_rejected() -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, MonitorError) as error:
         raise ModelRejected(f"the manifest lacks or garbles what a device needs: {error!r}") from error
-    _probe(model, width)
-    return model
 
 
 def recommend(forecast: Forecast, now: Mapping[str, float]) -> Recommendation:
     """Advise on ventilation from the forecast and the present reading (°C)."""
     return Recommendation(_advice(forecast, now), round(forecast.value, 2), forecast.confidence, forecast.horizon_h)
-
-
-def open_session(artifact: bytes, width: int) -> Any:
-    """Start a single-threaded CPU session from bytes, taking rows of `width`; a path could reach its neighbours."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own exceptions share no base
-        raise ModelRejected(f"the runtime refuses it: {type(error).__name__}") from error
-    _check_face(session, width)
-    return session
 
 
 def _verified_manifest(manifest: bytes, expected: bytes) -> dict[str, Any]:
@@ -191,8 +222,9 @@ def _check_runtime(needs: Mapping[str, Any]) -> None:
         if not 1 <= number <= OPSETS.get(domain, 0):
             raise ModelRejected(f"this device has no operator set {number!r:.16} of {domain:.32}")
     least, below = (_version(each) for each in needs["onnxruntime"])
-    if not least <= _version(onnxruntime.__version__) < below:
-        raise ModelRejected(f"it does not run on onnxruntime {onnxruntime.__version__}")
+    ours = version("onnxruntime")
+    if not least <= _version(ours) < below:
+        raise ModelRejected(f"it does not run on onnxruntime {ours}")
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -208,6 +240,12 @@ def _check_expiry(expires_at: Any, now: float | None) -> None:
         raise ModelOver("its time is over")
 
 
+def _check_sizes(promised: Mapping[str, Any]) -> None:
+    largest = max(one["size"] for one in (promised["default"], *promised["personal"].values()))
+    if largest > MAXIMUM_BYTES:
+        raise ModelRejected(f"an artefact of {largest} bytes, at most {MAXIMUM_BYTES} are allowed")
+
+
 def _check_artifacts(manifest: Mapping[str, Any], artifact: bytes, personal: Mapping[str, bytes]) -> None:
     promised = manifest["models"]
     if promised["personal"].keys() != personal.keys():
@@ -215,26 +253,6 @@ def _check_artifacts(manifest: Mapping[str, Any], artifact: bytes, personal: Map
     for named, each in ((promised["default"], artifact), *((promised["personal"][d], personal[d]) for d in personal)):
         if len(each) != named["size"] or hashlib.sha256(each).hexdigest() != named["sha256"]:
             raise ModelRejected("the artifact is not the one in the manifest")
-
-
-def _check_face(session: Any, width: int) -> None:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelRejected("a model has one input and one output")
-    shape = inputs[0].shape
-    if inputs[0].type != "tensor(float)" or len(shape) != 2 or shape[1] != width:  # noqa: PLR2004 -- [N, F]
-        raise ModelRejected(f"input {inputs[0].type} {shape} is not float32 [N, {width}]")
-
-
-def _probe(model: Model, width: int) -> None:
-    """Forecast once with each before anybody relies on it."""
-    for device in (None, *model.personal):
-        try:
-            value = model.predict(np.zeros((1, width), dtype=np.float32), device).value
-        except Exception as error:  # the runtime's own exceptions share no base
-            raise ModelRejected(f"it does not run: {type(error).__name__}") from error
-        if not math.isfinite(value):
-            raise ModelRejected("its forecast is not a number")
 
 
 def _advice(forecast: Forecast, now: Mapping[str, float]) -> Advice:

@@ -45,8 +45,8 @@ def headline(found: Survey) -> str:
 
 
 def _head(name: str, sheet: Sheet, found: Survey) -> str:
-    faults = sum(bool(episode.findings) for episode in found.episodes)
-    moved = sum(not episode.device for episode in found.episodes)
+    faults = sum(bool(episode.device and episode.findings) for episode in found.episodes)
+    moved = sum(episode.verdict is Verdict.RETRAIN for episode in found.episodes)
     tiles = (
         ("Readings", f"{sheet.rows:,}", f"one every {sheet.period:g} s"),
         ("Devices", str(len(found.devices)), "held against each other" if found.peers else "each by its own past"),

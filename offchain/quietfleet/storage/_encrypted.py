@@ -71,6 +71,10 @@ class FolderShelf:
         """Return the bytes; ObjectMissing, or ObjectTooLarge if there are more than `most`."""
         return self._folder.read(address.hex(), most)
 
+    def remove(self, address: bytes) -> None:
+        """Forget what is there; what is not is forgotten already. OSError."""
+        self._folder.remove(address.hex())
+
 
 class EncryptedObjects:
     """Puts objects on a shelf and gets them back, believing the shelf nothing."""

@@ -52,6 +52,15 @@ class TimeSeries:
             found += [(time, self._decode(device, time, body)) for time, body in rows]
         return found
 
+    def newest(self, device: str) -> float | None:
+        """Return the time of a device's newest reading, None when there is none."""
+        for day in reversed(self._days(-math.inf, math.inf)):
+            sql = f"SELECT max(time) FROM {_table(day)} WHERE device = ?"
+            (found,) = self._database.execute(sql, (device,)).fetchone()
+            if found is not None:
+                return float(found)
+        return None
+
     def devices(self) -> list[str]:
         """Every device with a reading still kept, sorted."""
         names: set[str] = set()

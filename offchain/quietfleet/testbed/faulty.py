@@ -1,7 +1,9 @@
-"""A sensor that can be made to misbehave, for demonstrations and system tests: the worker itself, with two faults.
+"""A sensor that can be made to misbehave, for demonstrations and system tests: the worker itself, with four faults.
 
-Beside its settings lies `faults.json`, read at every beat: `{"stuck": true}` freezes what it measures,
-`{"ignore_severing": true}` makes it deaf to its owner's switch, so that it goes on sending after it was disabled.
+Beside its settings lies `faults.json`, read at every beat: `{"stuck": true}` freezes what it measures, and
+`{"drops": true}` loses every other reading. `{"off": {"temp": [4.0, 1.0]}}` has a channel read 1.0 times what is so,
+plus 4.0, until its corrections make up for it. `{"ignore_severing": true}` makes it deaf to its owner's switch, so that
+it goes on sending after it was disabled.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import uvloop
@@ -28,6 +30,8 @@ from quietfleet.workers._source import Reading, Source, open_replay
 from quietfleet.workers.messages import DEAL, make_codec
 from quietfleet.workers.sensor import Sensor
 
+_HOUR: Final = 3600.0
+
 
 class Faults:
     """The faults switched on at present."""
@@ -36,14 +40,24 @@ class Faults:
         self._path = path
 
     def __getitem__(self, name: str) -> bool:
+        return bool(self._read().get(name))
+
+    @property
+    def off(self) -> dict[str, tuple[float, float]]:
+        """By channel by how much it is off, and by which factor."""
+        found = self._read().get("off") or {}
+        return {channel: (float(offset), float(gain)) for channel, (offset, gain) in found.items()}
+
+    def _read(self) -> dict[str, Any]:
         try:
-            return bool(json.loads(self._path.read_text()).get(name))
+            found: dict[str, Any] = json.loads(self._path.read_text())
         except (OSError, ValueError):
-            return False
+            return {}
+        return found
 
 
 class StickingSource:
-    """A source whose needle sticks while the fault is on."""
+    """A source whose needle sticks, whose channels are off, or that loses readings, while the fault is on."""
 
     def __init__(self, source: Source, faults: Faults) -> None:
         self._source = source
@@ -51,7 +65,10 @@ class StickingSource:
         self._last: dict[str, float] = {}
 
     def due(self) -> list[Reading]:
-        readings = self._source.due()
+        off = self._faults.off
+        readings = [(at, _off(fields, off)) for at, fields in self._source.due()]
+        if self._faults["drops"]:
+            readings = [one for one in readings if one[0] // _HOUR % 2]
         if self._faults["stuck"] and self._last:
             return [(at, dict(self._last)) for at, _ in readings]
         if readings:
@@ -60,6 +77,11 @@ class StickingSource:
 
     def recalibrate(self) -> None:
         self._source.recalibrate()
+
+
+def _off(fields: dict[str, float], off: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    wrong = {name: off[name][1] * value + off[name][0] for name, value in fields.items() if name in off}
+    return fields | wrong
 
 
 class DeafRegistry(Registry):

@@ -11,6 +11,7 @@ from quietfleet.chain.service import ServiceContract
 from quietfleet.crypto import keccak256
 from quietfleet.storage import AuditEntry
 from quietfleet.testbed.founding import CHANNEL, STUCK, WAVES
+from quietfleet.testbed.founding import SWITCHED as DROPS
 from quietfleet.testbed.scene import Scene
 
 STICKS_AFTER: Final = 8.0  # seconds, which are days of data, after the first answers
@@ -65,6 +66,7 @@ async def drift(scene: Scene) -> None:
     stuck_since = scene.data_time()
     scene.fault(STUCK, stuck=True)
     await scene.fleet.until("the stuck sensor is quarantined", lambda: bool(_quarantines(scene)), 20)
+    await scene.fleet.until("it has answered under its signature", lambda: bool(_recalibrated(scene)), 30)
     await scene.fleet.until("drift is called and shared", lambda: scene.has("gateway", "drift-shared"), 30)
     await scene.fleet.until("both processors run the new release", lambda: _renewed(scene), 40)
     await scene.fleet.until("the new release is completed on chain", lambda: _closed(scene) > 1, 20)
@@ -80,6 +82,34 @@ async def drift(scene: Scene) -> None:
     await _completed(scene)
     _spared(scene, stuck_since)
     scene.fault(STUCK, stuck=False)
+
+
+async def lose(scene: Scene) -> None:
+    """A sensor loses every other reading: its forecasts go on from what stands in for them, and nobody retrains."""
+    begun, runs = time.time(), len(scene.fleet.journal("gateway", "run-triggered"))
+    scene.fault(DROPS, drops=True)
+    await scene.fleet.until("the loss raises an alarm", lambda: bool(_alarms(scene, DROPS, "gap", begun)), 30)
+    await scene.fleet.until("forecasts go on", lambda: bool(_stood_in(scene, DROPS, begun)), 20)
+    scene.fault(DROPS, drops=False)
+    alarm, advice = _alarms(scene, DROPS, "gap", begun)[0].detail, _stood_in(scene, DROPS, begun)[-1].detail
+    retrained = len(scene.fleet.journal("gateway", "run-triggered")) - runs
+    scene.line(
+        f"a sensor lost every other reading ({alarm['sure']:.0%} sure): its forecasts went on, {advice['fallback']}",
+        f"journals: alarm {alarm['number']} at its processor, {', '.join(alarm['actions'])}; at the sensor "
+        f"{advice['forecast']} °C; {retrained} runs begun for it",
+        holds=advice["forecast"] is not None and retrained == 0,
+    )
+
+
+def _alarms(scene: Scene, sensor: str, cause: str, since: float) -> list[AuditEntry]:
+    who = scene.fleet.members[sensor].id
+    raised = [entry for name in scene.processors() for entry in scene.since(name, "alarm", since)]
+    return [entry for entry in raised if (entry.detail["sensor"], entry.detail["cause"]) == (who, cause)]
+
+
+def _stood_in(scene: Scene, sensor: str, since: float) -> list[AuditEntry]:
+    said = scene.since(sensor, "recommendation", since)
+    return [entry for entry in said if entry.detail.get("fallback") and entry.detail["forecast"] is not None]
 
 
 async def _in_waves(scene: Scene) -> None:
@@ -124,12 +154,14 @@ def _spared(scene: Scene, stuck_since: float) -> None:
     """The data set aside never reached the store that models are trained from."""
     quarantine = _quarantines(scene)[0].detail
     newest = _newest(scene, stuck_since)
+    answer = _recalibrated(scene)[0].detail
     behind = [device for device, end in newest.items() if end < stuck_since]
     trained = [entry.detail["newest"].values() for entry in scene.fleet.journal("gateway", "training")]
     clean = all(sum(end >= stuck_since for end in ends) <= SOUND for ends in trained)
     scene.line(
-        f"the stuck sensor was quarantined ({quarantine['reason']}), not trained on",
-        f"gateway: {len(behind)} of {len(newest)} devices has no reading from after it stuck, nor had any training set",
+        f"the stuck sensor was quarantined ({quarantine['reason']}) and asked to recalibrate, not trained on",
+        f"journals: it answered “{answer['did']}” under its signature; gateway: {len(behind)} of {len(newest)} devices "
+        "has no reading from after it stuck, nor had any training set",
         holds=len(behind) == 1 and len(newest) == 1 + SOUND and clean,
     )
 
@@ -165,10 +197,15 @@ def _closed(scene: Scene) -> int:
 
 
 def _quarantines(scene: Scene) -> list[AuditEntry]:
+    return _of_stuck(scene, "quarantined")
+
+
+def _recalibrated(scene: Scene) -> list[AuditEntry]:
+    return _of_stuck(scene, "recalibrated")
+
+
+def _of_stuck(scene: Scene, kind: str) -> list[AuditEntry]:
+    """What processors wrote down about the sensor that sticks."""
     stuck = scene.fleet.members[STUCK].id
-    return [
-        e
-        for name in scene.processors()
-        for e in scene.fleet.journal(name, "quarantined")
-        if e.detail["sensor"] == stuck
-    ]
+    entries = [entry for name in scene.processors() for entry in scene.fleet.journal(name, kind)]
+    return [entry for entry in entries if entry.detail["sensor"] == stuck]

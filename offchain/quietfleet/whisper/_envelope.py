@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from rlp.codec import encode_raw, length_prefix
-
-from quietfleet.crypto import keccak256
+from quietfleet.crypto import keccak256, rlp
 from quietfleet.errors import EnvelopeError
 from quietfleet.whisper._rlp import big_endian, integer, take
 
@@ -23,7 +21,6 @@ _U32_SIZE: Final = 4
 _U64_SIZE: Final = 8
 _FIELDS: Final = 5
 _STRING_OFFSET: Final = 0x80
-_LIST_OFFSET: Final = 0xC0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class Envelope:
     def encode(self) -> bytes:
         """Return the RLP; remembered, since a relay sends the same envelope to every peer."""
         if not self._raw:
-            object.__setattr__(self, "_raw", encode_raw([*self._fields(), big_endian(self.nonce)]))
+            object.__setattr__(self, "_raw", rlp.encode([*self._fields(), big_endian(self.nonce)]))
         return self._raw
 
     @property
@@ -81,11 +78,11 @@ class Envelope:
     def encode_without_nonce(self) -> bytes:
         """Return the RLP of the first four fields: what the proof of work is done over."""
         if not self._raw:
-            return bytes(encode_raw(self._fields()))
+            return rlp.encode(self._fields())
         begin, end = take(self._raw, 0, len(self._raw), list)
         size = (self.nonce.bit_length() + 7) // 8
         fields = self._raw[begin : end - size - (not 0 < self.nonce < _STRING_OFFSET)]
-        return bytes(length_prefix(len(fields), _LIST_OFFSET)) + fields
+        return rlp.enlist(fields)
 
     def _fields(self) -> list[bytes]:
         return [big_endian(self.expiry), big_endian(self.ttl), self.topic, self.data]
@@ -109,8 +106,7 @@ def decode_envelope(raw: bytes, digest: bytes = b"") -> Envelope:
 
 def encode_bundle(envelopes: Iterable[Envelope]) -> bytes:
     """Encode a `messages` packet: an RLP list of envelopes."""
-    body = b"".join(envelope.encode() for envelope in envelopes)
-    return bytes(length_prefix(len(body), _LIST_OFFSET)) + body
+    return rlp.enlist(b"".join(envelope.encode() for envelope in envelopes))
 
 
 def split_bundle(raw: bytes) -> list[bytes]:

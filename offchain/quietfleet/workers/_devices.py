@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from quietfleet.storage import Database
 
 _SCHEMA = [
-    "CREATE TABLE devices (id TEXT PRIMARY KEY, deal TEXT NOT NULL, uploaded REAL NOT NULL, quarantined TEXT) STRICT"
+    "CREATE TABLE devices (id TEXT PRIMARY KEY, deal TEXT NOT NULL, uploaded REAL NOT NULL, quarantined TEXT) STRICT",
+    "CREATE TABLE recalibrated (id TEXT PRIMARY KEY, at REAL NOT NULL) STRICT",
 ]
 
 
@@ -55,6 +58,20 @@ class Devices:
     def set_aside(self, device: str, reason: str | None) -> None:
         """Set a device aside for a reason, or no longer."""
         self._database.execute("UPDATE devices SET quarantined = ? WHERE id = ?", (reason, device))
+
+    def recalibrated(self, device: str, at: float) -> None:
+        """Note that a device reads otherwise after this moment of data time: nothing before it says how it does."""
+        self._database.execute("INSERT OR REPLACE INTO recalibrated VALUES (?, ?)", (device, at))
+
+    def judged_after(self, device: str) -> float:
+        """The moment of data time after which a device's readings are judged; 0 if it was never recalibrated."""
+        row = self._database.execute("SELECT at FROM recalibrated WHERE id = ?", (device,)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def forget(self, kept: Iterable[str]) -> None:
+        """Forget when all but these devices were recalibrated."""
+        names = json.dumps(list(kept))
+        self._database.execute("DELETE FROM recalibrated WHERE id NOT IN (SELECT value FROM json_each(?))", (names,))
 
     def uploaded(self, device: str, until: float) -> None:
         """Note up to which time a device's readings have gone up, or need not."""

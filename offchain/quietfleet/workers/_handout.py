@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -37,15 +38,36 @@ _SEALED: Final = 28  # bytes an envelope's data is longer than its size class: t
 _PACKET: Final = 512  # bytes around a body, at most
 
 
+class Shelved:
+    """What lies on the shelf of which version; a reference holds a key, so it is kept sealed."""
+
+    def __init__(self, state: State, secret: bytes, random: Callable[[int], bytes]) -> None:
+        self._state = state
+        self._sealed = SealedColumn(derive(secret, "storage", b"shelf"), "state.shelf", random=random)
+
+    def keep(self, version: int, reference: Reference) -> None:
+        """Write down where a version's artefact is."""
+        self._state.set(f"shelf:{version}", self._sealed.seal(bytes(reference), row=_row(version)).hex())
+
+    def find(self, version: int) -> Reference | None:
+        """Return the reference of a version's artefact, if it is there."""
+        kept = self._state.get(f"shelf:{version}")
+        return Reference.from_bytes(self._sealed.open(bytes.fromhex(kept), row=_row(version))) if kept else None
+
+    def take(self, version: int) -> Reference | None:
+        """Return it and forget it."""
+        found = self.find(version)
+        self._state.set(f"shelf:{version}", None)
+        return found
+
+
 class Handout:
     """Answers processors that ask for a release, and keeps what it can of them on the shelf."""
 
     def __init__(self, runtime: Runtime, state: State) -> None:
         self._runtime = runtime
-        self._state = state
         self._shelf = open_shelf(runtime.settings)
-        secret = derive(runtime.identity.to_bytes(), "storage", b"shelf")
-        self._sealed = SealedColumn(secret, "state.shelf", random=runtime.random)
+        self._shelved = Shelved(state, runtime.identity.to_bytes(), runtime.random)
         self._waiting: tuple[int, bytes] | None = None
         self._job: asyncio.Task[None] | None = None
         self._due = 0.0
@@ -91,13 +113,11 @@ class Handout:
     def _remember(self, version: int, reference: Reference) -> None:
         self._due = 0.0
         self._retries.succeeded()
-        self._state.set(f"shelf:{version}", self._sealed.seal(bytes(reference), row=_row(version)).hex())
+        self._shelved.keep(version, reference)
         self._runtime.note("shelved", version=version, address=reference.address.hex())
 
     def _reference(self, version: int) -> Reference | None:
-        """The reference of a version's artefact; it holds a key, so it is kept sealed."""
-        kept = self._state.get(f"shelf:{version}") if self._shelf is not None else None
-        return Reference.from_bytes(self._sealed.open(bytes.fromhex(kept), row=_row(version))) if kept else None
+        return self._shelved.find(version) if self._shelf is not None else None
 
     # answers
 

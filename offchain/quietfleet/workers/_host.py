@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any
 
-from quietfleet.chain.bell import Bell
 from quietfleet.chain.deployment import load_deployment
 from quietfleet.chain.endpoints import Endpoints
 from quietfleet.chain.follower import Follower
@@ -28,6 +27,7 @@ from quietfleet.chain.types import BootstrapChanged, Change, Configuration, Conf
 from quietfleet.chain.watch import Watch
 from quietfleet.clock import Clock, waits
 from quietfleet.crypto import PrivateKey
+from quietfleet.errors import SettingsError
 from quietfleet.metrics import Metrics
 from quietfleet.settings import Settings
 from quietfleet.storage import AuditLog, Database
@@ -189,7 +189,7 @@ class Host:
             urls = [*first, *dict.fromkeys(url for url in chain.fallbacks if url not in first)]
             clients = [await stack.enter_async_context(ChainClient(url, self.deployment)) for url in urls]
             endpoints = Endpoints(clients, self.clock, chain.max_age, agreeing=len(first))
-            bell = await stack.enter_async_context(Bell(chain.ws)) if chain.ws else None
+            bell = await stack.enter_async_context(_bell(chain.ws)) if chain.ws else None
             follower = Follower(endpoints, self.replica, self.deployment, effects=self.on_changes)
             watch = Watch(follower, chain.poll, bell, failed=endpoints.failed)
             self.sight.watch, self.sight.endpoints = watch, endpoints
@@ -262,6 +262,15 @@ class Host:
         with contextlib.suppress(OSError):
             self.metrics.write(self.folder / "metrics.prom")
             write_private(self.folder / "status.json", json.dumps({**self.status(), "running": running}, indent=1))
+
+
+def _bell(url: str) -> Any:
+    """Return what rings at new blocks; SettingsError where the build has no WebSockets."""
+    try:
+        from quietfleet.chain.bell import Bell  # noqa: PLC0415 - sensors poll, and have no library for more
+    except ModuleNotFoundError as error:
+        raise SettingsError("[chain] ws: install quietfleet[worker], or leave it out and the chain is polled") from error
+    return Bell(url)
 
 
 def rules_of(latest: Configuration | None, previous: Configuration | None) -> Rules | None:

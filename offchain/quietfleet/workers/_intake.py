@@ -140,6 +140,11 @@ class Intake:
         """Where devices stand, under each of their names."""
         return self.veil.sites()
 
+    def restarts(self) -> dict[str, float]:
+        """By name the data time after which the readings of a device that was recalibrated are other ones."""
+        again = [device for device in self.veil.devices() if device.restarted]
+        return {name: device.restarted for device in again for name in self.veil.aliases(device).values()}
+
     @property
     def salts(self) -> JoinedSalts:
         """The salts that stand beside the readings, for what was learned from them."""
@@ -156,12 +161,12 @@ class Intake:
         first = next((one for one in reported.values() if one is not None), None)
         if first is None:
             return Judgement(FleetVerdict({}, ()), {}, FleetVerdict({}, ()), 0.0)
-        readings, into = self._of_site(first.site)
+        readings, into = self.of_site(first.site, why="drift of a site")
         aligned, now = align(readings)
         own = {into[name] for name in self.names(processor) if name in into}
         every = assess(aligned, baseline, now=now)
         alone = {name: rows for name, rows in aligned.items() if name in own}
-        told = every if self._many(len(aligned) - len(alone)) else assess(alone, baseline, now=now)
+        told = every if self.many(len(aligned) - len(alone)) else assess(alone, baseline, now=now)
         names = {name: self._main(device, into) for name, device in reported.items() if device is not None}
         verdicts = {name: told.devices[main].verdict.value for name, main in names.items() if main in told.devices}
         return Judgement(told, verdicts, every, now)
@@ -172,16 +177,20 @@ class Intake:
         if len(percents) < self.k:
             return {}
         aside = len(verdict.quarantined)
-        counted = {"quarantined": aside} if self._many(aside) else {}
+        counted = {"quarantined": aside} if self.many(aside) else {}
         return {"devices": len(percents), "percent": percents[len(percents) // 2], **counted}
 
-    def _many(self, number: int) -> bool:
+    def many(self, number: int) -> bool:
+        """Whether so many may be told of: nobody, or a crowd."""
         return number == 0 or number >= self.k
 
-    def _of_site(self, site: str) -> tuple[Readings, dict[str, str]]:
+    def of_site(self, site: str, *, why: str) -> tuple[Readings, dict[str, str]]:
+        """A place's readings, and by every name a device has which one they are under."""
         sites = self.veil.sites()
         names = [name for name in self._month.devices() if sites.get(name, "") == site]
-        return self.veil.join(self._month.readings(names, why="drift of a site"))
+        joined, into = self.veil.join(self._month.readings(names, why=why))
+        since = self.restarts()
+        return {name: [row for row in rows if row[0] > since.get(name, 0.0)] for name, rows in joined.items()}, into
 
     def _main(self, device: Device, into: Mapping[str, str]) -> str:
         return next((into[name] for name in self.veil.aliases(device).values() if name in into), "")

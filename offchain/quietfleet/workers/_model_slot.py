@@ -1,60 +1,32 @@
 """The model a processor runs: it drives `quietfleet.rollout.device`, two slots kept across restarts.
 
-The gateway says where an artefact is on the shelf, or sends all of it, in one message or in pieces. Whichever way it
-came, it is held against the processor's own view of the chain: terms, gate, its place in the wave tree, manifest and
-artefact. Only then does it take a slot; it forecasts unused beside the active model, is tried, and stays or goes.
+What `_fetching` brings and holds against the chain takes a slot; it forecasts unused beside the active model, is tried,
+and stays or goes.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from typing import Final
 
 import msgspec
 
 from quietfleet.chain.channel import Channel, Release, ReleaseState
-from quietfleet.clock import waits
 from quietfleet.crypto import keccak256
-from quietfleet.errors import MessageRefused, ModelOver, ModelRejected, ReleaseRefused, StorageError
-from quietfleet.pipeline.bundle import unpack
+from quietfleet.errors import ModelFailed, ModelRejected, NoForecast, StorageError
 from quietfleet.pipeline.features import Features
-from quietfleet.pipeline.runtime import Forecast, Model, load_model
-from quietfleet.rollout import PASSING, Device, Gate, Install, Offer, Outcome, Reason, Slots, Ticket
-from quietfleet.session import LargeReceived
-from quietfleet.storage import ObjectStore, Reference
+from quietfleet.pipeline.runtime import Forecast, Model
+from quietfleet.rollout import PASSING, Device, Gate, Install, Offer, Outcome, Reason, Slots
+from quietfleet.storage import ObjectStore
+from quietfleet.workers._fetching import Answer, Fetching
+from quietfleet.workers._inference import make_inference
+from quietfleet.workers._loading import Loaded
 from quietfleet.workers._reporting import Reporting
-from quietfleet.workers._retries import Retries
 from quietfleet.workers._runtime import Runtime
-from quietfleet.workers._shelf import ArtefactShelf, open_shelf
 from quietfleet.workers._state import State
 from quietfleet.workers._trial import USUAL, Company, History, Trial
 from quietfleet.workers._uplink import Uplink
-from quietfleet.workers.messages import (
-    LARGEST_RELEASE,
-    FetchRelease,
-    NoSuchRelease,
-    NotYet,
-    OutcomeHeard,
-    ReleaseAt,
-    ReleaseBundle,
-    ReleaseComing,
-    release_kind,
-    unpack_release,
-)
+from quietfleet.workers.messages import OutcomeHeard, ReleaseBundle
 
-ABOUT = "release"
-PAUSE = 5.0  # seconds between the first two tries to get a release
-LONGEST_PAUSE = 60.0
-COMING = 30.0  # seconds within which the first piece of one is announced
-NOT_YET = 30.0  # seconds after which a release of another wave is asked for again, unless another one opens before
-SHELF_WITHIN = 10.0  # seconds a shelf may take
-
-Opened = Model | ModelRejected
-"""What became of a release's artefacts: they run, or why not."""
-Answer = ReleaseBundle | ReleaseAt | ReleaseComing | NoSuchRelease | NotYet | OutcomeHeard
-
-_ASKED: Final = "release asked for"
 _SLOTS: Final = "slots"
 
 
@@ -64,30 +36,26 @@ class ModelSlot:
     def __init__(self, runtime: Runtime, state: State, uplink: Uplink) -> None:
         self._runtime = runtime
         self._state = state
-        self._uplink = uplink
-        self._name = runtime.settings.processor.channel
-        self.channel = keccak256(self._name.encode())
-        self._objects = ObjectStore(runtime.folder / "objects")
-        self._shelf = open_shelf(runtime.settings)
+        self.channel = keccak256(runtime.settings.processor.channel.encode())
         self._reporting = Reporting(runtime, state, uplink, self.channel)
-        self._missed = 0  # the release that the shelf did not have
-        self._found: ReleaseAt | None = None
-        self._look: asyncio.Task[None] | None = None
-        self._fetch_due = 0.0
-        self._retries = Retries(runtime.random, PAUSE, LONGEST_PAUSE)
-        self._not_yet: tuple[int, int, float] = (0, 0, 0.0)
-        self._models: dict[int, Model] = {}
+        self.inference = make_inference(runtime)
+        self._loaded = Loaded(ObjectStore(runtime.folder / "objects"), self.inference)
+        self.fetching = Fetching(runtime, state, uplink, self, self.inference)
         self.model: Model | None = None
         self.candidate: Model | None = None
         self._slots = self._read()
         self._trial = Trial(runtime)
         self._start()
-        runtime.expects_large = self.expects
 
     @property
     def sequence(self) -> int:
         """The release in use; 0 before the first."""
         return self._slots.used.sequence if self._slots.used else 0
+
+    @property
+    def manifest_hash(self) -> bytes:
+        """The manifest in use; empty before the first."""
+        return self._slots.used.manifest_hash if self._slots.used else b""
 
     @property
     def state(self) -> Device:
@@ -97,50 +65,52 @@ class ModelSlot:
     @property
     def wanted(self) -> Release | None:
         """The release on chain that is open to us, if it is newer than what we have seen."""
-        offer = self._offer()
+        offer = self.offer()
         return offer.release if offer else None
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence that was ever verified here."""
+        return self._slots.highest
 
     def tick(self) -> None:
         """See what the chain and time say of what is in the slots, ask for what is missing, tell how it went."""
+        self._look_after()
         self._let_go()
         self._look_at()
         self._reporting.tick()
-        self._fetch()
+        self.fetching.tick()
 
-    def hear(self, answer: Answer) -> None:
+    def hear(self, answer: Answer | OutcomeHeard) -> None:
         """Take the gateway's answer."""
-        match answer:
-            case ReleaseAt():
-                self._directed(answer)
-            case ReleaseBundle():
-                self.install(answer)
-            case ReleaseComing():
-                self._fetch_due = self._runtime.clock.now() + COMING
-            case NoSuchRelease():
-                self._missed = 0  # it may be on the shelf alone: look there again
-            case NotYet():
-                head = self._known.head
-                self._not_yet = answer.sequence, head.wave, self._runtime.clock.now() + NOT_YET
-            case OutcomeHeard():
-                self._reporting.heard(answer)
+        if isinstance(answer, OutcomeHeard):
+            self._reporting.heard(answer)
+        else:
+            self.fetching.hear(answer)
 
     def recover(self) -> None:
         """Forget an answer, and slots, that a rollback has undone."""
-        self._found = None
+        self.fetching.recover()
         slots = self._read()
         if slots != self._slots:
             self._slots = slots
             self._load()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the models in use can be asked at all."""
+        return self.inference.state() in {"up", "inline"}
+
     # the chain
 
     @property
-    def _known(self) -> Channel:
+    def known(self) -> Channel:
+        """What the chain has of the channel."""
         return self._runtime.replica.channel(self.channel)
 
-    def _offer(self) -> Offer | None:
+    def offer(self) -> Offer | None:
         """What we may go for: the newest open release, or, while it is not our wave's, the last that all took up."""
-        known, now, fresh = self._known, self._runtime.clock.now(), not self._runtime.registry.stale
+        known, now, fresh = self.known, self._runtime.clock.now(), not self._runtime.registry.stale
         for release in self._candidates(known, now):
             offer = Offer(known, release, now, fresh)
             if release.sequence != self._slots.refused and offer.open_to(self._slots.highest):
@@ -151,43 +121,24 @@ class ModelSlot:
         newest = known.current(now)
         if newest is None:
             return []
-        sequence, wave, until = self._not_yet
-        if newest.sequence != sequence or newest.sequence in known.completed:
+        if newest.sequence in known.completed or not self.fetching.puts_off(newest.sequence, known.head.wave, now):
             return [newest]
-        last = [one for one in known.releases if one.sequence in known.completed][-1:]
-        return last if wave == known.head.wave and now < until else [newest]
+        return [one for one in known.releases if one.sequence in known.completed][-1:]
 
     def _let_go(self) -> None:
         """Stop using, or trying, what was revoked."""
-        revoked = self._known.revoked
+        revoked = self.known.revoked
         if not revoked:
             return
-        own = frozenset(one.terms.digest for one in self._known.releases if one.manifest_hash in revoked)
+        own = frozenset(one.terms.digest for one in self.known.releases if one.manifest_hash in revoked)
         slots = self._slots.revoked(revoked, own)
         if slots != self._slots:
             self._runtime.note("release-revoked-here", sequence=self.sequence)
             self._keep(slots)
 
-    # fetching
+    # taking up
 
-    def _fetch(self) -> None:
-        """Ask the gateway for the release we should run."""
-        offer, gateway = self._offer(), self._uplink.gateway
-        now = self._runtime.clock.now()
-        held = waits(now, self._fetch_due, LONGEST_PAUSE) or not self._uplink.free(ABOUT)
-        if offer is None or gateway is None or held:
-            return
-        release = offer.release
-        if self._looking or self._coming(gateway, release) or self._take_back(offer):
-            return
-        self._fetch_due = now + self._retries.pause((release.sequence, offer.channel.head.wave))
-        self._state.set(_ASKED, [gateway, release.sequence])
-        shelf = self._shelf is not None and self._missed != release.sequence
-        places = (ReleaseAt,) if shelf else ()
-        asked = FetchRelease(self._name, release.sequence, shelf)
-        self._uplink.ask(ABOUT, asked, ReleaseBundle, ReleaseComing, NoSuchRelease, NotYet, *places)
-
-    def _take_back(self, offer: Offer) -> bool:
+    def take_back(self, offer: Offer) -> bool:
         """Take up again what the fleet goes back to, if one of the slots still has it: that needs nobody."""
         if not offer.returning:
             return False
@@ -199,84 +150,26 @@ class ModelSlot:
         self._settled(Outcome.COMMITTED, Reason.NONE, slots.active)
         return True
 
-    def install(self, bundle: ReleaseBundle, opened: Opened | None = None) -> None:
-        """Take a release up if it is the one the chain opened to us; else the present model stays.
-
-        `opened` is what `_open` made of it, where that was done before.
-        """
-        try:
-            self._take_up(bundle, opened)
-        except ReleaseRefused as error:
-            self._refuse(bundle.sequence, Reason(error.reason))
-        except ModelOver as error:
-            self._refuse(bundle.sequence, Reason.MODEL_OVER, str(error))
-        except ModelRejected as error:
-            reason = Reason.UNUSABLE if _is_genuine(bundle) else Reason.WRONG_BYTES
-            self._refuse(bundle.sequence, reason, str(error))
-
-    def _admit(self, sequence: int, ticket: Ticket) -> tuple[Offer, Gate]:
-        """Hold what came against the chain, before anything of it is looked into; ReleaseRefused."""
-        offer = self._offer()
-        if offer is None or sequence != offer.release.sequence:
-            raise ReleaseRefused(self._why_not(sequence))
-        return offer, offer.admit(ticket, self._slots.highest)
-
-    def _why_not(self, sequence: int) -> Reason:
-        """Say what is wrong with a release that came and is not the one we would take up."""
-        _, asked = self._asked
-        if self._runtime.registry.stale:
-            return Reason.STALE_CHAIN
-        if sequence <= self._slots.highest or sequence < asked:
-            return Reason.OLD_SEQUENCE
-        if sequence > asked:
-            return Reason.SKIPPED
-        release = next((one for one in self._known.releases if one.sequence == sequence), None)
-        try:
-            if release is not None:
-                Offer(self._known, release, self._runtime.clock.now()).check(self._slots.highest)
-        except ReleaseRefused as refusal:
-            return Reason(refusal.reason)
-        return Reason.CLOSED
-
-    def _open(self, bundle: ReleaseBundle) -> Opened:
-        """Check a release's artefacts and load them: a large one takes seconds, so that this may run in a thread."""
-        try:
-            default, personal = unpack(bundle.artefact)
-            hash_, now = bundle.ticket.manifest_hash, self._runtime.clock.now()
-            return load_model(bundle.manifest, default, hash_, personal, now=now)
-        except ModelRejected as error:
-            return error
-
-    def _take_up(self, bundle: ReleaseBundle, opened: Opened | None) -> None:
-        offer, gate = self._admit(bundle.sequence, bundle.ticket)
-        model = opened or self._open(bundle)
-        if isinstance(model, ModelRejected):
-            raise model
+    def take_up(self, bundle: ReleaseBundle, offer: Offer, gate: Gate, model: Model) -> None:
+        """Put into a slot what was held against the chain, under that offer, and whose artefacts run."""
         sequence = offer.release.sequence
-        names = (self._objects.put(bundle.manifest), self._objects.put(bundle.artefact))
-        install = Install(
-            sequence,
-            bundle.ticket.manifest_hash,
-            bundle.ticket.pseudonym,
-            offer.release.terms.digest,
-            gate,
-            names,
-        )
+        ticket, terms = bundle.ticket, offer.release.terms.digest
+        names = self._loaded.put(bundle, model)
+        install = Install(sequence, ticket.manifest_hash, ticket.pseudonym, terms, gate, names)
         staged = self._slots.notified(sequence).fetched(sequence).verified(install).staged()
         slots = staged.started(self._runtime.clock.now(), returning=offer.returning)
         self._trial.begin()
         self._note("release-verified", install)
-        self._keep(slots, {sequence: model})
+        self._keep(slots)
         if slots.state is Device.COMMITTED:
             self._settled(Outcome.COMMITTED, Reason.NONE, install)
         else:
             self._look_at()
 
-    def _refuse(self, sequence: int, reason: Reason, detail: str = "") -> None:
-        """Turn down what came, and have the gateway told why, under our signature."""
+    def refuse(self, sequence: int, asked: int, reason: Reason, detail: str = "") -> None:
+        """Turn down what came, this or another one having been asked for, and have the gateway told, signed."""
         self._runtime.metrics.count("releases_refused", reason=reason)
         if reason in PASSING:  # it says nothing of the release, which stays wanted as it was
-            _, asked = self._asked
             if self._reporting.remark(asked, reason, self._slots):
                 self._runtime.note("release-rejected", sequence=sequence, why=reason, reason=reason)
             return
@@ -311,9 +204,16 @@ class ModelSlot:
     def forecast(self, device: str, history: History, company: Company = ()) -> Forecast | None:
         """Forecast for a device, under its pseudonym, with the model in use, and unused with one that is on its way."""
         try:
+            return self._forecast(device, history, company)
+        except NoForecast as error:  # and nobody waits for one
+            self._runtime.metrics.count("forecasts_missing", reason=type(error).__name__)
+            return None
+
+    def _forecast(self, device: str, history: History, company: Company) -> Forecast | None:
+        try:
             forecast = self._trial.forecast(self.model, device, history, company)
         except Exception as error:
-            if self._slots.state is not Device.TRIAL:
+            if self._slots.state is not Device.TRIAL or _is_nobodys(error):
                 raise
             self._failed(error)
             forecast = self._trial.forecast(self.model, device, history, company)
@@ -325,7 +225,8 @@ class ModelSlot:
         try:
             other = self._trial.forecast(candidate, device, history, company)
         except Exception as error:  # noqa: BLE001 - whatever a model in the shadow does, the one in use goes on
-            self._failed(error)
+            if not _is_nobodys(error):
+                self._failed(error)
             return
         self._write(self._trial.compare(self._slots, device, history, used, other, candidate.features))
 
@@ -342,7 +243,7 @@ class ModelSlot:
     def _look_at(self) -> None:
         """Let a shadow or trial come to its end; what is paused is not committed."""
         slots, now = self._trial.silence(self._slots, self.period or USUAL), self._runtime.clock.now()
-        held = self._known.head.state is ReleaseState.PAUSED
+        held = self.known.head.state is ReleaseState.PAUSED
         while True:
             before, (slots, reason) = slots, slots.looked_at(now)
             if slots == before:
@@ -376,95 +277,17 @@ class ModelSlot:
         manifest = install.manifest_hash.hex()
         self._runtime.note(kind, sequence=install.sequence, manifest=manifest, **detail)
 
-    # in pieces
-
-    def expects(self, peer: str, kind: str, size: int) -> bool:
-        """Tell whether this is the release in pieces that we asked this very gateway for, and no larger than any is."""
-        release = self.wanted
-        if release is None or self._asked != (peer, release.sequence):
-            return self._refused("unasked")
-        return self._is_as_asked(peer, kind, size)
-
-    def _is_as_asked(self, peer: str, kind: str, size: int) -> bool:
-        gateway, sequence = self._asked
-        if peer != gateway or kind != release_kind(self._name, sequence):
-            return self._refused("unasked")
-        return size <= LARGEST_RELEASE or self._refused("oversize")
-
-    @property
-    def _asked(self) -> tuple[str, int]:
-        """Whom we asked for a release last, and for which."""
-        gateway, sequence = self._state.get(_ASKED) or ("", 0)
-        return gateway, sequence
-
-    def take(self, event: LargeReceived) -> None:
-        """Take a release that came in pieces; each that was asked for is taken once."""
-        if not self._is_as_asked(event.peer, event.kind, len(event.data)):
-            return
-        try:
-            self.install(unpack_release(event.data))
-        except MessageRefused as error:
-            self._refuse(self._asked[1], Reason.WRONG_BYTES, str(error))
-        self._state.set(_ASKED, None)
-
-    def _refused(self, reason: str) -> bool:
-        self._runtime.metrics.count("large_refused", reason=reason)
-        return False
-
-    def _coming(self, gateway: str, release: Release) -> bool:
-        kind = release_kind(self._name, release.sequence)
-        transfers = self._runtime.messenger.large.incoming.values()
-        return any(one.peer == gateway and one.have.kind == kind and not one.over for one in transfers)
-
-    # the shelf
-
-    @property
-    def _looking(self) -> bool:
-        return self._found is not None or self._look is not None
-
-    def after(self) -> None:
-        """Look on the shelf for what the gateway said is there, once that is committed; one look at a time."""
-        if self._shelf is not None and self._found is not None and self._look is None:
-            self._look = asyncio.create_task(self._look_for(self._shelf, self._found))
-            self._found = None
-
-    def _directed(self, at: ReleaseAt) -> None:
-        """Look there, unless the gateway shows already that it is not for us."""
-        try:
-            self._admit(at.sequence, at.ticket)
-        except ReleaseRefused as error:
-            self._refuse(at.sequence, Reason(error.reason))
-        else:
-            self._found = at
-
-    async def _look_for(self, shelf: ArtefactShelf, found: ReleaseAt) -> None:
-        taken, reason = None, ""
-        try:
-            artefact = await shelf.get(Reference(found.address, found.key), SHELF_WITHIN)
-            bundle = ReleaseBundle(found.sequence, found.ticket, found.manifest, artefact)
-            if _is_genuine(bundle):
-                taken = bundle, await asyncio.to_thread(self._open, bundle)
-            else:
-                reason = ModelRejected.__name__
-        except Exception as error:  # noqa: BLE001 - whatever a shelf does, the release comes another way
-            reason = type(error).__name__
-        finally:
-            self._look = None
-        await self._runtime.guarded(lambda: self._looked(found, taken, reason))
-
-    def _looked(self, found: ReleaseAt, taken: tuple[ReleaseBundle, Opened] | None, reason: str) -> None:
-        """Take up what was on the shelf; if it is not what the chain names, ask without the shelf, at once."""
-        if taken is not None:
-            self.install(*taken)
-            return
-        offer = self._offer()
-        if offer is None or found.sequence != offer.release.sequence:
-            return
-        self._missed, self._fetch_due = found.sequence, 0.0
-        self._runtime.metrics.count("shelf_failures", reason=reason)
-        self._runtime.note("shelf-failed", sequence=found.sequence, reason=reason)
-
     # the slots
+
+    def _look_after(self) -> None:
+        """See that the models' process is up, and that what it was given is what it was when it came."""
+        for reason in self.inference.tick():
+            self._runtime.metrics.count("forecaster_ended", reason=reason)
+            self._runtime.note("forecaster-ended", reason=reason)
+        why = self._loaded.spoilt()
+        if why:
+            self._runtime.note("model-lost", reason=why)
+            self._keep(self._slots.lost())
 
     def _start(self) -> None:
         """Count this start against a model on trial, and load what is in use."""
@@ -476,11 +299,11 @@ class ModelSlot:
                 self._write(slots)
                 self._load()
 
-    def _keep(self, slots: Slots, loaded: dict[int, Model] | None = None) -> None:
+    def _keep(self, slots: Slots) -> None:
         """Write the slots down, and have in memory what they say is in use."""
         before = self._slots.used
         self._write(slots)
-        self._load(loaded or {})
+        self._load()
         if slots.used is not None and slots.used != before:
             self._note("release-installed", slots.used)
 
@@ -493,34 +316,22 @@ class ModelSlot:
         kept = self._state.get(_SLOTS)
         return msgspec.msgpack.decode(bytes.fromhex(kept), type=Slots) if kept else Slots()
 
-    def _load(self, loaded: dict[int, Model] | None = None) -> None:
+    def _load(self) -> None:
         """Have the models of the slots in memory; one that is lost is fetched anew."""
-        known = {**self._models, **(loaded or {})}
-        self.model, self.candidate = (self._model(one, known) for one in (self._slots.used, self._slots.shadowed))
-        pairs = ((self._slots.used, self.model), (self._slots.shadowed, self.candidate))
-        self._models = {one.sequence: model for one, model in pairs if one is not None and model is not None}
+        self.model, self.candidate = (self._model(one) for one in (self._slots.used, self._slots.shadowed))
+        self._loaded.keep((self._slots.active, self._slots.previous, self._slots.candidate))
 
-    def _model(self, install: Install | None, known: dict[int, Model]) -> Model | None:
+    def _model(self, install: Install | None) -> Model | None:
         if install is None:
             return None
-        if install.sequence in known:
-            return known[install.sequence]
         try:
-            manifest, artefact = (self._objects.get(name) for name in install.names)
-            default, personal = unpack(artefact)
-            return load_model(manifest, default, install.manifest_hash, personal)
+            return self._loaded.find(install)
         except (StorageError, ModelRejected) as error:
             self._runtime.note("model-lost", reason=str(error))
             self._write(self._slots.lost())
             return None
 
 
-def _is_genuine(bundle: ReleaseBundle) -> bool:
-    """Whether the manifest is the ticket's, and names every artefact that came with it."""
-    if keccak256(bundle.manifest) != bundle.ticket.manifest_hash:
-        return False
-    try:
-        default, personal = unpack(bundle.artefact)
-    except ModelRejected:  # what begins like several may be a single one, of a kind that no device takes
-        default, personal = bundle.artefact, {}
-    return all(hashlib.sha256(one).hexdigest().encode() in bundle.manifest for one in (default, *personal.values()))
+def _is_nobodys(error: Exception) -> bool:
+    """Whether a model is not to blame for a forecast that is missing."""
+    return isinstance(error, NoForecast) and not isinstance(error, ModelFailed)

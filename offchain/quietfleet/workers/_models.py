@@ -60,6 +60,10 @@ class Models:
         if deploy and self.registry.entry(self._name, version).stage in _FRESH:
             self._stage(version, why)
 
+    def holds(self, version: int) -> bool:
+        """Whether a version's bytes are still here."""
+        return self.registry.entry(self._name, version).stage is not Stage.PRUNED
+
     def opened(self, version: int, sequence: int) -> None:
         """The chain opens a version's release to devices: its approver there let it through."""
         why = f"release {sequence} on chain"
@@ -117,7 +121,7 @@ class Models:
         version = self._version(release.manifest_hash)
         if version is None or release.manifest_hash in known.revoked:
             return
-        if self.registry.entry(self._name, version).stage is not Stage.PRODUCTION:
+        if self.registry.entry(self._name, version).stage not in {Stage.PRODUCTION, Stage.PRUNED}:
             why = f"release {done} reached the whole fleet"
             self.registry.promote(
                 self._name, version, Stage.PRODUCTION, who=GATEWAY, at=self._now, why=why, approved_by=CHAIN

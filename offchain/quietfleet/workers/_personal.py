@@ -7,7 +7,7 @@ processor got what is kept sealed. A processor is handed its own manifest and ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -42,17 +42,45 @@ class Names(Protocol):
         ...
 
 
+class Given:
+    """Which processor got which bundle beside which default: kept sealed, by manifests' digests (keccak-256)."""
+
+    def __init__(self, state: State, secret: bytes, random: Callable[[int], bytes]) -> None:
+        self._state = state
+        self._sealed = SealedColumn(derive(secret, "storage", b"personal"), "state.personal", random=random)
+
+    def keep(self, manifest_hash: bytes, given: Mapping[str, bytes]) -> None:
+        """Write down each processor's manifest."""
+        sealed = self._sealed.seal(msgspec.msgpack.encode(given), row=manifest_hash) if given else None
+        self._state.set(f"personal:{manifest_hash.hex()}", sealed.hex() if sealed else None)
+
+    def to(self, manifest_hash: bytes) -> dict[str, bytes]:
+        """The manifest of each processor that gets one of its own with this default."""
+        kept = self._state.get(f"personal:{manifest_hash.hex()}")
+        if kept is None:
+            return {}
+        opened = self._sealed.open(bytes.fromhex(kept), row=manifest_hash)
+        return msgspec.msgpack.decode(opened, type=dict[str, bytes])
+
+    def version(self, manifest_hash: bytes) -> int | None:
+        """Under which version the registry has a bundle."""
+        found: int | None = self._state.get(f"bundle:{manifest_hash.hex()}")
+        return found
+
+    def register(self, manifest_hash: bytes, version: int) -> None:
+        """Write down a bundle's version."""
+        self._state.set(f"bundle:{manifest_hash.hex()}", version)
+
+
 class Personals:
     """What each processor gets of a release beside the default; everything in the caller's transaction."""
 
     def __init__(self, runtime: Runtime, state: State, registry: Registry, names: Names) -> None:
         self._runtime = runtime
-        self._state = state
         self._registry = registry
         self._names = names
         self._name = runtime.settings.gateway.channel + SUFFIX
-        secret = derive(runtime.identity.to_bytes(), "storage", b"personal")
-        self._sealed = SealedColumn(secret, "state.personal", random=runtime.random)
+        self._given = Given(state, runtime.identity.to_bytes(), runtime.random)
 
     def keep(self, manifest: bytes, artefact: bytes, personal: Personal, *, run: str = "") -> dict[str, int]:
         """Register a bundle for each processor that has devices with models of their own; say how that came out."""
@@ -66,8 +94,7 @@ class Personals:
                 given[worker] = self._register(made, run)
                 devices += len(made.personal)
         row = keccak256(manifest)
-        sealed = self._sealed.seal(msgspec.msgpack.encode(given), row=row) if given else None
-        self._state.set(_given(row), sealed.hex() if sealed else None)
+        self._given.keep(row, given)
         if given:
             many = {"devices": devices} if devices >= self._runtime.settings.gateway.k else {}
             self._runtime.note("models-personal", manifest=row.hex(), processors=len(given), **many)
@@ -75,15 +102,11 @@ class Personals:
 
     def given(self, manifest_hash: bytes) -> dict[str, bytes]:
         """The manifest (keccak-256) of each processor that gets one of its own with this default."""
-        kept = self._state.get(_given(manifest_hash))
-        if kept is None:
-            return {}
-        opened = self._sealed.open(bytes.fromhex(kept), row=manifest_hash)
-        return msgspec.msgpack.decode(opened, type=dict[str, bytes])
+        return self._given.to(manifest_hash)
 
     def find(self, manifest_hash: bytes) -> tuple[int, bytes, bytes] | None:
         """Return a bundle's place on the shelf, its manifest and its payload; None when it is nobody's own."""
-        version: int | None = self._state.get(_version(manifest_hash))
+        version = self._given.version(manifest_hash)
         if version is None:
             return None
         try:
@@ -98,18 +121,10 @@ class Personals:
         artefacts = {DEFAULT: made.default, **made.personal}
         at = self._runtime.clock.now()
         version = self._registry.register(self._name, made.manifest, artefacts, at=at, run=run)
-        self._state.set(_version(manifest_hash), version)
+        self._given.register(manifest_hash, version)
         return manifest_hash
 
 
 def _is_plain(device: str | None) -> bool:
     """Whether a device can be named in a manifest: its processor chose the name, perhaps in bad faith."""
     return device is not None and device != DEFAULT and _NAMED.fullmatch(device) is not None
-
-
-def _given(manifest_hash: bytes) -> str:
-    return f"personal:{manifest_hash.hex()}"
-
-
-def _version(manifest_hash: bytes) -> str:
-    return f"bundle:{manifest_hash.hex()}"

@@ -110,6 +110,7 @@ class Runtime(Host):
         self.membership = Membership(self)
         self._announce_due = 0.0
         self._to_send = asyncio.Event()
+        self.closing: list[Callable[[], None]] = []  # what else the agent has open
         self._under_way = UnderWay()
         self._erased = False  # and may still lie in the database's log
         self._wipe_due = 0.0
@@ -290,6 +291,8 @@ class Runtime(Host):
         await self.agent.after()
 
     def close(self) -> None:
+        for close in self.closing:
+            close()
         with suppress(sqlite3.Error):
             self.trail.flush()
         if self.mark is not None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from quietfleet.clock import Clock
 from quietfleet.errors import SettingsError
+from quietfleet.monitor.recalibration import Affine
+
+if TYPE_CHECKING:
+    from quietfleet.storage import Database
 
 Reading = tuple[float, dict[str, float]]
 
@@ -22,7 +27,7 @@ class Source(Protocol):
         ...
 
     def recalibrate(self) -> None:
-        """Try to measure right again."""
+        """Check itself, and try to measure right again."""
         ...
 
 
@@ -42,6 +47,50 @@ class Replay:
 
     def recalibrate(self) -> None:
         """A recording cannot be recalibrated."""
+
+
+_CORRECTIONS: Final = [
+    "CREATE TABLE corrections (channel TEXT PRIMARY KEY, shift REAL NOT NULL, gain REAL NOT NULL) STRICT"
+]
+
+
+class Corrected:
+    """A source whose readings are corrected as the database says; what is corrected how changes with its transactions.
+
+    Nothing is kept in memory of it, so that a step that is undone undoes its corrections too.
+    """
+
+    def __init__(self, source: Source, database: Database) -> None:
+        self._source = source
+        self._database = database
+        self.newest: float | None = None  # data time of the newest reading that was handed out
+        database.migrate("corrections", _CORRECTIONS)
+
+    @property
+    def in_force(self) -> dict[str, Affine]:
+        """How each channel is corrected."""
+        rows = self._database.execute("SELECT channel, shift, gain FROM corrections ORDER BY channel").fetchall()
+        return {channel: Affine(shift, gain) for channel, shift, gain in rows}
+
+    def correct(self, corrections: Mapping[str, Affine]) -> None:
+        """Correct these channels so from the next reading on, in the caller's transaction."""
+        for channel, one in corrections.items():
+            row = (channel, one.offset, one.gain)
+            self._database.execute("INSERT OR REPLACE INTO corrections VALUES (?, ?, ?)", row)
+
+    def due(self) -> list[Reading]:
+        readings = self._source.due()
+        if not readings:
+            return readings
+        self.newest = max(at for at, _ in readings)
+        in_force = self.in_force
+        return [
+            (at, {name: in_force[name](value) if name in in_force else value for name, value in fields.items()})
+            for at, fields in readings
+        ]
+
+    def recalibrate(self) -> None:
+        self._source.recalibrate()
 
 
 def open_replay(path: Path, clock: Clock) -> Replay:

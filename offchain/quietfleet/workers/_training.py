@@ -7,6 +7,7 @@ came or went since, it begins anew. What is left after it names devices, and goe
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from quietfleet.errors import PipelineError, StorageError
+from quietfleet.pipeline.decision import Decision, decide
 from quietfleet.pipeline.project import load_project
+from quietfleet.workers._history import read_history
 
 if TYPE_CHECKING:
     from quietfleet.pipeline.lineage import SaltKeeper
@@ -22,9 +26,16 @@ if TYPE_CHECKING:
     from quietfleet.pipeline.runtime import Model
     from quietfleet.settings import PipelineSection
     from quietfleet.storage import DeviceDay
+    from quietfleet.workers._handout import Handout
+    from quietfleet.workers._intake import Intake
+    from quietfleet.workers._models import Models
+    from quietfleet.workers._personal import Personals
+    from quietfleet.workers._rollout import Rollout
+    from quietfleet.workers._runs import Runs
     from quietfleet.workers._runtime import Runtime
     from quietfleet.workers._state import State
 
+ENOUGH: Final = 30 * 24  # readings; with fewer, the first model is trained on the history
 SALTS_WITHIN: Final = 60.0  # seconds in which the loop draws the salts of a run
 _FOLDER: Final = "runs:folder:"
 
@@ -127,3 +138,106 @@ class Across:
 
         self._loop.call_soon_threadsafe(answer)
         return found.result(SALTS_WITHIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Makes a version of a run, and has it released when it beats the champion; `champion` tells which that is."""
+
+    runtime: Runtime
+    state: State
+    project: Path
+    intake: Intake
+    runs: Runs
+    folders: Folders
+    models: Models
+    personals: Personals
+    rollout: Rollout
+    handout: Handout
+    champion: Callable[[], Model | None]
+
+    async def train(self, run: str) -> None:
+        """Let a run have a try; one that fails is tried again where that may help."""
+        self.runs.start(run)
+        try:
+            await self._try(run)
+        except (PipelineError, StorageError, OSError) as error:
+            now, again = self.runtime.clock.now(), not isinstance(error, PipelineError)
+            with self.runtime.database.transaction():
+                state = self.runs.fail(run, str(error), now=now, again=again)
+                self.state.set("attempted", self.runtime.data_clock.now())
+                self.runtime.note("training-failed", run=run, reason=str(error), state=state)
+
+    async def _try(self, run: str) -> None:
+        champion = self.champion()
+        parent: int = self.state.get("release", 0)
+        rows, ours = self._training_rows()
+        ends: dict[str, float] = {}
+        for device, at, _ in rows:
+            ends[device] = max(at, ends.get(device, at))
+        restarts = {device: at for device, at in self.intake.restarts().items() if ours and device in ends}
+        self.runtime.note(
+            "training",
+            run=run,
+            rows=len(rows),
+            parent=parent,
+            newest=ends,
+            **({"recalibrated": restarts} if restarts else {}),
+        )
+        task = Task(
+            project=self.project,
+            folder=self.folders.begin(run),
+            rows=rows,
+            sites=self.intake.sites(),
+            seed=self.runtime.settings.gateway.seed,
+            now=self.runtime.clock.now(),
+            champion=champion,
+            parent=parent,
+            workers=self.runtime.settings.pipeline,
+            salts=Across(self.intake.salts, self.runtime) if ours else None,
+            random=os.urandom,
+        )
+        candidate = await asyncio.to_thread(fit, task)
+        self.consider(candidate, run)
+
+    def _training_rows(self) -> tuple[list[tuple[str, float, dict[str, float]]], bool]:
+        """The month's veiled readings, or before there are any what the operator brought; and whether they are ours."""
+        month = self.intake.readings(why="training")
+        kept = [(device, at, fields) for device, rows in month.items() for at, fields in rows]
+        if self.champion() is not None or len(kept) >= ENOUGH:
+            return kept, True
+        path = self.runtime.settings.path(self.runtime.settings.gateway.history)
+        return read_history(path, self.runtime.settings.gateway.history_until), False
+
+    def consider(self, candidate: Candidate, run: str) -> None:
+        """Register a candidate, and have it released when it beats the champion."""
+        evaluation = candidate.evaluation
+        decision = decide(evaluation.rmse, evaluation.champion_rmse)
+        if decision.deploy and not self.handout.carries(candidate.artifact):
+            size = len(candidate.artifact)
+            decision = Decision(deploy=False, reason=f"{size} bytes reach no processor without [storage] shelf")
+        now, now_in_data = self.runtime.clock.now(), self.runtime.data_clock.now()
+        with self.runtime.database.transaction():
+            version = self.models.registry.register(
+                self.runtime.settings.gateway.channel, candidate.manifest, candidate.artifact, at=now, run=run
+            )
+            self.models.trained(version, decision.reason, deploy=decision.deploy)
+            self.state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
+            outcome = {"version": version, "manifest": candidate.manifest_hash.hex(), "deploy": decision.deploy}
+            self.runs.finish(run, {**outcome, "reason": decision.reason}, now=now)
+            self.state.set("attempted", now_in_data)
+            if candidate.personal is not None:
+                self.personals.keep(candidate.manifest, candidate.artifact, candidate.personal, run=run)
+            if decision.deploy:
+                self.rollout.submit(candidate.manifest_hash, self.personals.given(candidate.manifest_hash))
+                self.handout.shelve(version, candidate.artifact)
+            self.runtime.note(
+                "trained",
+                run=run,
+                version=version,
+                rmse=round(evaluation.rmse, 3),
+                deploy=decision.deploy,
+                reason=decision.reason,
+                champion_rmse=evaluation.champion_rmse,
+                dataset=candidate.report.get("dataset"),
+            )

@@ -37,7 +37,7 @@ class Trial:
         """Forecast from a device's readings and those of others; None without a model, or enough of them."""
         if model is None:
             return None
-        row = feature_row(model.features, history, list(_neighbours(model.features, history, company)))
+        row = feature_row(model.features, history, list(neighbours(model.features, history, company)))
         return model.predict(row, device) if row is not None else None
 
     def compare(
@@ -81,7 +81,7 @@ class Trial:
         return slots
 
 
-def _neighbours(task: Features, history: History, company: Company) -> Iterator[dict[str, float]]:
+def neighbours(task: Features, history: History, company: Company) -> Iterator[dict[str, float]]:
     """What the others read in the period of a device's newest reading, as the trainer saw it: each one's last."""
     now = task.slot(history[-1][0]) if history else None
     for rows in company:

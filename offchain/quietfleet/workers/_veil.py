@@ -42,12 +42,16 @@ Readings = dict[str, list[Row]]
 
 
 class Device(msgspec.Struct, frozen=True):
-    """Who brought a device, its name under that processor's veil, where it stands, the newest window it was seen in."""
+    """Who brought a device, its name under that processor's veil, where it stands, the newest window it was seen in.
+
+    Readings up to `restarted` (data time) are from before it was recalibrated.
+    """
 
     processor: str
     pseudonym: str
     site: str
     window: int
+    restarted: float = 0.0
 
 
 _decoder = msgspec.json.Decoder(Device)
@@ -101,10 +105,11 @@ class Veil:
         return self._read(self._mark(f"{processor}/{pseudonym}"))
 
     def saw(self, device: Device) -> None:
-        """Take note of a device: its newest window counts, and where it stands now."""
+        """Take note of a device: its newest window and recalibration count, and where it stands now."""
         known = self.find(device.processor, device.pseudonym)
         if known is not None:
-            device = msgspec.structs.replace(device, window=max(known.window, device.window))
+            newest, restarted = max(known.window, device.window), max(known.restarted, device.restarted)
+            device = msgspec.structs.replace(device, window=newest, restarted=restarted)
         if device != known:
             mark = self._mark(f"{device.processor}/{device.pseudonym}")
             body = self._sealed.seal(msgspec.json.encode(device), row=mark)

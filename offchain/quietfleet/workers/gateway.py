@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quietfleet.chain.types import Change, Kind, ReleaseChanged
 from quietfleet.crypto import PrivateKey, keccak256
-from quietfleet.errors import ChainError, PipelineError, StorageError
+from quietfleet.errors import ChainError, RegistryError
 from quietfleet.monitor import Band, band
-from quietfleet.pipeline.decision import Decision, decide
 from quietfleet.pipeline.project import find_project
 from quietfleet.pipeline.runtime import Model, load_model
 from quietfleet.session import GATEWAY, Event, LargeEnded, Opened, Received
 from quietfleet.workers._anchoring import Anchoring
+from quietfleet.workers._attestations import Attestations
+from quietfleet.workers._autonomy import hear_head
 from quietfleet.workers._handout import Handout
-from quietfleet.workers._history import read_history
 from quietfleet.workers._host import log
 from quietfleet.workers._intake import Intake, Judgement
 from quietfleet.workers._models import Models
@@ -26,30 +25,29 @@ from quietfleet.workers._rollout import Rollout
 from quietfleet.workers._rotation import prepare_for
 from quietfleet.workers._runs import Runs
 from quietfleet.workers._runtime import Runtime
+from quietfleet.workers._site_watch import SiteWatch
 from quietfleet.workers._state import State
 from quietfleet.workers._surveys import Surveys
-from quietfleet.workers._training import Across, Folders, Task, fit
+from quietfleet.workers._training import Folders, Trainer
 from quietfleet.workers._triggers import Triggers
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
     FetchRelease,
+    HeadReport,
     MonitorReport,
     NoSuchRelease,
     NotYet,
     OutcomeHeard,
     PrepareEpoch,
+    RecalibrationAttested,
     ReleaseBundle,
     ReleaseOutcome,
     Upload,
 )
 
-if TYPE_CHECKING:
-    from quietfleet.pipeline.run import Candidate
-
 DAY = 86_400.0
 JOB_PAUSE = 2.0  # seconds after a failed job
-ENOUGH = 30 * 24  # readings; with fewer, the first model is trained on the history
 PATIENCE = 7 * DAY  # data time between two attempts to beat the champion
 
 
@@ -76,8 +74,23 @@ class Gateway:
         self._runs = Runs(runtime.database, runtime.random, retries=runtime.settings.runs.retries)
         self._runs.resume(now=runtime.clock.now())
         self._triggers = Triggers(runtime, self._state, self._runs, self._project)
+        self._site_watch = SiteWatch(runtime, self._intake)
         self._surveys = Surveys(runtime, self._state, self._intake.veil.crowd)
+        self._attestations = Attestations(runtime, self._intake.veil)
         self._folders = Folders(runtime, self._state, self._month.retention)
+        self._trainer = Trainer(
+            runtime=runtime,
+            state=self._state,
+            project=self._project,
+            intake=self._intake,
+            runs=self._runs,
+            folders=self._folders,
+            models=self._models,
+            personals=self._personals,
+            rollout=self._rollout,
+            handout=self._handout,
+            champion=self._champion,
+        )
         self._triggers.start()
         self._jobs: set[asyncio.Task[None]] = set()
         self._model: Model | None = None
@@ -97,6 +110,8 @@ class Gateway:
                 self._judge(event, event.body)
             case Received(body=MonitorReport()) if self._is_processor(event.peer):
                 self._told(event, event.body)
+            case Received(body=RecalibrationAttested() | HeadReport()) if self._is_processor(event.peer):
+                self._attested(event, event.body)
             case Received(body=PrepareEpoch()):
                 prepare_for(self._runtime, event.peer, event.body)
             case Received(body=ReleaseOutcome()) if self._is_processor(event.peer):
@@ -127,13 +142,15 @@ class Gateway:
         if self._jobs or not self._runtime.registry.usable(self._runtime.id):
             return
         if run := self._runs.due(self._runtime.clock.now()):
-            self._start(self._train(run.id))
+            self._start(self._trainer.train(run.id))
         elif self._rollout.due:
             self._start(self._rollout.step())
         elif self._champion() is None and not self._runs.open and self._may_begin():
-            self._start(self._train(self._runs.begin("first", {}, now=self._runtime.clock.now())))
+            self._start(self._trainer.train(self._runs.begin("first", {}, now=self._runtime.clock.now())))
         elif self._anchoring.due:
             self._start(self._anchoring.step())
+        elif self._site_watch.due:
+            self._start(self._site_watch.step())
 
     def recover(self) -> None:
         self._model = None
@@ -173,6 +190,12 @@ class Gateway:
             run = self._runs.begin("drift", {"found": evidence}, now=self._runtime.clock.now())
             self._runtime.note("drift-shared", run=run, **evidence)
 
+    def _attested(self, event: Received, body: RecalibrationAttested | HeadReport) -> None:
+        if isinstance(body, HeadReport):
+            hear_head(self._runtime, event, body)
+        else:
+            self._attestations.take(event, body)
+
     def _told(self, event: Received, report: MonitorReport) -> None:
         """Take in how a processor's devices and model do, and train if that is a reason to."""
         release = self._state.get("release", 0)
@@ -210,88 +233,11 @@ class Gateway:
             self._model = load_model(kept.manifest, kept.artifact, keccak256(kept.manifest))
         return self._model
 
-    async def _train(self, run: str) -> None:
-        self._runs.start(run)
-        try:
-            await self._try(run)
-        except (PipelineError, StorageError, OSError) as error:
-            now, again = self._runtime.clock.now(), not isinstance(error, PipelineError)
-            with self._runtime.database.transaction():
-                state = self._runs.fail(run, str(error), now=now, again=again)
-                self._state.set("attempted", self._runtime.data_clock.now())
-                self._runtime.note("training-failed", run=run, reason=str(error), state=state)
-
-    async def _try(self, run: str) -> None:
-        champion = self._champion()
-        parent: int = self._state.get("release", 0)
-        rows, ours = self._training_rows()
-        ends: dict[str, float] = {}
-        for device, at, _ in rows:
-            ends[device] = max(at, ends.get(device, at))
-        self._runtime.note("training", run=run, rows=len(rows), parent=parent, newest=ends)
-        task = Task(
-            project=self._project,
-            folder=self._folders.begin(run),
-            rows=rows,
-            sites=self._intake.sites(),
-            seed=self._section.seed,
-            now=self._runtime.clock.now(),
-            champion=champion,
-            parent=parent,
-            workers=self._runtime.settings.pipeline,
-            salts=Across(self._intake.salts, self._runtime) if ours else None,
-            random=os.urandom,
-        )
-        candidate = await asyncio.to_thread(fit, task)
-        self._consider(candidate, run)
-
-    def _training_rows(self) -> tuple[list[tuple[str, float, dict[str, float]]], bool]:
-        """The month's veiled readings, or before there are any what the operator brought; and whether they are ours."""
-        month = self._intake.readings(why="training")
-        kept = [(device, at, fields) for device, rows in month.items() for at, fields in rows]
-        if self._champion() is not None or len(kept) >= ENOUGH:
-            return kept, True
-        path = self._runtime.settings.path(self._section.history)
-        return read_history(path, self._section.history_until), False
-
-    def _consider(self, candidate: Candidate, run: str) -> None:
-        """Register a candidate, and have it released when it beats the champion."""
-        evaluation = candidate.evaluation
-        decision = decide(evaluation.rmse, evaluation.champion_rmse)
-        if decision.deploy and not self._handout.carries(candidate.artifact):
-            size = len(candidate.artifact)
-            decision = Decision(deploy=False, reason=f"{size} bytes reach no processor without [storage] shelf")
-        now, now_in_data = self._runtime.clock.now(), self._runtime.data_clock.now()
-        with self._runtime.database.transaction():
-            version = self._registry.register(
-                self._section.channel, candidate.manifest, candidate.artifact, at=now, run=run
-            )
-            self._models.trained(version, decision.reason, deploy=decision.deploy)
-            self._state.set(f"manifest:{candidate.manifest_hash.hex()}", version)
-            outcome = {"version": version, "manifest": candidate.manifest_hash.hex(), "deploy": decision.deploy}
-            self._runs.finish(run, {**outcome, "reason": decision.reason}, now=now)
-            self._state.set("attempted", now_in_data)
-            if candidate.personal is not None:
-                self._personals.keep(candidate.manifest, candidate.artifact, candidate.personal, run=run)
-            if decision.deploy:
-                self._rollout.submit(candidate.manifest_hash, self._personals.given(candidate.manifest_hash))
-                self._handout.shelve(version, candidate.artifact)
-            self._runtime.note(
-                "trained",
-                run=run,
-                version=version,
-                rmse=round(evaluation.rmse, 3),
-                deploy=decision.deploy,
-                reason=decision.reason,
-                champion_rmse=evaluation.champion_rmse,
-                dataset=candidate.report.get("dataset"),
-            )
-
     def _anchored(self, sequence: int, manifest_hash: bytes) -> None:
         """The chain opens a release to devices: find it in the registry and make it champion."""
         known = self._state.get(f"manifest:{manifest_hash.hex()}")
-        if known is None:
-            self._runtime.note("release-unknown", sequence=sequence)
+        if known is None or not self._models.holds(known):
+            self._runtime.note("release-unknown" if known is None else "release-pruned", sequence=sequence)
             return
         self._state.set(f"release:{sequence}", known)
         self._state.set("release", sequence)
@@ -325,7 +271,10 @@ class Gateway:
         version = self._state.get(f"manifest:{manifest_hash.hex()}")
         if version is None:
             return self._personals.find(manifest_hash)
-        kept = self._registry.get(self._section.channel, version)
+        try:
+            kept = self._registry.get(self._section.channel, version)
+        except RegistryError:  # it was pruned
+            return None
         return version, kept.manifest, kept.artifact
 
     def _start(self, job: Any) -> None:

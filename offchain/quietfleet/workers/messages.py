@@ -9,8 +9,10 @@ from msgspec import Meta
 
 from quietfleet import dispatch
 from quietfleet.errors import MessageRefused
+from quietfleet.monitor.recalibration import InForce, SignedAttested, SignedRecalibration
 from quietfleet.monitor.telling import Nonce, SignedTold
 from quietfleet.rollout import SignedReport, Ticket
+from quietfleet.rollout.heads import SignedHead
 from quietfleet.session import Codec, Finite
 
 DEAL = "deal:"  # a session between introduced workers has this purpose, followed by the name of its tie
@@ -45,7 +47,8 @@ class Recommendation(msgspec.Struct, frozen=True, tag="recommendation/1"):
     """A processor's answer: how many rows it took, and what it advises.
 
     `forecast` is °C at `horizon` hours after the last reading, `confidence` the probability that it is within 2 °C,
-    `release` the sequence of the model that said so (0: no model yet).
+    `release` the sequence of the model that said so (0: no model yet). `fallback` names what stood in for readings that
+    were missing or not to be trusted.
     """
 
     accepted: Count
@@ -54,12 +57,37 @@ class Recommendation(msgspec.Struct, frozen=True, tag="recommendation/1"):
     confidence: Share | None = None
     horizon: Finite = 0.0
     release: Count = 0
+    fallback: Sentence = ""
 
 
 class Recalibrate(msgspec.Struct, frozen=True, tag="recalibrate/1"):
-    """A processor asks a sensor to check itself: its readings are set aside until they look right again."""
+    """A processor asks a sensor to make its readings right, or to check itself where it proposes nothing.
+
+    `proposed` corrects readings as they come now: what the sensor corrects already is not in it. The nonce is for this
+    answer alone; without one none is expected.
+    """
 
     reason: Sentence
+    nonce: Annotated[bytes, Meta(max_length=16)] = b""
+    proposed: InForce = {}
+
+
+class Recalibrated(msgspec.Struct, frozen=True, tag="recalibrated/1"):
+    """What the sensor did, under its own signature."""
+
+    signed: SignedRecalibration
+
+
+class RecalibrationAttested(msgspec.Struct, frozen=True, tag="recalibration-attested/1"):
+    """A processor tells the gateway that a device was recalibrated: its readings of before are no measure any more."""
+
+    signed: SignedAttested
+
+
+class AttestationHeard(msgspec.Struct, frozen=True, tag="attestation-heard/1"):
+    """The gateway has heard what was attested with this evidence."""
+
+    evidence: Bytes32
 
 
 class Upload(msgspec.Struct, frozen=True, tag="upload/1"):
@@ -93,6 +121,16 @@ class DriftVerdict(msgspec.Struct, frozen=True, tag="drift-verdict/1"):
     devices: Annotated[dict[Name, Name], Meta(max_length=64)]
 
 
+class SiteVerdict(msgspec.Struct, frozen=True, tag="site-verdict/1"):
+    """What the gateway makes of a processor's devices, beside all others of their place, up to `at` (data time).
+
+    By pseudonym the channels in which a device left the others; none: it is beside them again.
+    """
+
+    at: Finite
+    devices: Annotated[dict[Name, Annotated[list[Name], Meta(max_length=16)]], Meta(max_length=64)]
+
+
 class MonitorRun(msgspec.Struct, frozen=True, tag="monitor-run/1"):
     """The gateway asks a processor how its devices and its model do; the nonce is for this answer alone."""
 
@@ -103,6 +141,18 @@ class MonitorReport(msgspec.Struct, frozen=True, tag="monitor-report/1"):
     """How they do, under the processor's own signature."""
 
     signed: SignedTold
+
+
+class HeadReport(msgspec.Struct, frozen=True, tag="head-report/1"):
+    """A processor tells of a head that it made for a device, or let go of, under its own signature."""
+
+    signed: SignedHead
+
+
+class HeadHeard(msgspec.Struct, frozen=True, tag="head-heard/1"):
+    """The gateway has heard what has this digest."""
+
+    digest: Bytes32
 
 
 class FetchRelease(msgspec.Struct, frozen=True, tag="fetch-release/1"):
@@ -201,6 +251,9 @@ ANSWERS = (
     NotYet,
     OutcomeHeard,
     MonitorReport,
+    Recalibrated,
+    AttestationHeard,
+    HeadHeard,
     EpochKeyGrant,
 )
 
@@ -208,7 +261,8 @@ ANSWERS = (
 def make_codec() -> Codec:
     """The codec every worker speaks."""
     asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
-    return Codec(*asked, MonitorRun, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
+    more = (MonitorRun, SiteVerdict, RecalibrationAttested, HeadReport)
+    return Codec(*asked, *more, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
 
 
 def release_kind(channel: str, sequence: int) -> str:

@@ -13,9 +13,13 @@ from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, 
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
 from quietfleet.workers._advice import Advice
+from quietfleet.workers._autonomy import Autonomy
 from quietfleet.workers._devices import Devices
+from quietfleet.workers._fallback import Fallbacks
+from quietfleet.workers._fetching import Answer
 from quietfleet.workers._partners import Partners
 from quietfleet.workers._provider import Provider
+from quietfleet.workers._recalibration import Recalibrations
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
@@ -24,12 +28,18 @@ from quietfleet.workers._uplink import Uplink
 from quietfleet.workers._watch import Watch
 from quietfleet.workers.messages import (
     DEAL,
+    AttestationHeard,
     DriftVerdict,
+    HeadHeard,
     MonitorReport,
     MonitorRun,
+    OutcomeHeard,
     Readings,
+    Recalibrate,
+    Recalibrated,
     Recommendation,
     Rows,
+    SiteVerdict,
     Stored,
     Upload,
     timely,
@@ -60,8 +70,11 @@ class Processor:
         self._uplink = Uplink(runtime)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
         self._foretold = Foretold()
-        self._advice = Advice(self._week, self._slot, self._devices, self._foretold)
-        self._watch = Watch(runtime, self._week, self._slot, self._devices, self._uplink)
+        self._recalibrations = Recalibrations(runtime, self._week, self._devices, self._uplink, self._recalibrated)
+        self._watch = Watch(runtime, self._week, self._slot, self._devices, self._uplink, self._recalibrations)
+        fallbacks = Fallbacks(self._week, self._devices, self._watch.alarms)
+        self._autonomy = Autonomy(runtime, self._state, self._week, self._slot, self._devices, self._uplink)
+        self._advice = Advice(self._week, self._slot, self._devices, self._foretold, fallbacks, self._autonomy)
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
@@ -83,11 +96,9 @@ class Processor:
             case CardMet():
                 self._statics.met(event.card)
             case LargeReceived():
-                self._slot.take(event)
-            case Expired() if isinstance(event.body, Upload):
-                self._rewind(event.body)
+                self._slot.fetching.take(event)
             case Expired():
-                self._runtime.oracles.unheard(event)
+                self._unheard(event)
 
     def on_change(self, change: Change) -> None:
         if isinstance(change, WorkerChanged) and change.parts:
@@ -110,18 +121,22 @@ class Processor:
         self._uplink.reach()
         self._slot.tick()
         self._upload()
+        self._autonomy.tick()
+        self._recalibrations.tick()
         if not waits(now, self._monitor_due, self._section.monitor_every):
             self._monitor_due = now + self._section.monitor_every
             self._watch.look()
 
     async def after(self) -> None:
         """Erase what is over a week old, outside of any transaction, so that it is gone from the log too."""
-        self._slot.after()
+        self._slot.fetching.after()
         now = self._runtime.clock.now()
         period = ERASE_EVERY * self._section.monitor_every
         if not waits(now, self._erase_due, period):
             self._erase_due = now + period
             try:
+                with self._runtime.database.transaction():
+                    self._watch.after()
                 erased = self._week.erase(self._runtime.data_clock.now())
             except ErasureDelayed:
                 return
@@ -129,25 +144,46 @@ class Processor:
 
     def recover(self) -> None:
         self._slot.recover()
+        self._watch.recover()
 
     def status(self) -> dict[str, Any]:
         return {
             "release": self._slot.sequence,
             "rollout": self._slot.state,
+            "heads": self._autonomy.evidence(),
+            "forecaster": self._slot.inference.state(),
             "devices": {device: reason or "fine" for device, reason in self._devices.quarantined().items()},
             "answered": self._state.get("answered", 0),
+            "alarms": len(self._watch.alarms.open()),
         }
 
     def _heard(self, event: Received) -> None:
         match event.body:
             case Readings():
                 self._readings(event, event.body)
-            case answer if isinstance(answer, slot.Answer):
+            case answer if isinstance(answer, Answer | OutcomeHeard):
                 self._slot.hear(answer)
             case DriftVerdict():
                 self._runtime.note("drift-verdict", fleet=event.body.fleet)
+            case Recalibrated():
+                self._recalibrations.take(event, event.body)
+            case AttestationHeard():
+                self._recalibrations.heard(event, event.body)
+            case HeadHeard():
+                self._autonomy.heard(event.body)
             case MonitorRun():
                 self._tell(event, event.body)
+            case SiteVerdict() if event.peer == self._uplink.gateway:
+                self._watch.told(event.body)
+
+    def _unheard(self, event: Expired) -> None:
+        match event.body:
+            case Upload():
+                self._rewind(event.body)
+            case Recalibrate():
+                self._recalibrations.unheard(event.peer)
+            case _:
+                self._runtime.oracles.unheard(event)
 
     # sensors
 
@@ -214,6 +250,9 @@ class Processor:
                 self._devices.uploaded(device, first)
 
     # monitoring
+
+    def _recalibrated(self, device: str, at: float) -> None:
+        self._watch.recalibrated(device, at)
 
     def _compare(self, device: str, rows: Rows) -> None:
         """Hold what came against what the model in use forecast; a device that is set aside is no measure."""

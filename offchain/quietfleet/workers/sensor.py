@@ -9,10 +9,11 @@ from quietfleet.chain.types import Change, OperatorsChanged, WorkerChanged
 from quietfleet.clock import waits
 from quietfleet.dispatch import FromOracle
 from quietfleet.session import STATIC, CardMet, Closed, Event, Expired, Opened, Received
+from quietfleet.workers._calibration import Calibration
 from quietfleet.workers._partners import Partners
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._seeking import Seeking
-from quietfleet.workers._source import Reading, Source, open_replay
+from quietfleet.workers._source import Corrected, Reading, Source, open_replay
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
 from quietfleet.workers.messages import DEAL, Readings, Recalibrate, Recommendation
@@ -37,6 +38,8 @@ class Sensor:
         runtime.database.migrate("sensor", _SCHEMA)
         self._state = State(runtime.database)
         self.source = source or open_replay(runtime.settings.path(self._section.replay), runtime.data_clock)
+        self._corrected = Corrected(self.source, runtime.database)
+        self._calibration = Calibration(runtime, self._corrected)
         self._partners = Partners(runtime)
         self._seeking = Seeking(runtime, self._state, self._partners)
         self._statics = Statics(runtime, self._partners)
@@ -62,8 +65,7 @@ class Sensor:
             case Received(body=Recommendation()):
                 self._recommended(event)
             case Received(body=Recalibrate()):
-                self._runtime.note("recalibrating", reason=event.body.reason)
-                self.source.recalibrate()
+                self._calibration.take(event, event.body)
             case Received() if isinstance(event.body, FromOracle) and event.peer in self._runtime.oracles.known:
                 self._seeking.receive(event.peer, event.body)
             case Opened(purpose=purpose) if purpose == STATIC or purpose.startswith(DEAL):
@@ -130,7 +132,7 @@ class Sensor:
             self._seeking.tick(now)
 
     def _measure(self) -> None:
-        readings = self.source.due()
+        readings = self._corrected.due()
         if self._in_service():
             self._measured.extend(readings)
         if not self._measured:
@@ -182,6 +184,7 @@ class Sensor:
             forecast=advice.forecast,
             confidence=advice.confidence,
             release=advice.release,
+            **({"fallback": advice.fallback} if advice.fallback else {}),
         )
 
     def _opened(self, peer: str, purpose: str) -> None:

@@ -11,6 +11,7 @@ import re
 import msgspec
 import pytest
 
+from quietfleet.chain._http import Provider
 from quietfleet.chain.agree import AgreeingSource
 from quietfleet.chain.bell import Bell
 from quietfleet.chain.bootstrap import bootstrap_digest, proven_bootstrap
@@ -20,6 +21,7 @@ from quietfleet.chain.consent import Consent
 from quietfleet.chain.deployment import Deployment
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.new_key import KeyProof
+from quietfleet.chain.light_http import LightHttp
 from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient
@@ -644,7 +646,8 @@ async def test_client__requests_cancelled_at_any_moment__the_next_one_is_answere
         assert await client.header()
 
 
-async def test_client__endpoint_closes_kept_connections__asked_again_but_nothing_is_sent_twice(deployment):
+@pytest.mark.parametrize("transport", [LightHttp, Provider])
+async def test_client__endpoint_closes_kept_connections__asked_again_but_nothing_is_sent_twice(deployment, transport):
     asked = []
 
     async def answer_once(reader, writer):
@@ -660,7 +663,7 @@ async def test_client__endpoint_closes_kept_connections__asked_again_but_nothing
         writer.close()
         await writer.wait_closed()
 
-    async with serving(answer_once) as url, ChainClient(url, deployment) as client:
+    async with serving(answer_once) as url, ChainClient(url, deployment, transport=transport) as client:
         assert await client.request("eth_chainId") == hex(deployment.chain_id)
         assert asked == ["eth_chainId"] * 3, "the check; the question, unheard; the question again"
         with pytest.raises(ChainUnavailable):
@@ -668,8 +671,9 @@ async def test_client__endpoint_closes_kept_connections__asked_again_but_nothing
         assert asked.count("eth_sendRawTransaction") == 1
 
 
-async def test_client__answer_without_end__is_given_up(deployment, monkeypatch):
-    monkeypatch.setattr("quietfleet.chain._http.LONGEST", 10_000)
+@pytest.mark.parametrize("transport", [LightHttp, Provider])
+async def test_client__answer_without_end__is_given_up(deployment, monkeypatch, transport):
+    monkeypatch.setattr(f"{transport.__module__}.LONGEST", 10_000)
 
     async def flood(reader, writer):
         await reader.read(100)
@@ -680,19 +684,20 @@ async def test_client__answer_without_end__is_given_up(deployment, monkeypatch):
                 await writer.drain()
         writer.close()
 
-    async with serving(flood) as url, ChainClient(url, deployment) as client:
+    async with serving(flood) as url, ChainClient(url, deployment, transport=transport) as client:
         with pytest.raises(ChainUnavailable, match="more than 10000"):
             await client.header()
 
 
-async def test_client__endpoint_talks_nonsense__is_unavailable(deployment):
+@pytest.mark.parametrize("transport", [LightHttp, Provider])
+async def test_client__endpoint_talks_nonsense__is_unavailable(deployment, transport):
     async def babble(reader, writer):
         await reader.read(100)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
         writer.close()
         await writer.wait_closed()
 
-    async with serving(babble) as url, ChainClient(url, deployment) as client:
+    async with serving(babble) as url, ChainClient(url, deployment, transport=transport) as client:
         with pytest.raises(ChainUnavailable):
             await client.header()
 

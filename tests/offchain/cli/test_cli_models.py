@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
 
+from quietfleet.chain._journal import Located
+from quietfleet.chain.channel import Terms
+from quietfleet.chain.events import ReleaseApproved, ReleaseProposed, WaveOpened
+from quietfleet.chain.replica import Batch, Replica
+from quietfleet.chain.types import Head
+from quietfleet.crypto import keccak256
 from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.registry import Stage
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.settings import load_settings
-from quietfleet.storage import AuditLog, Database
+from quietfleet.storage import AuditLog, Database, EncryptedObjects, FolderShelf
 from quietfleet.testbed.weather import load_weather
+from quietfleet.workers._handout import Shelved
 from quietfleet.workers._models import open_registry
+from quietfleet.workers._personal import Given
+from quietfleet.workers._state import State
 
 WHY = ("--why", "a third better in frost")
 BOTH = ("--who", "anna", "--approved-by", "ben", *WHY)
@@ -23,6 +33,7 @@ class Gateway:
     """The gateway's side: it has the database open while commands run."""
 
     def __init__(self, folder, secret):
+        self.secret = secret
         self.database = Database(folder / "state" / "worker.db")
         self.audit = AuditLog(self.database)
         settings = load_settings(folder / "worker.toml", {})
@@ -250,3 +261,89 @@ def test_import__from_an_oci_layout_that_was_changed__is_not_registered(gateway,
         assert "nothing of it was taken" in refused("models", "import", "elsewhere", "out", *WHY)
         blob.write_bytes(data)
     assert gateway.registry.versions("elsewhere") == []
+
+
+# pruning
+
+
+@pytest.fixture
+def many(gateway):
+    """Six versions: the fourth was in production before the fifth, which is there."""
+    for number in (3, 4, 5, 6):
+        gateway.registry.register("weather", b'{"number": %d}' % number, b"a%d" % number, at=number)
+    for number in (4, 5):
+        gateway.registry.promote("weather", number, Stage.PRODUCTION, who="anna", approved_by="ben", at=9.0, why="x")
+    gateway.registry.point("weather", "challenger", 2, who="gateway", at=9.0, why="trained")
+    return gateway
+
+
+def test_prune__old_versions__bytes_go_and_manifest_lineage_and_history_stay(many, told, run):
+    assert told("prune", "weather", "--keep", "1", "--dry-run", *WHY)["versions"] == [1, 3]
+    assert told("list")[0]["stage"] == "none", "nothing went yet"
+    before = len(list(many.registry.objects.names()))
+    assert told("prune", "weather", "--keep", "1", "--who", "anna", *WHY)["versions"] == [1, 3]
+    found = {one["version"]: one["stage"] for one in told("list")}
+    assert found == {1: "pruned", 2: "none", 3: "pruned", 4: "archived", 5: "production", 6: "none"}
+    assert len(list(many.registry.objects.names())) == before - 2
+    assert told("verify")["faults"] == []
+    assert [entry.detail["stage"] for entry in many.audit.entries(kind="model-moved")][-2:] == ["pruned", "pruned"]
+    assert [one["who"] for one in told("history")][-2:] == ["anna", "anna"]
+    assert told("prune", "weather", "--keep", "1", *WHY)["versions"] == []
+    assert "prune" in run("models", "--help").stdout
+
+
+def test_prune__what_the_chain_has_open__stays(many, told):
+    state = State(many.database)
+    manifest = keccak256(many.registry.objects.get(many.registry.entry("weather", 3).manifest))
+    state.set(f"manifest:{manifest.hex()}", 3)
+    terms = Terms(manifest, bytes(32), bytes(32), 0, 2**32, 0, 1)
+    channel, owner = keccak256(b"weather"), "0x" + "aa" * 20
+    events = (
+        ReleaseProposed(channel, 1, terms),
+        ReleaseApproved(channel, 1, owner),
+        WaveOpened(channel, 1, 1),
+    )
+    located = tuple(Located(1, index, 5, event) for index, event in enumerate(events))
+    Replica(many.database, many.secret).advance(-1, Batch(located, (Head(1, bytes(32), 5),)), 256, lambda _: None)
+    assert told("prune", "weather", "--keep", "1", *WHY)["versions"] == [1]
+
+
+def test_prune__a_pruned_version__is_meant_by_nothing_until_it_is_imported_again(many, told, refused):
+    told("prune", "weather", "--keep", "1", *WHY)
+    assert "import it again" in refused("models", "promote", "weather", "1", "--to", "staging", *WHY)
+    assert "import it again" in refused("models", "alias", "weather", "best", "1", *WHY)
+    assert "import it again" in refused("models", "show", "weather", "1")
+    many.registry.register("weather", b'{"number": 3}', b"a3", at=10.0)
+    assert many.registry.get("weather", 3).artifact == b"a3"
+    assert told("show", "weather", "3")["stage"] == "archived"
+    assert told("verify")["faults"] == []
+
+
+def test_prune__models_of_single_devices__go_with_the_version_they_were_made_for(many, told, refused, tmp_path):
+    state = State(many.database)
+    given = Given(state, many.secret, random=os.urandom)
+    for number in (1, 6):
+        manifest = keccak256(many.registry.objects.get(many.registry.entry("weather", number).manifest))
+        version = many.registry.register("weather.personal", b"own %d" % number, b"own a%d" % number, at=1.0)
+        given.keep(manifest, {"0x" + "cc" * 20: keccak256(b"own %d" % number)})
+        given.register(keccak256(b"own %d" % number), version)
+    assert "go with the version" in refused("models", "prune", "weather.personal", "--keep", "1", *WHY)
+    told("prune", "weather", "--keep", "1", *WHY)
+    assert [one["stage"] for one in told("list", "weather.personal")] == ["pruned", "none"]
+
+
+def test_prune__artefact_on_the_shelf__is_taken_from_there(many, told, tmp_path):
+    with (tmp_path / "worker.toml").open("a") as file:
+        file.write('\n[storage]\nshelf = "shelf"\n')
+    shelf = EncryptedObjects(FolderShelf(tmp_path / "shelf"))
+    shelved = Shelved(State(many.database), many.secret, random=os.urandom)
+    for number in (1, 6):
+        shelved.keep(number, shelf.put(b"a%d" % number))
+    assert told("prune", "weather", "--keep", "1", *WHY)["left_on_shelf"] == []
+    assert shelved.find(1) is None
+    assert len([path for path in (tmp_path / "shelf").rglob("*") if path.is_file()]) == 1
+    assert shelf.get(shelved.find(6)) == b"a6"
+
+
+def test_prune__no_such_name__says_so(many, refused):
+    assert "oceans" in refused("models", "prune", "oceans", "--keep", "1", *WHY)

@@ -182,3 +182,23 @@ def test_load__stored_key_altered__is_refused(stored: Path) -> None:
     stored.write_text(json.dumps(content))
     with pytest.raises(KeystoreError):
         load_keystore(stored, PASSPHRASE)
+
+
+@pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
+@pytest.mark.parametrize("number", [1, 2**200, 2**255])
+def test_load__files_eth_account_made_of_many_keys__gives_each_key(path: Path, number: int, kdf: str) -> None:
+    secret = number.to_bytes(32, "big")
+    path.write_text(json.dumps(Account.encrypt(secret, PASSPHRASE, kdf=kdf, iterations=4096)))
+    path.chmod(0o600)
+    assert load_keystore(path, PASSPHRASE).to_bytes() == secret
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n", 2**40), ("n", -1), ("n", "many"), ("dklen", 16), ("r", 2**30), ("salt", "zz")]
+)
+def test_load__hostile_parameters__are_refused_without_their_work(stored: Path, name: str, value: object) -> None:
+    content = json.loads(stored.read_text())
+    content["crypto"]["kdfparams"][name] = value
+    stored.write_text(json.dumps(content))
+    with pytest.raises(KeystoreError, match="not an Ethereum key file"):
+        load_keystore(stored, PASSPHRASE)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from quietfleet.metrics import Metrics
 
@@ -47,3 +48,22 @@ def test_write__several_metrics__prefixed_text_that_replaces_the_file(metrics: M
     assert "quietfleet_sent_total 2.0" in lines
     assert 'quietfleet_peers{link="shh"} 3.0' in lines
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write__labels_of_all_kinds__a_prometheus_reader_finds_every_value(metrics: Metrics, tmp_path: Path) -> None:
+    awkward = 'a "quoted" \\ word\nand a line'
+    metrics.count("dropped", 2, reason=awkward)
+    metrics.count("dropped", reason="expired", kind="old")
+    metrics.gauge("pool", float("nan"))
+    metrics.gauge("age", 1e300)
+    metrics.write(tmp_path / "worker.prom")
+    families = text_string_to_metric_families((tmp_path / "worker.prom").read_text())
+    samples = {(one.name, tuple(one.labels.items())): one.value for family in families for one in family.samples}
+    assert samples["quietfleet_dropped_total", (("reason", awkward),)] == 2
+    assert samples["quietfleet_dropped_total", (("kind", "old"), ("reason", "expired"))] == 1
+    assert samples["quietfleet_age", ()] == 1e300
+
+
+def test_count__a_negative_number__is_refused(metrics: Metrics) -> None:
+    with pytest.raises(ValueError, match="only grows"):
+        metrics.count("sent", -1)

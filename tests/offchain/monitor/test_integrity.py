@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietfleet.monitor import Finding, FindingKind, inspect, site_outages
+from quietfleet.monitor import Finding, FindingKind, clock_skew, inspect, outages, site_outages
 
 HOUR = 3600.0
 START = 1_699_999_200.0
@@ -40,7 +40,7 @@ def test_inspect__nothing_at_all__finds_nothing():
 
 def test_inspect__twelve_identical_samples__is_stuck_from_first_to_last():
     rows = [reading(hour, temp=7.0) if 20 <= hour < 32 else reading(hour) for hour in range(168)]
-    expected = Finding(FindingKind.STUCK, "temp", START + 20 * HOUR, START + 31 * HOUR, 12)
+    expected = Finding(FindingKind.STUCK, "temp", START + 20 * HOUR, START + 31 * HOUR, 12, "at 7")
     assert inspect(rows, now=START + 168 * HOUR) == (expected,)
 
 
@@ -108,3 +108,85 @@ def test_site_outages__lone_device__cannot_show_one():
 def test_inspect__arrival_in_any_order__finds_the_same(order):
     rows = [reading(hour, temp=7.0) if 20 <= hour < 33 else reading(hour) for hour in range(48)]
     assert inspect([rows[place] for place in order], now=START + 48 * HOUR) == inspect(rows, now=START + 48 * HOUR)
+
+
+def test_inspect__silent_device__is_found_by_the_clock_alone_after_four_slots():
+    rows = week()
+    found = [inspect(rows, now=START + (168 + hours) * HOUR) for hours in range(6)]
+    assert [len(each) for each in found] == [0, 0, 0, 0, 1, 1]
+    assert found[4][0] == Finding(FindingKind.GAP, "", START + 168 * HOUR, START + 172 * HOUR, 4, "of 4 due")
+
+
+def test_inspect__spike_of_a_single_reading__is_named_with_its_size():
+    rows = [reading(hour, temp=55.0) if hour == 50 else reading(hour) for hour in range(168)]
+    (found,) = inspect(rows, now=START + 168 * HOUR)
+    assert (found.kind, found.channel, found.since) == (FindingKind.SPIKE, "temp", START + 50 * HOUR)
+    assert found.detail.startswith("by +4")
+
+
+def test_inspect__fahrenheit_from_one_moment_on__is_named():
+    rows = week()
+    for _, values in rows[100:]:
+        values["temp"] = 1.8 * values["temp"] + 32
+    found = {(one.kind, one.detail): one for one in inspect(rows, now=START + 168 * HOUR)}
+    assert found[FindingKind.UNIT, "°F instead of °C"].since == START + 100 * HOUR
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_outages__any_slots__are_every_run_of_four_and_no_other(slots):
+    found = outages(slots, period=HOUR)
+    assert sum(one.count for one in found) == sum(
+        any({first, first + 1, first + 2, first + 3} <= slots for first in range(slot - 3, slot + 1)) for slot in slots
+    )
+    for one in found:
+        covered = range(int(one.since // HOUR), int(one.until // HOUR))
+        assert one.kind is FindingKind.OUTAGE
+        assert set(covered) <= slots
+        assert not {covered[0] - 1, covered[-1] + 1} & slots
+
+
+def arrivals(count=48, error=0.0, drift=0.0, late=lambda _place: 30.0):
+    """What a device says the time is, and when that came: its clock off by `error` s and `drift` s more each hour."""
+    true = [START + place * HOUR for place in range(count)]
+    return [(at + error + drift * place, at + late(place)) for place, at in enumerate(true)]
+
+
+@pytest.mark.parametrize(("error", "said"), [(-5 * HOUR, "5.0 h behind"), (5 * HOUR, "5.0 h ahead")])
+def test_clock_skew__hours_off_either_way__says_by_how_much(error, said):
+    found = clock_skew(arrivals(error=error))
+    assert (found.kind, found.count, found.detail) == (FindingKind.CLOCK, 48, said)
+
+
+def test_clock_skew__getting_worse__says_how_fast():
+    found = clock_skew(arrivals(error=-5 * HOUR, drift=-60.0))
+    assert found.detail == "5.4 h behind, losing 1440 s a day"
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        arrivals(),
+        arrivals(error=-2 * HOUR),
+        arrivals(error=9 * HOUR, count=11),
+        arrivals(late=lambda place: (48 - place) * HOUR),  # all at once, after an outage
+        arrivals(late=lambda place: (place % 12) * HOUR),  # twelve at a time
+    ],
+)
+def test_clock_skew__on_time_too_few_or_only_delayed__says_nothing(points):
+    assert clock_skew(points) is None
+
+
+def test_clock_skew__everybodys_readings_take_long__is_the_link():
+    slow = arrivals(late=lambda _place: 6 * HOUR)
+    assert clock_skew(slow) is not None
+    assert clock_skew(slow, usual=6 * HOUR) is None
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e5))
+def test_clock_skew__any_error__is_named_beyond_three_periods_and_the_tolerance(error, tolerance):
+    found = clock_skew(arrivals(error=error, late=lambda _place: 0.0), tolerance=tolerance)
+    beyond = abs(error) - max(3 * HOUR, tolerance)
+    if abs(beyond) > 1e-3:  # what a float of these days can tell
+        assert (found is not None) == (beyond > 0)
+    if found is not None:
+        assert ("ahead" in found.detail) == (error > 0)

@@ -89,6 +89,9 @@ def test_survey__nobody_delivered_for_a_day__is_an_outage_of_the_place_and_nobod
     dark = {device: [row for row in rows if not at(7, 10) <= row[0] < at(7, 11)] for device, rows in recording.items()}
     found = survey(dark, period=HOUR)
     assert found.outages >= 24
+    (down,) = [one for one in found.episodes if not one.device and one.findings]
+    assert (down.since, down.until, down.verdict) == (at(7, 10), at(7, 11), Verdict.FINE)
+    assert told(down).startswith("all devices: nobody delivered for 24 periods")
     assert not [one for one in found.episodes if FindingKind.GAP in {each.kind for each in one.findings}]
 
 

@@ -63,6 +63,9 @@ class RegistryMachine(RuleBasedStateMachine):
     def register_again(self, model):
         name, number, manifest, artifacts = model
         assert self.registry.register(name, manifest, artifacts, at=2.0) == number
+        if self.stages.get((name, number)) is Stage.PRUNED:
+            self.stages[name, number] = Stage.ARCHIVED
+            self.moves += 1
 
     @rule(name=NAMES, promoted=st.booleans())
     def killed_while_registering(self, name, promoted):
@@ -77,7 +80,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(name=NAMES, number=NUMBERS, alias=ALIASES, remove=st.booleans())
     def point(self, name, number, alias, remove):
         number = None if remove else number
-        known = (name, alias) in self.aliases if remove else (name, number) in self.versions
+        known = (name, alias) in self.aliases if remove else self._whole(name, number)
         self._tried(known, lambda: self.registry.point(name, alias, number, who="anna", at=1.0, why="x"), 1)
         if known and remove:
             del self.aliases[name, alias]
@@ -87,7 +90,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(name=NAMES, number=NUMBERS, stage=st.sampled_from([Stage.STAGING, Stage.PRODUCTION]), approved=PEOPLE)
     def promote(self, name, number, stage, approved):
         production, before = stage is Stage.PRODUCTION, self.aliases.get((name, PRODUCTION))
-        fine = (name, number) in self.versions and self.stages.get((name, number)) != stage
+        fine = self._whole(name, number) and self.stages.get((name, number)) != stage
         fine = fine and (approved == "ben" or not production)
         said = {"who": "anna", "at": 1.0, "why": "x", "approved_by": approved}
         lines = 2 + (before is not None) if production else 1 + (before == number)
@@ -105,7 +108,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(name=NAMES, number=NUMBERS)
     def archive(self, name, number):
         used = number in {self.aliases.get((name, "champion")), self.aliases.get((name, PRODUCTION))}
-        fine = (name, number) in self.versions and not used and self.stages.get((name, number)) != Stage.ARCHIVED
+        fine = self._whole(name, number) and not used and self.stages.get((name, number)) != Stage.ARCHIVED
         self._tried(fine, lambda: self.registry.archive(name, number, who="anna", at=1.0, why="x"), 1)
         if fine:
             self.stages[name, number] = Stage.ARCHIVED
@@ -114,12 +117,21 @@ class RegistryMachine(RuleBasedStateMachine):
     def withdraw(self, name, number):
         fine = (name, number) in self.versions
         meant = [key for key, one in self.aliases.items() if key[0] == name and one == number]
-        lines = len(meant) + (self.stages.get((name, number)) != Stage.ARCHIVED)
+        lines = len(meant) + (self.stages.get((name, number)) not in {Stage.ARCHIVED, Stage.PRUNED})
         self._tried(fine, lambda: self.registry.withdraw(name, number, who="gateway", at=1.0, why="x"), lines)
-        if fine:
+        if fine and self.stages.get((name, number)) is not Stage.PRUNED:
             self.stages[name, number] = Stage.ARCHIVED
             for key in meant:
                 del self.aliases[key]
+
+    @rule(name=NAMES, number=NUMBERS)
+    def prune(self, name, number):
+        meant = any(key[0] == name and one == number for key, one in self.aliases.items())
+        used = self.stages.get((name, number)) in {Stage.STAGING, Stage.PRODUCTION}
+        fine = self._whole(name, number) and not meant and not used
+        self._tried(fine, lambda: self.registry.prune(name, number, who="anna", at=1.0, why="x"), 1)
+        if fine:
+            self.stages[name, number] = Stage.PRUNED
 
     @rule()
     def collect(self):
@@ -140,8 +152,9 @@ class RegistryMachine(RuleBasedStateMachine):
         found = {(one.name, one.version): one for one in self.registry.versions()}
         assert found.keys() == self.versions.keys()
         for key, one in found.items():
-            kept = self.registry.get(*key)
-            assert (kept.manifest, dict(kept.artifacts)) == self.versions[key]
+            if self._whole(*key):
+                kept = self.registry.get(*key)
+                assert (kept.manifest, dict(kept.artifacts)) == self.versions[key]
             assert one.stage is self.stages.get(key, Stage.NONE)
         aliases = {(name, alias): number for name in ("forecast", "sensor") for alias, number in self._meant(name)}
         assert aliases == self.aliases
@@ -156,6 +169,9 @@ class RegistryMachine(RuleBasedStateMachine):
     def the_audit_log_has_it_all(self):
         self.audit.verify()
         assert check(self.registry, self.audit) == []
+
+    def _whole(self, name, number):
+        return (name, number) in self.versions and self.stages.get((name, number)) is not Stage.PRUNED
 
     def _meant(self, name):
         return self.registry.aliases(name).items()

@@ -205,8 +205,8 @@ def imported_by(*modules):
 
 def test_import__on_a_device__brings_nothing_heavy():
     loaded = imported_by("quietfleet.pipeline.features", "quietfleet.pipeline.runtime", "quietfleet.monitor")
-    assert {"numpy", "onnxruntime"} <= loaded
-    assert not {"sklearn", "scipy", "onnx", "skl2onnx", "pandas"} & loaded
+    assert "numpy" in loaded
+    assert not {"onnxruntime", "sklearn", "scipy", "onnx", "skl2onnx", "pandas"} & loaded
 
 
 def test_import__storage_on_a_sensor__brings_no_numpy():

@@ -23,7 +23,7 @@ from quietfleet.pipeline.personalise import MARGIN, personalise
 from quietfleet.pipeline.project import load_project
 from quietfleet.pipeline.run import learn
 from quietfleet.pipeline.run_folder import RunFolder
-from quietfleet.pipeline.runtime import open_session
+from quietfleet.pipeline.sessions import open_session
 from quietfleet.pipeline.stacked import Line, RidgeSearch
 from quietfleet.pipeline.train import Memory, Samples, candidates, cuts, split, train
 from quietfleet.testbed.crowd import crowd

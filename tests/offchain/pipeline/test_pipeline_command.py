@@ -15,12 +15,14 @@ from quietfleet.cli import main
 from quietfleet.errors import Cancelled, DataRejected, DiskFull, ProjectError
 from quietfleet.pipeline.ingest import ingest
 from quietfleet.pipeline.lineage import Trace, rebuild, trace
-from quietfleet.pipeline.project import load_project
+from quietfleet.pipeline.names import Names
+from quietfleet.pipeline.project import find_project, load_project
 from quietfleet.pipeline.run import learn
 from quietfleet.pipeline.run_folder import RunFolder
 from quietfleet.pipeline.tables import read_table
 from quietfleet.pipeline.train import folds, samples, train
 
+STATIONS = ("EWR", "JFK", "LGA")
 NAMES = ("temp", "dewp", "humid", "wind_speed")
 
 
@@ -176,6 +178,62 @@ def test_command__run_twice_and_rebuilt__has_one_result(table, tmp_path):
     assert report["metrics"]["skill"] > 0.1
     arguments = ["pipeline", "rebuild", str(tmp_path / "run"), "forecast", "--data", str(table())]
     assert report["dataset"] in CliRunner().invoke(main, arguments, catch_exceptions=False).stdout
+
+
+@pytest.fixture
+def run(table, tmp_path):
+    """Runs a quick project over January, every device with a model of its own to win."""
+    project = tmp_path / "quick.py"
+    source = find_project("forecast").read_text().replace("(0.01, 0.1, 1.0, 10.0, 100.0)", "(1.0,)")
+    project.write_text(source)
+    data = str(table())
+
+    def run(out, *more, command="run"):
+        words = ["pipeline", command, *([str(out), str(project)] if command == "rebuild" else [str(project)])]
+        words += [] if command == "rebuild" else ["--out", str(out), "--json"]
+        return CliRunner(mix_stderr=False).invoke(main, [*words, "--data", data, *more])
+
+    return run
+
+
+def written(folder):
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_command__names_in_a_file__stand_in_nothing_that_a_run_writes(run, tmp_path):
+    assert run(tmp_path / "run").exit_code == 0
+    assert not [name for name in STATIONS if name.encode() in written(tmp_path / "run")]
+    assert (tmp_path / "run/names.key").stat().st_mode & 0o777 == 0o600
+    words = ["pipeline", "names", str(tmp_path / "run"), *STATIONS]
+    looked_up = [line.split()[1] for line in CliRunner().invoke(main, words).stdout.splitlines()]
+    assert all(name.encode() in written(tmp_path / "run/model") for name in looked_up)
+    assert run(tmp_path / "run", command="rebuild").exit_code == 0
+
+
+def test_command__two_runs_of_one_file__share_no_name(run, tmp_path):
+    for out in ("one", "other"):
+        assert run(tmp_path / out).exit_code == 0
+    one, other = (Names.of(tmp_path / out) for out in ("one", "other"))
+    assert one.pseudonym("EWR") != other.pseudonym("EWR")
+    assert one.pseudonym("EWR").encode() not in written(tmp_path / "other")
+
+
+def test_command__own_names_asked_for__are_kept_and_not_mixed_with_pseudonyms(run, tmp_path):
+    assert run(tmp_path / "run", "--own-names").exit_code == 0
+    assert b"EWR" in written(tmp_path / "run/model")
+    assert run(tmp_path / "run", command="rebuild").exit_code == 0
+    refused = run(tmp_path / "run")
+    assert (refused.exit_code, "add --own-names" in refused.stderr) == (1, True)
+    assert run(tmp_path / "veiled").exit_code == 0
+    refused = run(tmp_path / "veiled", "--own-names")
+    assert (refused.exit_code, "leave --own-names out" in refused.stderr) == (1, True)
+
+
+def test_command__key_of_the_names_is_damaged__says_so(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/names.key").write_bytes(b"short")
+    refused = run(tmp_path / "run")
+    assert (refused.exit_code, "is damaged" in refused.stderr) == (1, True)
 
 
 def test_command__check__says_what_it_would_do():

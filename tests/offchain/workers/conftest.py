@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from datetime import UTC, datetime
 
 import pytest
+from sklearn.ensemble import GradientBoostingRegressor
 from worker_world import World
 
 from quietfleet.chain.types import Kind
-from quietfleet.pipeline.project import shipped
+from quietfleet.pipeline.project import Grid, shipped
 from quietfleet.pipeline.run import run_pipeline
 from quietfleet.testbed.weather import load_weather
 from quietfleet.workers import _host
@@ -65,3 +67,14 @@ def candidate(weather):
     since, until = moment(1, 1), moment(2, 1)
     january = [(name, *row) for name, rows in weather.items() for row in rows if since <= row[0] < until]
     return run_pipeline(january, shipped(), seed=1, now=1_700_000_000.0)
+
+
+@pytest.fixture(scope="session")
+def forest(weather):
+    """Boosted trees trained on January: about a megabyte of them."""
+    since, until = moment(1, 1), moment(2, 1)
+    january = [(name, *row) for name, rows in weather.items() for row in rows if since <= row[0] < until]
+    trees = GradientBoostingRegressor(n_estimators=50, max_depth=12, subsample=0.3, max_features=4)
+    search = Grid({"learning_rate": (0.1,)})
+    project = dataclasses.replace(shipped(), model=trees, search=search, personal=False)
+    return run_pipeline(january, project, seed=1, now=1_700_000_000.0)

@@ -25,7 +25,7 @@ from quietfleet.crypto import keccak256
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import ChainRejected
 from quietfleet.rollout import Gate, make_plan
-from quietfleet.settings import KeysSection
+from quietfleet.settings import KeysSection, RecalibrationSection
 from quietfleet.workers._keys import PROOF, VALID, prove
 from quietfleet.workers._month import FILE_EVERY
 from quietfleet.workers.gateway import Gateway
@@ -231,6 +231,20 @@ async def with_data(folder):
         world.workers["sensor"].measure(hours(first + 6, 0.0)[first:])
         await world.pass_time(2)
     await world.pass_time(3)
+    return world
+
+
+async def beside(folder):
+    """Three sensors at one spot, of which one reads 4 °C more than the others."""
+    world = await paired(folder, recalibration=RecalibrationSection(every="", side_by_side=True))
+    processor = world.workers["processor"]
+    for name in ("second", "third"):
+        await world.add(name, Kind.SENSOR)
+    await world.until(lambda: all(world.workers[name].in_session_with(processor) for name in ("second", "third")))
+    for name, off in (("sensor", 4.0), ("second", 0.0), ("third", 0.0)):
+        readings = hours(24, 0.0, lambda hour, off=off: 10.0 + off + 5.0 * (hour % 24) / 24)
+        world.workers[name].measure([(at, {"temp": fields["temp"]}) for at, fields in readings])
+    await world.pass_time(4)
     return world
 
 
@@ -455,6 +469,14 @@ async def stuck(world):
     for first in range(24, 48, 12):
         world.workers["sensor"].measure(hours(first + 12, 0.0, lambda _hour: 8.0)[first:])
         await world.pass_time(3)
+
+
+async def recalibrated(world):
+    """A sensor is asked by hand, and corrects itself by what the others read."""
+    processor, sensor = world.workers["processor"], world.workers["sensor"]
+    ask = lambda: processor.agent._recalibrations.ask(sensor.id, "by hand")  # noqa: E731 - it is a step
+    await world.certainly(processor, lambda: processor.do(ask))
+    await world.pass_time(3)
 
 
 async def shelved(world):
@@ -689,7 +711,8 @@ SCENES = {
     "key due": Scene("with due keys", key_is_due, ("sensor", "processor"), rest=12),
     "key replaced": Scene("with keystores", key_is_replaced, ("sensor", "oracle"), rest=12),
     "upload": Scene("with data", measured_a_day, ("processor", "gateway")),
-    "fault": Scene("with data", stuck, ("processor", "sensor")),
+    "fault": Scene("with data", stuck, ("processor", "sensor", "gateway")),
+    "recalibration": Scene("beside", recalibrated, ("processor", "sensor"), rest=4),
     "drift": Scene("drifted", left_alone, ("gateway", "processor"), rest=6, contract=Unreachable),
     "release": Scene("clouded", left_alone, ("gateway", "processor"), rest=9, contract=NumberedReleases),
     "release by shelf": Scene("with a shelf", shelved, ("gateway", "processor"), rest=8),
@@ -715,6 +738,7 @@ BASES = {
     "replicated": replicated,
     "acquainted": acquainted,
     "with data": with_data,
+    "beside": beside,
     "clouded": clouded,
     "queued": queued,
     "succeeded": succeeded,

@@ -240,7 +240,11 @@ class CrashWorld(World):
             for _ in range(8):
                 slot, handout = getattr(worker.agent, "_slot", None), getattr(worker.agent, "_handout", None)
                 month = getattr(worker.agent, "_month", None)
-                looks = (getattr(slot, "_look", None), getattr(handout, "_job", None), getattr(month, "_away", None))
+                looks = (
+                    getattr(getattr(slot, "fetching", None), "_look", None),
+                    getattr(handout, "_job", None),
+                    getattr(month, "_away", None),
+                )
                 looking = [job for job in looks if job is not None and not (job is looks[2] and job.done())]
                 jobs = [*getattr(worker.agent, "_jobs", ()), *looking]
                 if not jobs:
@@ -311,6 +315,7 @@ class Saved:
 
 
 _FACTS = (
+    "recalibration",
     "coming",
     "capacity",
     "max_size",

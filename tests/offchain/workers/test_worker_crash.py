@@ -31,6 +31,7 @@ from quietfleet.workers import _anchoring, _host, relay
 from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import _rotation as rotation
 from quietfleet.workers import _tide as tide
+from quietfleet.workers import _training as training
 from quietfleet.workers import gateway as gateway_module
 from quietfleet.workers.messages import make_codec
 
@@ -64,6 +65,7 @@ def view(worker):
     sessions = ((names[s.peer], s.purpose.partition(":")[0], sorted(s.generations)) for s in open_now)
     return {
         "steps": list(worker.world.contract.steps) if worker.world.contract else [],
+        "corrections": worker.agent._corrected.in_force if worker.kind is Kind.SENSOR else {},
         "sessions": [] if shared else sorted(sessions),
         "wanted": worker.kind is Kind.GATEWAY and worker.agent._state.get("to release") is not None,
         "key": worker.runtime.keyring.epoch,
@@ -144,7 +146,7 @@ def play(bases, tmp_path, monkeypatch, candidate, noted):
         if scene.contract is not None:
             world.contract = scene.contract(world)
             deploy(world.contract, monkeypatch)
-            monkeypatch.setattr(gateway_module, "fit", Repeated(_trained(candidate, scene)))
+            monkeypatch.setattr(training, "fit", Repeated(_trained(candidate, scene)))
         await scene.act(world)
         if not fatal:
             await world.pass_time(scene.rest)

@@ -257,9 +257,8 @@ async def test_start__damaged_log__found_out_and_everything_said_again_in_a_new_
     crashed = await image_of(sensor, then=fleet.run)
     put_back(sensor, crashed, "worker.db", "worker.db-wal", "worker.mark")
     log = sensor.runtime.folder / "worker.db-wal"
-    with log.open("r+b") as file:
-        file.seek(middle_of_log(log.read_bytes()))
-        file.write(bytes(64))
+    whole, place = log.read_bytes(), middle_of_log(log.read_bytes())
+    log.write_bytes(whole[:place] + bytes(255 - byte for byte in whole[place : place + 64]) + whole[place + 64 :])
     back_again(sensor, hours(6, 0.0))
     await fleet.catch_up(sensor)
     await said(fleet, 6)

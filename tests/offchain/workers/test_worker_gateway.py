@@ -6,6 +6,7 @@ import csv
 import errno
 import itertools
 import os
+import random
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,8 +23,10 @@ from quietfleet.pipeline.runtime import load_model
 from quietfleet.rollout import Gate, Outcome, OutcomeReport, Reason, report_root
 from quietfleet.workers import _intake as intake
 from quietfleet.workers import _rollout as rollout
+from quietfleet.workers import _training as training
 from quietfleet.workers import gateway as module
 from quietfleet.workers._rollout import LOOK_EVERY, OPEN_FOR
+from quietfleet.workers._site_watch import left
 from quietfleet.workers._veil import forget_device
 from quietfleet.workers.gateway import PATIENCE
 from quietfleet.workers.messages import (
@@ -34,6 +37,7 @@ from quietfleet.workers.messages import (
     OutcomeHeard,
     ReleaseBundle,
     ReleaseOutcome,
+    SiteVerdict,
     Stored,
     Upload,
 )
@@ -133,7 +137,7 @@ class Releases:
 @pytest.fixture
 def pipeline(monkeypatch, candidate):
     pipeline = Pipeline(candidate)
-    monkeypatch.setattr(module, "fit", pipeline)
+    monkeypatch.setattr(training, "fit", pipeline)
     return pipeline
 
 
@@ -765,3 +769,56 @@ async def test_admit__only_for_what_a_gateway_is_there_for(gateway):
     assert gateway.agent.admit("0x1", "gateway")
     assert not gateway.agent.admit("0x1", "deal:1")
     assert not gateway.agent.admit("0x1", "oracle")
+
+
+# the watch over a place
+
+
+@pytest.fixture
+def place(cloud, say, weather):
+    """Uploads weeks of a place: three devices behind one processor, one behind the other, warmer from some day on."""
+
+    async def place(days, *, warmer_from):
+        since = SUMMER - 30 * DAY
+        behind = {"leaf": "processor-1", "stem": "processor-1", "root": "processor-1", "alone": "processor-2"}
+        dice = random.Random(4)
+        cloud.reach(since + days * DAY)
+        for name, processor in behind.items():
+            own = 5.0 if name == "alone" else 0.0
+            rows = [
+                (at, {"temp": round(fields["temp"] + dice.gauss(0, 0.3) + own * (at >= since + warmer_from * DAY), 2)})
+                for at, fields in weather["JFK"]
+                if since <= at < since + days * DAY and "temp" in fields
+            ]
+            for first in range(0, len(rows), 240):
+                await say(processor, Upload(name, SITE, rows[first : first + 240]))
+
+    return place
+
+
+async def test_place__a_device_leaves_the_others_behind_another_processor__its_own_processor_is_told_and_nobody_else(
+    cloud, place, idle, gateway
+):
+    await place(20, warmer_from=17)
+    gateway.agent._site_watch._due = 0.0
+    await idle()
+    await cloud.pass_time(3)
+    told = {name: cloud.workers[name].agent.heard(SiteVerdict) for name in ("processor-1", "processor-2")}
+    assert [one.devices for one in told["processor-2"]] == [{"alone": ["temp"]}]
+    assert told["processor-1"] == []
+    assert gateway.agent._runs.open is False or not gateway.journal("drift-shared")
+    assert "alone" not in str(gateway.journal("site-verdict"))
+
+
+async def test_place__everybody_is_where_they_were__nobody_is_told_anything(cloud, place, idle, gateway):
+    await place(20, warmer_from=99)
+    gateway.agent._site_watch._due = 0.0
+    await idle()
+    await cloud.pass_time(3)
+    assert all(cloud.workers[name].agent.heard(SiteVerdict) == [] for name in ("processor-1", "processor-2"))
+
+
+def test_left__fewer_than_three_or_too_little_time__says_nothing(weather):
+    rows = {name: some[:200] for name, some in weather.items()}
+    assert left({}) == left(dict(list(rows.items())[:2])) == {}
+    assert left({name: some[:100] for name, some in rows.items()}) == {}

@@ -184,6 +184,27 @@ async def test_promote__its_bytes_are_damaged__said_and_not_released(gateway, tr
     assert "no longer match" in said["reason"]
 
 
+async def test_chain__brings_back_what_was_pruned__said_and_the_gateway_goes_on(world, gateway, trained):
+    processor = await world.add("processor", Kind.PROCESSOR)
+    models = [await trained(number) for number in (1, 2)]
+    for sequence, model in ((1, models[0]), (2, models[1])):
+        await world.release(sequence, model.manifest_hash)
+        await gateway.beat()
+    registry = gateway.agent._registry
+    registry.prune("weather", 1, who="anna", at=3.0, why="the disk fills")
+    await world.release(3, models[0].manifest_hash)
+    await gateway.beat()
+    assert stages(gateway) == ["pruned", "production"]
+    assert [entry["sequence"] for entry in gateway.journal("release-pruned")] == [3]
+    assert gateway.metric("steps_failed") == 0
+    await world.rotate()
+    await world.until(lambda: processor.in_session_with(gateway))
+    await world.pass_time(3)
+    assert processor.agent._slot.fetching.asked == (gateway.id, 3)
+    assert processor.agent.status()["release"] == 0, "there is no such release, as far as the gateway goes"
+    assert gateway.metric("steps_failed") == 0
+
+
 async def test_start__a_crash_left_objects_behind__they_are_collected(gateway, trained):
     await trained(1)
     stray = gateway.agent._registry.objects.put(b"left behind")

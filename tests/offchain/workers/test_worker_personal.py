@@ -21,7 +21,7 @@ from quietfleet.pipeline.linear_onnx import LinearTemplate
 from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.registry_check import check
 from quietfleet.pipeline.run import run_pipeline
-from quietfleet.pipeline.runtime import open_session
+from quietfleet.pipeline.sessions import open_session
 from quietfleet.settings import RolloutSection
 from quietfleet.storage import AuditLog
 from quietfleet.testbed.crowd import crowd
@@ -108,7 +108,7 @@ async def bring(gateway, processors):
 
 async def release(world, releases, gateway, candidate, personal):
     """Consider a candidate that a run made, and take its release through."""
-    await gateway.do(lambda: gateway.agent._consider(replace(candidate, personal=personal), "0" * 16))
+    await gateway.do(lambda: gateway.agent._trainer.consider(replace(candidate, personal=personal), "0" * 16))
     await until(world, releases, lambda: 1 in releases.book.completed, within=200)
     await until(world, releases, lambda: all(one.agent.status()["release"] == 1 for one in processors_of(world)))
 
@@ -153,7 +153,9 @@ async def test_release__devices_with_models_of_their_own__each_processor_gets_it
     assert personal_of(one) == {one.agent._devices.pseudonym("greenhouse")}
     assert personal_of(two) == frozenset()
     for one in processors:
-        others = [other.agent._devices.pseudonym(device) for other in processors if other is not one for device in DEVICES]
+        others = [
+            other.agent._devices.pseudonym(device) for other in processors if other is not one for device in DEVICES
+        ]
         assert not [name for name in others if name.encode() in kept_on_disk(one)]
     assert len(releases.book.releases) == 1
 
@@ -264,7 +266,7 @@ async def test_serve__a_gateway_that_swaps_two_devices_models__is_refused_and_re
         return place, manifest, pack(default, dict(zip(personal, reversed(personal.values()), strict=True)))
 
     monkeypatch.setattr(gateway.agent._personals, "find", swapped)
-    await gateway.do(lambda: gateway.agent._consider(replace(candidate, personal=chosen(models)), "0" * 16))
+    await gateway.do(lambda: gateway.agent._trainer.consider(replace(candidate, personal=chosen(models)), "0" * 16))
     await until(world, releases, lambda: processors[0].journal("release-rejected"))
     assert processors[0].agent.status()["release"] == 0
     assert "not the one in the manifest" in processors[0].journal("release-rejected")[0]["reason"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from worker_world import Pen
 
@@ -14,13 +16,14 @@ from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
 from quietfleet.errors import MessageRefused
 from quietfleet.pipeline.onnx_guard import MAXIMUM_BYTES
-from quietfleet.pipeline.runtime import MAXIMUM_MANIFEST_BYTES
+from quietfleet.pipeline.runtime import MAXIMUM_MANIFEST_BYTES, load_model
 from quietfleet.rollout import Reason, Ticket
 from quietfleet.rollout.device import MOST_GATE
 from quietfleet.session import MAX_LARGE, LargeEnded, Received
 from quietfleet.session._codec import MAX_BODY, encode_body
 from quietfleet.storage import EncryptedObjects, FolderShelf
-from quietfleet.workers import _model_slot as slot
+from quietfleet.workers import _fetching as fetching
+from quietfleet.workers import _loading as loading
 from quietfleet.workers.gateway import Gateway
 from quietfleet.workers.messages import (
     ARTEFACT,
@@ -68,7 +71,7 @@ class Listening(Processor):
         self.answers = []
 
     def on_event(self, event):
-        if isinstance(event, Received) and isinstance(event.body, slot.Answer):
+        if isinstance(event, Received) and isinstance(event.body, fetching.Answer):
             self.answers.append(type(event.body))
         super().on_event(event)
 
@@ -90,19 +93,20 @@ async def settle(world):
     """Let whoever looks at the shelf come to an end."""
     for worker in world.up():
         job = getattr(getattr(worker.agent, "_handout", None), "_job", None)
-        job = job or getattr(getattr(worker.agent, "_slot", None), "_look", None)
+        job = job or getattr(getattr(getattr(worker.agent, "_slot", None), "fetching", None), "_look", None)
         if job is not None:
             await job
 
 
-async def until(world, holds, within=120):
+async def until(world, holds, within=120, *, fails=True):
     """Let time pass, and those that look at the shelf come to an end, until something holds."""
     for _ in range(within):
         if holds():
             return
         await world.pass_time(1)
         await settle(world)
-    pytest.fail(f"waited {within} s in vain")
+    if fails:
+        pytest.fail(f"waited {within} s in vain")
 
 
 @pytest.fixture
@@ -257,6 +261,29 @@ async def test_release__larger_than_any_message__comes_from_the_shelf_alone(worl
     assert gateway.runtime.messenger.large.outgoing == {}
 
 
+async def test_release__boosted_trees__checked_beside_the_event_loop_and_forecast_as_they_were_trained(
+    world, found, release, forest, monkeypatch
+):
+    checked = []
+
+    def load(*given, **named):
+        checked.append(threading.current_thread() is threading.main_thread())
+        return load_model(*given, **named)
+
+    monkeypatch.setattr(loading, "load_model", load)
+    assert len(forest.artifact) > 10 * ARTEFACT
+    _, processor = await found()
+    await release(forest)
+    await until(world, has(processor))
+    assert (processor.agent.answers[-1], checked) == (ReleaseAt, [False])
+    rows = np.zeros((3, len(processor.agent._slot.model.features.names)), dtype=np.float32)
+    rows += np.arange(3, dtype=np.float32)[:, None]
+    forecast = processor.agent._slot.model.predict_many(rows)
+    assert np.allclose(forecast, forest.model.predict(rows), atol=1e-3)
+    processor.restart()
+    assert np.array_equal(processor.agent._slot.model.predict_many(rows), forecast)
+
+
 async def test_release__processor_killed_while_it_fetches_from_the_shelf__fetches_anew_and_takes_it_up_once(
     world, found, release, candidate
 ):
@@ -265,7 +292,7 @@ async def test_release__processor_killed_while_it_fetches_from_the_shelf__fetche
     await release(model)
     for _ in range(120):
         await world.pass_time(1)
-        if (look := processor.agent._slot._look) is not None:
+        if (look := processor.agent._slot.fetching._look) is not None:
             break
     processor.restart()
     look.cancel()
@@ -356,7 +383,7 @@ DAMAGES = {
 async def test_shelf__lies_or_lost_it_or_hangs__same_release_comes_inline(
     world, found, release, candidate, monkeypatch, damage
 ):
-    monkeypatch.setattr(slot, "SHELF_WITHIN", 0.1 if damage is hang else 10.0)
+    monkeypatch.setattr(fetching, "SHELF_WITHIN", 0.1 if damage is hang else 10.0)
     _, processor = await found()
     gateway = world.workers["gateway"]
     await gateway.do(lambda: gateway.agent.stock(candidate))
@@ -395,6 +422,22 @@ async def test_shelf__gateway_cannot_write_to_it__releases_go_inline(world, foun
     assert processor.agent.answers == [ReleaseBundle]
     assert gateway.metric("shelf_failures", reason="FileExistsError") >= 1
     assert gateway.metric("steps_failed") == 0
+
+
+async def test_shelf__stays_broken__gateway_tries_it_ever_more_rarely(world, found, release, candidate):
+    (world.folder / "shelf").write_text("not a folder")
+    gateway, processor = await found()
+    await release(heavy(candidate, ARTEFACT + 20_000))
+    tries = []
+    for seconds in (300, 900):
+        await until(world, lambda: False, within=seconds, fails=False)
+        tries.append(gateway.metric("shelf_failures", reason="FileExistsError"))
+    assert 3 <= tries[0] <= 4
+    assert 4 <= tries[1] <= 6, "twenty, if it were every minute"
+    assert set(processor.agent.answers) == {NoSuchRelease}
+    (world.folder / "shelf").unlink()
+    await until(world, has(processor), within=1000)
+    assert processor.agent.answers[-1] is ReleaseAt
 
 
 async def test_shelf__recovers__gateway_shelves_for_who_comes_next(world, found, release, candidate):
@@ -445,7 +488,8 @@ async def test_release_at__not_what_the_chain_names__never_installed(world, foun
     assert processor.agent.status()["release"] == 0
     assert processor.agent._slot.model is None
     told = {outcome.signed.report.reason for outcome in gateway.agent.heard(ReleaseOutcome)}
-    assert told == ({Reason.SKIPPED} if which == "sequence" else set()), "what the shelf has is asked for without it"
+    wrong = {"sequence": {Reason.SKIPPED}, "manifest": {Reason.WRONG_BYTES}}
+    assert told == wrong.get(which, set()), "what the shelf has is asked for without it"
 
 
 async def test_release_at__to_one_that_asked_without_a_shelf__passed_over(world, found, shelf, candidate):
@@ -548,7 +592,7 @@ async def test_pieces__not_the_release_on_chain__rejected_and_asked_for_again(wo
 async def test_pieces__announced_and_never_sent__asked_for_again(world, asking, candidate):
     gateway = world.workers["gateway"]
     gateway.agent.answers[FetchRelease] = lambda _: world.bundle(1, candidate)
-    await until(world, has(asking), within=int(slot.COMING) + 10)
+    await until(world, has(asking), within=int(fetching.COMING) + 10)
 
 
 # a gateway or processor that dies

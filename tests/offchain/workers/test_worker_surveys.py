@@ -27,7 +27,7 @@ from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.registry_catalogue import Catalogue
 from quietfleet.pipeline.run_folder import read_trace
 from quietfleet.storage import ObjectStore
-from quietfleet.workers import gateway as module
+from quietfleet.workers import _training as training
 from quietfleet.workers._runs import BACKOFF
 from quietfleet.workers._surveys import MEANINGFUL
 from quietfleet.workers._telling import Foretold
@@ -284,7 +284,7 @@ async def test_run__real_fits_of_what_came_in__its_folder_has_them_and_salts_sta
         learned.append(fit(task))
         return learned[-1]
 
-    monkeypatch.setattr(module, "fit", fits)
+    monkeypatch.setattr(training, "fit", fits)
     run = gateway.agent._triggers.pull("manual", {})
     await idle()
     found = gateway.agent._runs.get(run)

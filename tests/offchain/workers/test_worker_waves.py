@@ -17,7 +17,7 @@ from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
 from quietfleet.errors import ModelRejected
 from quietfleet.settings import RolloutSection
-from quietfleet.workers import _model_slot as slot
+from quietfleet.workers import _loading as loading
 from quietfleet.workers import _rollout as rollout
 from quietfleet.workers import gateway as module
 from quietfleet.workers._rollout import LOOK_EVERY
@@ -124,12 +124,15 @@ async def test_release__bad_at_the_canary__rolled_back_and_nobody_else_ever_had_
     await gateway.do(lambda: gateway.agent.bring(bad))
     await until(world, releases, lambda: running(processors, 2) != [])
     (canary,) = [world.workers[name] for name in running(processors, 2)]
+    loaded = []
+    monkeypatch.setattr(loading, "load_model", lambda *given, **_: loaded.append(given))
     monkeypatch.setattr(canary.agent._slot.model, "predict", crash)
     feed(canary)
     await until(world, releases, completed(3))
     await until(world, releases, lambda: running(processors, 3) == NAMES)
     (back,) = canary.journal("release-rolled-back")
     assert (back["sequence"], back["why"]) == (2, "crash")
+    assert loaded == [], "what they went back to was in memory all the time"
     assert [one.name for one in processors if one.journal("release-verified")[1:]] == [canary.name]
     assert releases.book.releases[2].manifest_hash == candidate.manifest_hash
     assert gateway.journal("release-stopped")[-1]["why"] == "failures"
@@ -178,7 +181,7 @@ async def test_release__first_one_fails__paused_for_a_person_as_there_is_nothing
     def refuse(*_, **_named):
         raise ModelRejected("no such operator here")
 
-    monkeypatch.setattr(slot, "load_model", refuse)
+    monkeypatch.setattr(loading, "load_model", refuse)
     await gateway.do(lambda: gateway.agent.bring(candidate))
     await until(world, releases, lambda: releases.book.head.state is ReleaseState.PAUSED)
     for _ in range(4):

@@ -39,6 +39,7 @@ from quietfleet.settings import (
     NetworkSection,
     OracleSection,
     ProcessorSection,
+    RecalibrationSection,
     RolloutSection,
     SensorSection,
     Settings,
@@ -172,6 +173,8 @@ class Worker:
 
     def crash(self) -> None:
         """Lose everything that is not on disk."""
+        for close in self.runtime.closing:  # what it started ends with it
+            close()
         if self.runtime.mark is not None:
             self.runtime.mark.close()
         self.runtime.database.close()
@@ -245,6 +248,8 @@ class World:
     gate: Gate = field(default_factory=Gate)
     waves: int = 1
     rollout: RolloutSection = field(default_factory=RolloutSection)
+    recalibration: RecalibrationSection = field(default_factory=RecalibrationSection)
+    inference: str = "inline"
     plans: dict[bytes, Plan] = field(default_factory=dict)
     _terms: dict[bytes, Terms] = field(default_factory=dict)
     _events: list[Located] = field(default_factory=list)
@@ -264,7 +269,11 @@ class World:
             network=NetworkSection(),
             sensor=SensorSection(site=SITE, send_every=0.5),
             processor=ProcessorSection(
-                site=SITE, capacity=self.capacity, capability=self.offered.get(name, "forecast")
+                site=SITE,
+                capacity=self.capacity,
+                capability=self.offered.get(name, "forecast"),
+                recalibration=self.recalibration,
+                inference=self.inference,
             ),
             gateway=GatewaySection(history="history.csv"),
             rollout=self.rollout,

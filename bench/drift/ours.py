@@ -1,0 +1,82 @@
+"""Our own ways to watch a device, on the same streams: against its peers, alone, and the paper's rule to the letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from bench.drift.scoring import Alarms
+from bench.drift.streams import DAY, FEATURES, HOUR, REFERENCE, SOUND, Array, Stream
+
+from quietfleet.monitor.alone import alone
+from quietfleet.monitor.drift import DRIFTED_PCT, Baseline
+from quietfleet.monitor.integrity import DEFAULT_RULES, Row
+from quietfleet.monitor.peers import PeerReference
+
+WEEK = 7 * DAY
+Rows = list[Row]
+
+
+def rows(values: Array) -> Rows:
+    """What a device would have delivered: one reading an hour, without what is missing."""
+    times = np.arange(len(values)) * HOUR
+    made = []
+    for time, line in zip(times.tolist(), values.tolist(), strict=True):
+        known = {name: value for name, value in zip(FEATURES, line, strict=True) if value == value}  # noqa: PLR0124
+        if known:
+            made.append((time, known))
+    return made
+
+
+def peers(streams: list[Stream]) -> list[Alarms]:
+    """Hold each device against the two others after every sample."""
+    references: dict[int, PeerReference] = {}
+    return [_peers(stream, references) for stream in streams]
+
+
+def _peers(stream: Stream, references: dict[int, PeerReference]) -> Alarms:
+    site = {str(device): rows(values) for device, values in enumerate(stream.site)}
+    if stream.fault == SOUND and stream.stretch not in references:
+        learned = {device: [row for row in each if row[0] < REFERENCE * HOUR] for device, each in site.items()}
+        references[stream.stretch] = PeerReference.fit(learned, FEATURES)
+    ends = (np.arange(REFERENCE, len(stream.values)) + 1) * HOUR
+    courses = references[stream.stretch].course(site, ends)
+    raised = {name: course.percent[stream.device] > course.limit[stream.device] for name, course in courses.items()}
+    return np.array([raised[name] for name in FEATURES])
+
+
+def lone(streams: list[Stream]) -> list[Alarms]:
+    """Judge each device by its own past, once a day."""
+    return [_daily(stream, _alone) for stream in streams]
+
+
+def literal(streams: list[Stream]) -> list[Alarms]:
+    """Raise an alarm where a week drifted from the reference by 70 % and more, once a day."""
+    return [_literal(stream) for stream in streams]
+
+
+def _literal(stream: Stream) -> Alarms:
+    reference = {name: stream.values[:REFERENCE, place] for place, name in enumerate(FEATURES)}
+    baseline = Baseline.fit(reference, floors={name: DEFAULT_RULES[name].resolution for name in FEATURES})
+
+    def judge(values: Array, _readings: Rows, end: int) -> list[bool]:
+        week = {name: values[end - WEEK : end, place] for place, name in enumerate(FEATURES)}
+        known = {name: line for name, line in week.items() if np.isfinite(line).any()}
+        percent = baseline.drift(known)
+        return [percent.get(name, 0.0) >= DRIFTED_PCT for name in FEATURES]
+
+    return _daily(stream, judge)
+
+
+def _alone(_values: Array, readings: Rows, end: int) -> list[bool]:
+    now = end * HOUR
+    found = alone([row for row in readings if row[0] < now], now=now)
+    return [name in found and found[name].exceeded for name in FEATURES]
+
+
+def _daily(stream: Stream, judge: Callable[[Array, Rows, int], list[bool]]) -> Alarms:
+    readings = rows(stream.values)
+    raised = np.zeros((len(FEATURES), len(stream.values) - REFERENCE), dtype=bool)
+    for end in range(REFERENCE + DAY, len(stream.values) + 1, DAY):
+        raised[:, end - REFERENCE - 1] = judge(stream.values, readings, end)
+    return raised

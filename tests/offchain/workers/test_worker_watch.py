@@ -1,0 +1,276 @@
+"""A processor looks after its devices: what it finds raises an alarm, and the alarm has something done."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from worker_world import HOUR, Pen, hours
+
+from quietfleet.chain.types import Kind
+from quietfleet.monitor.rules import Action
+from quietfleet.workers._fallback import HELD, IMPUTED, SAFE
+from quietfleet.workers.messages import (
+    DriftReport,
+    DriftVerdict,
+    FetchRelease,
+    OutcomeHeard,
+    ReleaseOutcome,
+    SiteVerdict,
+    Stored,
+    Upload,
+)
+
+SENSORS = ("sensor", "sensor-2", "sensor-3")
+APART = {"sensor": 0.0, "sensor-2": 1.0, "sensor-3": -1.0}  # °C from the middle of them
+
+
+def degrees(hour):
+    return 10.0 + 5.0 * (hour % 24) / 24 + 0.1 * (hour % 7)
+
+
+@pytest.fixture
+async def site(world, candidate):
+    """Three sensors of one place at a processor that has a model, and a gateway that notes what comes up."""
+    await world.add("oracle", Kind.ORACLE)
+    gateway = await world.add("gateway", Kind.GATEWAY, agent=Pen)
+    processor = await world.add("processor", Kind.PROCESSOR)
+    gateway.agent.answers = {
+        Upload: lambda upload: Stored(len(upload.rows)),
+        FetchRelease: lambda _: world.bundle(1, candidate),
+        ReleaseOutcome: lambda said: OutcomeHeard(said.signed.report.sequence),
+        DriftReport: lambda _: DriftVerdict("wait", {}),
+    }
+    for name in SENSORS:
+        await world.add(name, Kind.SENSOR)
+    await world.rotate()
+    await world.until(lambda: processor.in_session_with(gateway) and len(processor.agent.status()["devices"]) == 3)
+    await world.release(1, candidate.manifest_hash)
+    await world.until(lambda: processor.journal("release-installed") != [])
+    return world
+
+
+@pytest.fixture
+def feed(site):
+    """Has every sensor measure some hours, six at a time; `lost` says which of the first's do not come."""
+
+    async def feed(first, last, sticks=None, lost=lambda _hour: False, moved=lambda _hour: 0.0):
+        for start in range(first, last, 6):
+            for name in SENSORS:
+                stuck = sticks if name == "sensor" else None
+
+                def read(hour, name=name, stuck=stuck):
+                    off = moved(hour) if name == "sensor" else 0.0
+                    return degrees(stuck if stuck is not None and hour >= stuck else hour) + APART[name] + off
+
+                rows = hours(last, 0.0, read)[start : start + 6]
+                rows = [row for row in rows if name != "sensor" or not lost(int(row[0] // HOUR))]
+                site.workers[name].source.coming = rows
+            site.reach((start + 5) * HOUR)
+            await site.pass_time(1)
+        await site.pass_time(3)
+
+    return feed
+
+
+def named(world, name="sensor"):
+    return world.workers[name].id
+
+
+def open_alarms(world):
+    return world.workers["processor"].agent._watch.alarms.open()
+
+
+async def test_stuck__raises_an_alarm__set_aside_asked_to_recalibrate_imputed_and_nobody_retrains(site, feed):
+    processor, sensor = site.workers["processor"], site.workers["sensor"]
+    await feed(0, 48)
+    assert open_alarms(site) == []
+    await feed(48, 72, sticks=50)
+    (alarm,) = open_alarms(site)
+    assert (alarm.device, alarm.cause, alarm.channel) == (named(site), "stuck", "temp")
+    assert set(alarm.done) == {Action.QUARANTINE, Action.RECALIBRATE, Action.IMPUTE}
+    (entry,) = processor.journal("alarm")
+    assert (entry["number"], entry["actions"]) == (alarm.number, ["quarantine", "recalibrate", "impute"])
+    assert processor.agent.status()["devices"][named(site)] == "temp stuck"
+    assert processor.journal("recalibration-asked")[0]["sensor"] == named(site)
+    assert sensor.journal("recommendation")[-1]["fallback"] == IMPUTED
+    assert site.workers["gateway"].agent.heard(DriftReport) == []
+    assert processor.agent.status()["alarms"] == 1
+
+
+async def test_stuck__what_stands_in__is_what_its_neighbours_say_and_goes_nowhere(site, feed):
+    processor = site.workers["processor"].agent
+    await feed(0, 48)
+    await feed(48, 72, sticks=50)
+    history = processor._week.window(named(site), 48 * HOUR, 72 * HOUR)
+    rows, what = processor._advice._fallbacks.rows(named(site), history, HOUR)
+    assert what == IMPUTED
+    assert [round(fields["temp"], 3) for _, fields in rows] == [round(degrees(hour), 3) for hour in range(48, 72)]
+    assert history[-1][1]["temp"] == round(degrees(50), 3), "what it read is what is kept"
+    uploaded = [at for up in site.workers["gateway"].agent.heard(Upload) for at, _ in up.rows]
+    assert max(uploaded, default=0) < 60 * HOUR
+
+
+async def test_samples_dropped__forecasts_go_on_from_what_neighbours_say_until_they_return(site, feed):
+    processor, sensor = site.workers["processor"], site.workers["sensor"]
+    dice = random.Random(3)
+    dropped = {hour for hour in range(48, 84) if dice.random() < 0.5}
+    await feed(0, 48)
+    await feed(48, 84, lost=dropped.__contains__)
+    assert "gap" in {alarm.cause for alarm in open_alarms(site)}
+    advised = sensor.journal("recommendation")[-1]
+    assert advised["fallback"] == IMPUTED
+    assert advised["forecast"] is not None, "without it there were not enough readings in a row"
+    assert site.workers["gateway"].agent.heard(DriftReport) == []
+    await feed(84, 138)
+    assert "gap" not in {alarm.cause for alarm in open_alarms(site)}
+    assert "gap" in {entry["cause"] for entry in processor.journal("alarm-over")}
+    assert "fallback" not in sensor.journal("recommendation")[-1]
+    assert processor.agent.status()["devices"][named(site)] == "fine"
+
+
+async def test_left_its_peers__after_a_week_together__set_aside_asked_to_recalibrate_and_a_person_may_agree(site, feed):
+    processor = site.workers["processor"]
+    await feed(0, 168)
+    assert set(processor.agent._watch._neighbours.reference.devices) == {named(site, name) for name in SENSORS}
+    assert {one.cause for one in open_alarms(site)} <= {"shared drift"}
+    await feed(168, 228, moved=lambda hour: 6.0 if hour >= 180 else 0.0)
+    (alarm,) = [one for one in open_alarms(site) if one.cause == "left its peers"]
+    assert (alarm.device, alarm.channel) == (named(site), "temp")
+    assert processor.agent.status()["devices"][named(site)] == "temp left its peers"
+    assert named(site) in {entry["sensor"] for entry in processor.journal("recalibration-asked")}
+    await processor.do(
+        lambda: processor.agent._watch.alarms.change(alarm.number, lambda a: a.approved("anna", "moved"))
+    )
+    await feed(228, 258, moved=lambda _: 6.0)
+    assert processor.agent.status()["devices"][named(site)] == "fine"
+    processor.restart()
+    assert named(site, "sensor-2") in processor.agent._watch._neighbours.reference.devices, "what was learned is kept"
+
+
+async def test_silence__neighbours_went_on__found_without_waiting_for_the_next_reading(site, feed):
+    await feed(0, 48)
+    await feed(48, 60, lost=lambda _: True)
+    await site.pass_time(40)
+    (alarm,) = [one for one in open_alarms(site) if one.device == named(site)]
+    assert (alarm.cause, alarm.detail) == ("gap", "silent")
+    assert {one.device for one in open_alarms(site)} == {named(site)}
+
+
+async def test_override__by_a_person__quarantine_ends_and_stays_away_while_it_lasts(site, feed):
+    processor = site.workers["processor"]
+    await feed(0, 48)
+    await feed(48, 66, sticks=50)
+    (alarm,) = open_alarms(site)
+    await processor.do(
+        lambda: processor.agent._watch.alarms.change(alarm.number, lambda one: one.overridden((), "anna", "dry"))
+    )
+    await feed(66, 72, sticks=50)
+    assert processor.agent.status()["devices"][named(site)] == "fine"
+    assert processor.journal("released")[-1]["sensor"] == named(site)
+
+
+async def test_safe_default__rule_says_so__no_forecast_and_things_are_left_as_they_are(site, feed):
+    processor = site.workers["processor"]
+    await feed(0, 48)
+    await feed(48, 66, sticks=50)
+    (alarm,) = open_alarms(site)
+    word = (Action.SAFE_DEFAULT,)
+    await processor.do(
+        lambda: processor.agent._watch.alarms.change(alarm.number, lambda one: one.overridden(word, "anna", "frost"))
+    )
+    await feed(66, 72, sticks=50)
+    advised = site.workers["sensor"].journal("recommendation")[-1]
+    assert (advised["advice"], advised["forecast"], advised["fallback"]) == ("leave things as they are", None, SAFE)
+
+
+async def test_last_known__nobody_beside_it__held_for_six_hours_and_no_longer(site, feed):
+    processor = site.workers["processor"].agent
+    await feed(0, 48)
+    await feed(48, 66, sticks=50)
+    (alarm,) = open_alarms(site)
+    word = (Action.LAST_KNOWN,)
+    await site.workers["processor"].do(
+        lambda: processor._watch.alarms.change(alarm.number, lambda one: one.overridden(word, "anna", "alone"))
+    )
+    history = processor._week.window(named(site), 48 * HOUR, 66 * HOUR)
+    rows, what = processor._advice._fallbacks.rows(named(site), history, HOUR)
+    assert what == HELD
+    held = [fields.get("temp") for _, fields in rows]
+    assert held[2:8] == [round(degrees(49), 3)] * 6
+    assert set(held[8:]) == {None}
+
+
+async def test_alarm__device_of_many_faults__bounded_and_the_others_are_heard(site, feed):
+    """A device cannot drown others in alarms of its own making."""
+    processor = site.workers["processor"]
+    await feed(0, 30)
+    wild = [(31 * HOUR + n * HOUR, {f"c{k}": 1.0 for k in range(16)} | {"temp": 999.0}) for n in range(1)]
+    site.workers["sensor"].source.coming = [(at, dict(list(fields.items())[:16])) for at, fields in wild]
+    site.reach(32 * HOUR)
+    await site.pass_time(5)
+    assert processor.metric("steps_failed") == 0
+    assert len([one for one in open_alarms(site) if one.device == named(site)]) <= 32
+
+
+async def test_silence__of_the_whole_place__is_an_outage_of_it_and_nobodys_fault(site, feed):
+    await feed(0, 48)
+    await feed(60, 84)
+    assert open_alarms(site) == []
+    (said,) = site.workers["processor"].journal("site-outage")
+    assert (said["since"], said["until"], said["hours"]) == (48 * HOUR, 60 * HOUR, 12)
+
+
+# the gateway's word
+
+
+@pytest.fixture
+def word(site):
+    """Has somebody tell the processor what it makes of a device."""
+
+    async def word(channels, device="sensor", by="gateway"):
+        processor, sender = site.workers["processor"], site.workers[by]
+        name = processor.agent._devices.pseudonym(named(site, device))
+        verdict = SiteVerdict(site.data.now(), {name: channels})
+        await sender.do(lambda: sender.runtime.messenger.notify(processor.id, verdict))
+        await site.pass_time(2)
+
+    return word
+
+
+async def test_word__of_the_gateway_about_a_device_nobody_vouches_for__set_aside_until_taken_back(site, feed, word):
+    processor = site.workers["processor"].agent
+    await feed(0, 48)
+    await word(["temp"])
+    assert processor.status()["devices"][named(site)] == "temp left its site"
+    assert Action.IMPUTE not in processor._watch.alarms.actions(named(site)), "its forecasts go on as they were"
+    await word([])
+    assert processor.status()["devices"][named(site)] == "fine"
+
+
+async def test_word__of_a_gateway_that_is_not_heard_of_again__lapses(site, feed, word):
+    processor = site.workers["processor"].agent
+    await feed(0, 48)
+    await word(["temp"])
+    await feed(48, 84)
+    assert processor.status()["devices"][named(site)] == "temp left its site"
+    await feed(84, 108)
+    assert processor.status()["devices"][named(site)] == "fine"
+
+
+async def test_word__against_what_its_neighbours_say__does_not_count(site, feed, word):
+    processor = site.workers["processor"]
+    await feed(0, 168)
+    await word(["temp"])
+    assert processor.agent.status()["devices"][named(site)] == "fine"
+    assert processor.metric("site_verdicts_disputed", reason="ours") == 1
+
+
+async def test_word__about_nobody_here__counted_and_passed_over(site, feed):
+    processor, gateway = site.workers["processor"], site.workers["gateway"]
+    await feed(0, 12)
+    verdict = SiteVerdict(site.data.now(), {"f" * 24: ["temp"]})
+    await gateway.do(lambda: gateway.runtime.messenger.notify(processor.id, verdict))
+    await site.pass_time(2)
+    assert processor.metric("site_verdicts_disputed", reason="nobody") == 1
+    assert open_alarms(site) == []
