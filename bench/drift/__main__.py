@@ -51,6 +51,7 @@ def judged(made: list[Stream], folder: Path | None) -> dict[str, Score]:
     some = [one for one in made if one.stretch in LONE_STRETCHES]
     scores = {
         "ours, against peers": score(made, ours.peers(made)),
+        "ours, from a week": score(made, ours.peers(made, ours.WEEK)),
         "ours, a lone device": score(some, ours.lone(some)),
         "70 % to the letter": score(made, ours.literal(made)),
     }

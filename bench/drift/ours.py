@@ -28,21 +28,22 @@ def rows(values: Array) -> Rows:
     return made
 
 
-def peers(streams: list[Stream]) -> list[Alarms]:
-    """Hold each device against the two others after every sample."""
+def peers(streams: list[Stream], learned: int = REFERENCE) -> list[Alarms]:
+    """Hold each device against the two others after every sample; what is usual is learned from the last so many."""
     references: dict[int, PeerReference] = {}
-    return [_peers(stream, references) for stream in streams]
+    return [_peers(stream, references, learned) for stream in streams]
 
 
-def _peers(stream: Stream, references: dict[int, PeerReference]) -> Alarms:
+def _peers(stream: Stream, references: dict[int, PeerReference], learned: int) -> Alarms:
     site = {str(device): rows(values) for device, values in enumerate(stream.site)}
     if stream.fault == SOUND and stream.stretch not in references:
-        learned = {device: [row for row in each if row[0] < REFERENCE * HOUR] for device, each in site.items()}
-        references[stream.stretch] = PeerReference.fit(learned, FEATURES)
+        since, until = (REFERENCE - learned) * HOUR, REFERENCE * HOUR
+        sound = {device: [row for row in each if since <= row[0] < until] for device, each in site.items()}
+        references[stream.stretch] = PeerReference.fit(sound, FEATURES)
     ends = (np.arange(REFERENCE, len(stream.values)) + 1) * HOUR
     courses = references[stream.stretch].course(site, ends)
     raised = {name: course.percent[stream.device] > course.limit[stream.device] for name, course in courses.items()}
-    return np.array([raised[name] for name in FEATURES])
+    return np.array([raised.get(name, np.zeros(ends.size, dtype=bool)) for name in FEATURES])
 
 
 def lone(streams: list[Stream]) -> list[Alarms]:

@@ -17,7 +17,9 @@ from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.service import Rotation, ServiceContract
 from quietfleet.chain.types import Kind
 from quietfleet.chain.wallet import Wallet
-from quietfleet.testbed.anvil import Anvil
+from quietfleet.crypto import PrivateKey
+from quietfleet.network import Address, Enode
+from quietfleet.testbed.anvil import MNEMONIC, Anvil, key_of
 from quietfleet.testbed.bare import only
 from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
 from quietfleet.testbed.fleet import SITE, Fleet, Member
@@ -30,7 +32,17 @@ WINDOW, QUICK = 60.0, 15.0  # seconds that are measured
 STEADY: Final = 10  # answers before that
 RATES: Final = {"idle": 0.0, "slow": 1.0, "fast": 20.0}  # readings a second; messages leave once a second
 POW: Final = {"none": 1e-9, "default": 0.2}
-_FOR: Final = 600.0  # seconds of recording
+MEMBERS: Final = (
+    ("sensor", "idle"),
+    ("sensor", "slow"),
+    ("sensor", "fast"),
+    ("relayed", "idle"),
+    ("relayed", "slow"),
+    ("full", "idle"),
+    ("full", "slow"),
+)
+NAMES: Final = {"sensor": "sensor build", "relayed": "sensor build, chain by relays", "full": "full build"}
+_FOR: Final = 240.0  # seconds of recording, which is held in memory
 _WITHIN: Final = 120.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 
@@ -60,7 +72,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     each = _each(bare["sensor fast"], bare["sensor idle"])
     message = _each(bare["sensor slow"], bare["sensor idle"])
     with_work = _each(worked["sensor slow"], worked["sensor idle"])
-    heaviest = max(one.memory for name, one in bare.items() if name.startswith("sensor"))
+    heaviest = max(one.memory for name, one in bare.items() if not name.startswith("full"))
     return {
         "about": [_ABOUT],
         "tables": [_processes(taken), _costs(each, message, with_work)],
@@ -74,7 +86,8 @@ def measure(*, quick: bool) -> dict[str, Any]:
 _ABOUT: Final = (
     "Sensors in session with one processor, through three relays and an oracle on this machine, following a chain with "
     "a block a second; envelopes leave by onion packets, with the default cover traffic. *Sensor build*: every package "
-    "that `requirements/sensor.txt` does not name is refused. *Full build*: the same sensor where all are there, woken "
+    "that `requirements/sensor.txt` does not name is refused; *by relays*: it has no endpoint, and follows the chain "
+    "through relays of two owners. *Full build*: the same sensor where all are there, woken "
     "by a WebSocket, which takes web3. Resident memory is `Rss` of smaps_rollup, private what no other process shares. "
     "CPU is user and system time of the whole process; what a reading takes is the difference to a sensor that is in "
     "session and measures nothing, divided by the readings that were answered: sealing, sending, its answer and its "
@@ -85,7 +98,7 @@ _ABOUT: Final = (
 def _processes(taken: dict[str, dict[str, Taken]]) -> dict[str, Any]:
     rows = [
         [
-            f"{name.split()[0]} build",
+            NAMES[name.split()[0]],
             work,
             round(one.readings / one.seconds, 1),
             round(one.memory / 1e6, 1),
@@ -154,25 +167,32 @@ async def _founded(folder: Path, anvil: Anvil, min_pow: float) -> Fleet:
 
 def _sensors(fleet: Fleet, anvil: Anvil) -> dict[str, Member]:
     peers = fleet.members["processor"].settings.network.peers
+    shown = [f"{_account(one.owner)}={_enode(one)}" for one in fleet.members.values() if one.kind is Kind.RELAY]
+    views = {"sensor": {}, "relayed": {"rpc": "relays", "relays": shown[:2]}, "full": {"ws": anvil.ws_url}}
     light = only(LOCK)
     found = {}
-    for place, (build, pace) in enumerate(
-        [*(("sensor", pace) for pace in RATES), *(("full", pace) for pace in ("idle", "slow"))]
-    ):
-        chain = {"ws": anvil.ws_url} if build == "full" else {}
+    for place, (build, pace) in enumerate(MEMBERS):
         member = fleet.add(
             f"{build}-{pace}",
             Kind.SENSOR,
             owner=16 + place,
-            program=("quietfleet.testbed.bare", "--log-level", "info", "sensor") if build == "sensor" else (),
+            program=() if build == "full" else ("quietfleet.testbed.bare", "--log-level", "info", "sensor"),
             network={"peers": peers},
             sensor={"site": SITE, "replay": "readings.csv"},
-            chain=chain,
+            chain=views[build],
         )
-        member.environment.update(light if build == "sensor" else {})
+        member.environment.update({} if build == "full" else light)
         _record(member.folder / "readings.csv", RATES[pace])
         found[f"{build} {pace}"] = member
     return found
+
+
+def _account(index: int) -> str:
+    return PrivateKey.from_bytes(key_of(MNEMONIC, index)).public.id
+
+
+def _enode(relay: Member) -> Enode:
+    return Enode(relay.key.public.to_bytes(), Address.parse(relay.settings.network.listen))
 
 
 def _record(path: Path, rate: float) -> None:

@@ -95,7 +95,8 @@ class _Group(click.Group):
         except ModuleNotFoundError as error:
             if (error.name or "quietfleet").startswith("quietfleet"):
                 raise
-            raise _Sentence(f"this build lacks {error.name}: install quietfleet[worker], [edge] or [gateway]") from error
+            more = "install quietfleet[worker], [edge] or [gateway]"
+            raise _Sentence(f"this build lacks {error.name}: {more}") from error
         except (sqlite3.Error, OSError) as error:
             fault = fault_of(error)
             if fault is None:

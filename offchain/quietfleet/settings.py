@@ -21,6 +21,8 @@ from quietfleet.clock import Clock, ReplayClock
 from quietfleet.errors import SettingsError
 
 PREFIX = "QUIETFLEET_"
+RELAYS = "relays"
+"""In place of an endpoint's address: relays show the chain."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Seconds = Annotated[float, Meta(gt=0)]  # also refuses NaN, under which no block would ever be too old
@@ -40,13 +42,16 @@ class ChainSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[chain]`: which contracts, through which endpoint.
 
     `ws` names a WebSocket that only rings when there is a new block; with a `second` endpoint, both must agree.
-    `fallbacks` are tried in their order in place of one that is down, refuses or lags.
+    `fallbacks` are tried in their order in place of one that is down, refuses or lags. With `rpc = "relays"` there is
+    no endpoint: the chain is followed through `relays`, each `<owner's address>=<enode URL>`, of which those of two
+    owners must agree.
     `max_age` is how old (seconds) the newest block may be before the worker stops trusting what it knows;
     `confirmations` is how deep a grant must lie before it counts.
     """
 
     deployment: str
     rpc: str = "http://127.0.0.1:8545"
+    relays: list[str] = []
     ws: str = ""
     second: str = ""
     fallbacks: list[str] = []
@@ -181,7 +186,7 @@ class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     site: str = ""
     capacity: Count = 8
     inference: Literal["process", "inline"] = "process"
-    inference_memory: Annotated[int, Meta(ge=64, le=65_536)] = 256
+    inference_memory: Annotated[int, Meta(ge=64, le=65_536)] = 512
     refit_every: Annotated[float, Meta(ge=0)] = 86_400.0
     capability: Annotated[str, Meta(max_length=64)] = "forecast"
     channel: Name = "weather"

@@ -9,9 +9,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
+import msgspec
 from fuzz_chain import CODEC, DEPLOYMENT, SERVICE
 from harness import target
-from web3 import AsyncHTTPProvider
 
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.errors import AbiError, ChainError
@@ -22,13 +22,16 @@ HEADER: Final = {"number": "0x5", "hash": HASH, "parentHash": HASH, "timestamp":
 LOG: Final = {"address": SERVICE, "topics": [HASH], "data": "0x", "blockNumber": "0x5", "blockHash": HASH}
 
 
-class Recorded(AsyncHTTPProvider):
-    """A provider that has its answer already, and reads it as the real one does."""
+class Recorded:
+    """A transport that has its answer already, and reads it as the real ones do."""
 
     content = b""
 
     async def make_request(self, method: Any, params: Any) -> Any:  # noqa: ARG002 -- the same to all
-        return self.decode_rpc_response(self.content)
+        return msgspec.json.decode(self.content)
+
+    async def disconnect(self) -> None:
+        """Nothing is connected."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""One JSON-RPC endpoint: headers, logs by explicit range, calls; every answer is checked, whatever transport brought it."""
+"""One JSON-RPC endpoint: headers, logs by explicit range, calls; every answer is checked, whatever brought it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ _LONGEST: Final = 60  # characters of a word
 class Story:
     """One run; `trail` are its own entries, `releases` those on chain by sequence.
 
-    `heard` are how many outcomes there were by sequence, `reported` how many reports of how the model does since.
+    `heard` are how many outcomes there were by sequence, `reported` how many reports of how the model does since, and
+    `heads` how often processors fitted a head on it, and let go of one.
     """
 
     run: Run
@@ -34,6 +35,7 @@ class Story:
     releases: dict[int, list[AuditEntry]]
     heard: dict[int, int]
     reported: dict[int, int]
+    heads: dict[int, tuple[int, int]]
 
     def told(self) -> dict[str, Any]:
         """As plain values, for programs."""
@@ -47,6 +49,7 @@ class Story:
                     "sequence": number,
                     "outcomes": self.heard.get(number, 0),
                     "reports": self.reported.get(number, 0),
+                    "heads": self.heads.get(number, (0, 0)),
                     "trail": [plain(one) for one in entries],
                 }
                 for number, entries in self.releases.items()
@@ -116,7 +119,14 @@ class Archive:
             releases = {0: early} if early else {}
         heard = {one: self._outcomes(one) for one in releases}
         reported = Counter(one.detail["release"] for one in self._entries if one.kind == "monitor-reported")
-        return Story(run, trail, version, moves, releases, heard, {one: reported[one] for one in releases})
+        since = {one: reported[one] for one in releases}
+        return Story(run, trail, version, moves, releases, heard, since, {one: self._heads(one) for one in releases})
+
+    def _heads(self, sequence: int) -> tuple[int, int]:
+        """How many heads of processors were said to be in use, and out of it again."""
+        said = [one.detail for one in self._entries if one.kind == "head-reported"]
+        gone = [bool(one["why"]) for one in said if one["release"] == sequence]
+        return gone.count(False), gone.count(True)
 
     def _sequences(self, manifest: str) -> list[int]:
         """The releases of a manifest that this gateway met, with those in which it was brought back."""

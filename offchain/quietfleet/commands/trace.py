@@ -61,6 +61,9 @@ def _tree(story: Story) -> Tree:
             release.add(f"outcomes heard: {story.heard[sequence]}")
         if story.reported.get(sequence):
             release.add(f"reports since of how it does: {story.reported[sequence]}")
+        fitted, dropped = story.heads.get(sequence, (0, 0))
+        if fitted or dropped:
+            release.add(f"heads that processors fitted on it: {fitted}, and let go of: {dropped}")
     return tree
 
 

@@ -66,9 +66,7 @@ def unlock(content: Mapping[str, Any], passphrase: bytes) -> bytes:
 
 def _scrypt(passphrase: bytes, kdf: Mapping[str, Any]) -> bytes:
     n, r, p = int(kdf["n"]), int(kdf["r"]), int(kdf["p"])
-    return hashlib.scrypt(
-        passphrase, salt=_bytes(kdf["salt"]), n=n, r=r, p=p, maxmem=_MOST_MEMORY, dklen=_length(kdf)
-    )
+    return hashlib.scrypt(passphrase, salt=_bytes(kdf["salt"]), n=n, r=r, p=p, maxmem=_MOST_MEMORY, dklen=_length(kdf))
 
 
 def _pbkdf2(passphrase: bytes, kdf: Mapping[str, Any]) -> bytes:

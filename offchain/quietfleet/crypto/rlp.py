@@ -17,7 +17,7 @@ _SHORT: Final = 55  # the longest content whose length stands in the first byte
 
 
 class RlpError(ValueError):
-    """This is not RLP in its one canonical form."""
+    """No RLP in its one canonical form."""
 
 
 def encode(item: Item) -> bytes:

@@ -31,7 +31,7 @@ class Hello:
     node_id: bytes
 
     def encode(self) -> bytes:
-        pairs = [[name.encode(), version] for name, version in self.capabilities]
+        pairs: list[rlp.Item] = [[name.encode(), version] for name, version in self.capabilities]
         return rlp.encode([self.version, self.client.encode(), pairs, _NO_PORT, self.node_id])
 
     @classmethod

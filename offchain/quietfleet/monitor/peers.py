@@ -116,13 +116,22 @@ class PeerReference:
         rules: Mapping[str, ChannelRules] = DEFAULT_RULES,
         period: float = 3600.0,
     ) -> Self:
-        """Learn from a sound site's readings, `FULL_DAYS` if they exist; `MonitorError` under `MINIMUM_DAYS`."""
+        """Learn from a sound site's readings, `FULL_DAYS` of them if they exist.
+
+        Leaves out a channel that not all have for `MINIMUM_DAYS` together; `MonitorError` when no channel is left, or
+        there are fewer than `MINIMUM_DEVICES`.
+        """
         if len(readings) < MINIMUM_DEVICES:
             raise MonitorError(f"peers need {MINIMUM_DEVICES} devices, not {len(readings)}")
         devices: dict[str, dict[str, Usual]] = {device: {} for device in readings}
+        most = 0.0
         for channel in channels:
-            for device, usual in _learn(readings, channel, rules[channel].resolution, period).items():
+            learned, days = _learn(readings, channel, rules[channel].resolution, period)
+            most = max(most, days)
+            for device, usual in learned.items():
                 devices[device][channel] = usual
+        if not any(devices.values()):
+            raise MonitorError(f"peers need {MINIMUM_DAYS} days of common readings, not {most:.1f}")
         return cls(devices)
 
     def drift(
@@ -180,14 +189,17 @@ def widths(period: float) -> tuple[float, ...]:
     return tuple(sorted({least, *(max(width, least) for width in WINDOWS)}))
 
 
-def _learn(readings: Mapping[str, Sequence[Row]], channel: str, resolution: float, period: float) -> dict[str, Usual]:
+def _learn(
+    readings: Mapping[str, Sequence[Row]], channel: str, resolution: float, period: float
+) -> tuple[dict[str, Usual], float]:
+    """What is usual in a channel, if there is enough of it, and of how many days."""
     times, grid = side_by_side(readings, channel, period)
     offsets = [hourly(times, line - site_median(grid)) for line in grid]
     levelled = level(grid, times, offsets)
     distances = outside(levelled)
     days = np.isfinite(distances).sum(axis=1) * period / _DAY
     if days.min() < MINIMUM_DAYS * _FILLED:
-        raise MonitorError(f"peers need {MINIMUM_DAYS} days of common readings, not {days.min():.1f}")
+        return {}, float(days.min())
     sketches = [FeatureBaseline.fit(distance, floor=resolution) for distance in distances]
     sigmas = [max(float(np.nanstd(line)), resolution, _LEAST) for line in grid]
     units = [_unit(levelled, line, sketch, sigmas[line]) for line, sketch in enumerate(sketches)]
@@ -195,10 +207,11 @@ def _learn(readings: Mapping[str, Sequence[Row]], channel: str, resolution: floa
     known = zip(distances, sketches, units, strict=True)
     seen = np.array([[_largest(times, *one, width, period) for width in lengths] for one in known])
     limits = _limits(seen, days, period)
-    return {
+    learned = {
         device: Usual(tuple(offsets[line]), sketches[line], units[line], limits[line])
         for line, device in enumerate(readings)
     }
+    return learned, float(days.min())
 
 
 def _unit(grid: Array, line: int, sketch: FeatureBaseline, sigma: float) -> float:
@@ -224,9 +237,10 @@ def _limits(seen: Array, days: Array, period: float) -> list[tuple[float, ...]]:
     A device that happened to keep between its peers for a month would else be allowed nothing.
     """
     material = [MATERIAL_PCT[width >= WINDOWS[-1]] for width in widths(period)]
-    least = np.maximum(material, _MARGIN * np.maximum(seen, np.median(seen, axis=0)))
-    allowance = np.sqrt(np.maximum(1.0, FULL_DAYS / days))
-    return [tuple(line) for line in (allowance[:, None] * least).round(1).tolist()]
+    allowance = np.sqrt(np.maximum(1.0, FULL_DAYS / days))[:, None]
+    shown = allowance * _MARGIN * np.maximum(seen, np.median(seen, axis=0))
+    least = np.maximum(np.sqrt(allowance) * material, shown)
+    return [tuple(line) for line in least.round(1).tolist()]
 
 
 def _percent(cut: Array, sketch: FeatureBaseline, unit: float, slots: float) -> Array:

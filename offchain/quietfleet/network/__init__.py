@@ -4,6 +4,8 @@ from quietfleet.network.address import Address, Enode
 from quietfleet.network.archive import Archive, Limits
 from quietfleet.network.archiving import Archiving
 from quietfleet.network.backfill import Backfill
+from quietfleet.network.chain_asking import ChainAsking
+from quietfleet.network.chain_serving import ChainServing, ShowingLimits
 from quietfleet.network.delegated import DelegatedMining, Miner, WorkService
 from quietfleet.network.directory import Directory, key_address
 from quietfleet.network.link import SHH, STEM, Link, LinkLayer, LinkTiming, Listener, Message
@@ -22,6 +24,8 @@ __all__ = [
     "Archive",
     "Archiving",
     "Backfill",
+    "ChainAsking",
+    "ChainServing",
     "DelegatedMining",
     "Directory",
     "EmbeddedNode",
@@ -38,6 +42,7 @@ __all__ = [
     "Relaying",
     "RlpxLinks",
     "Sending",
+    "ShowingLimits",
     "StemTuning",
     "Tuning",
     "WorkService",

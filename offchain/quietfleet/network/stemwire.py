@@ -67,7 +67,7 @@ class ArchiveAsk:
     cursor: bytes = b""
 
     def encode(self) -> Message:
-        content = [self.request, self.since, self.until, self.bloom, self.cursor]
+        content: list[rlp.Item] = [self.request, self.since, self.until, self.bloom, self.cursor]
         return Message(STEM.name, ASK_ARCHIVE, rlp.encode(content))
 
     @classmethod

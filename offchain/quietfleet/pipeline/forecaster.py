@@ -28,6 +28,7 @@ from quietfleet.pipeline.sessions import Sessions, open_sessions
 
 CPU_SECONDS: Final = 30
 """The most that one request may take of a processor."""
+_TURN: Final = 0.0005  # seconds that a forecast waits for a check at most
 _NOTHING: Final = (0, 0)
 _PDEATHSIG, _DUMPABLE, _NO_NEW_PRIVILEGES = 1, 4, 38  # of prctl(2)
 
@@ -82,6 +83,7 @@ def main(runs: int, loads: int, memory: int) -> None:
     """Serve two lines, given as open sockets' numbers, within `memory` bytes above what this takes by itself."""
     _end_with_parent()
     asked, models = socket.socket(fileno=runs), socket.socket(fileno=loads)
+    sys.setswitchinterval(_TURN)
     forecaster = Forecaster()
     threading.Thread(target=_serve_models, args=(forecaster, models), daemon=True).start()
     _give_up(memory)

@@ -23,6 +23,7 @@ class HeadTold(msgspec.Struct, frozen=True):
     """
 
     device: Name
+    release: Annotated[int, Meta(ge=0, lt=1 << 32)]
     manifest_hash: Digest
     head: Digest
     rows: Annotated[int, Meta(ge=0, le=1_000_000)]

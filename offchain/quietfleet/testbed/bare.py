@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -55,9 +56,7 @@ def _plain(name: str) -> str:
 def main() -> None:
     """Run the command line."""
     sys.meta_path.insert(0, Only(os.environ[VARIABLE].split(",")))
-    from quietfleet.cli import main as cli  # noqa: PLC0415 - not before the others are gone
-
-    cli()
+    runpy.run_module("quietfleet.cli", run_name="__main__")  # as `-m` does, and not before the others are gone
 
 
 if __name__ == "__main__":

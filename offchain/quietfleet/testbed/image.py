@@ -34,7 +34,7 @@ from quietfleet.testbed.image_layers import Tree
 
 LOCKS: Final = {
     "relay": "worker",
-    "sensor": "worker",
+    "sensor": "sensor",
     "processor": "edge",
     "gateway": "gateway",
     "oracle": "replicated",

@@ -42,6 +42,7 @@ _WORD: Final = "head-told:"
 
 
 class _Kept(msgspec.Struct, frozen=True):
+    release: int
     manifest_hash: bytes
     head: Head
 
@@ -153,7 +154,7 @@ class Autonomy:
             return
         head = fit(bounds, table.rows, residuals, table.times, gap)
         if head is not None:
-            self._take(device, _Kept(manifest, head))
+            self._take(device, _Kept(self._slot.sequence, manifest, head))
         elif kept is not None:
             self._drop(device, kept, "no better than the release")
 
@@ -202,9 +203,16 @@ class Autonomy:
     def _tell(self, kind: str, device: str, kept: _Kept, why: str = "") -> None:
         head, at = kept.head, self._runtime.clock.now()
         told = HeadTold(
-            self._devices.pseudonym(device), kept.manifest_hash, head.hash, head.rows, head.before, head.after,
-            int(at), why,
-        )  # fmt: skip
+            device=self._devices.pseudonym(device),
+            release=kept.release,
+            manifest_hash=kept.manifest_hash,
+            head=head.hash,
+            rows=head.rows,
+            before=head.before,
+            after=head.after,
+            at=int(at),
+            why=why,
+        )
         self._runtime.note(kind, device=told.device, **evidence(told))
         signed = told.signed(self._runtime.keyring.present or self._runtime.identity)
         self._state.set(f"{_WORD}{at:020.6f}:{told.device}", msgspec.msgpack.encode(signed).hex())
@@ -226,6 +234,7 @@ def hear_head(runtime: Runtime, event: Received, report: HeadReport) -> None:
 def evidence(told: HeadTold) -> dict[str, object]:
     """What an audit trail says of a head."""
     return {
+        "release": told.release,
         "manifest": told.manifest_hash.hex(),
         "head": told.head.hex(),
         "rows": told.rows,

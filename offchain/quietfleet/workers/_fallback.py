@@ -62,6 +62,8 @@ class Fallbacks:
             neighbours = self._neighbours(device, began - USUAL, good[-1][0], period)
             before = self._week.window(device, began - USUAL, began)
         used = _fill(good, before, neighbours, period)
+        if history[-1][1].keys() - good[-1][1].keys():  # nothing says any more what it reads now
+            return StoodIn([], SAFE)
         rows = [(at, fields) for at, fields in good if fields]
         return StoodIn(rows, IMPUTED if IMPUTED in used else HELD if used else "")
 
@@ -109,7 +111,7 @@ def _fill(rows: Rows, before: Rows, neighbours: Mapping[int, Mapping[str, float]
             if name in fields:
                 last = at, fields[name]
                 continue
-            beside = neighbours.get(int(at // period), {}).get(name)
+            beside = _beside(neighbours, int(at // period), name)
             if beside is not None:
                 fields[name] = beside + usual
                 used.add(IMPUTED)
@@ -117,6 +119,11 @@ def _fill(rows: Rows, before: Rows, neighbours: Mapping[int, Mapping[str, float]
                 fields[name] = last[1]
                 used.add(HELD)
     return used
+
+
+def _beside(neighbours: Mapping[int, Mapping[str, float]], slot: int, name: str) -> float | None:
+    """What neighbours read then, or right before: those of this moment may be on their way."""
+    return next((one[name] for back in range(3) if name in (one := neighbours.get(slot - back, {}))), None)
 
 
 def _distance(

@@ -22,7 +22,6 @@ from quietfleet.chain.deployment import load_deployment
 from quietfleet.chain.endpoints import Endpoints
 from quietfleet.chain.follower import Follower
 from quietfleet.chain.replica import Replica
-from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.types import BootstrapChanged, Change, Configuration, ConfigurationChanged
 from quietfleet.chain.watch import Watch
 from quietfleet.clock import Clock, waits
@@ -35,6 +34,7 @@ from quietfleet.whisper import Rules
 from quietfleet.workers._disk import AGAIN, Disk
 from quietfleet.workers._network import entries, make_presence
 from quietfleet.workers._sight import Sight
+from quietfleet.workers._view import View
 from quietfleet.workers.files import write_private
 
 BEAT = 0.2  # seconds between two looks at the clock
@@ -106,6 +106,9 @@ class Host:
             settings.network, identity, self.replica, self.database, self.domain, self.metrics, clock
         )
         self.node = self.presence.node
+        self.view = View(settings.chain, settings.network, place, self.replica, self.metrics, clock, self.random)
+        if self.view.service is not None:
+            self.node.add(self.view.service)
         self._stop = asyncio.Event()
         self._status_due = 0.0
 
@@ -178,6 +181,7 @@ class Host:
             "block": head.number if head else None,
             "stale": self.registry.stale,
             **self.sight.status(),
+            **self.view.status(),
             "disk": self.disk.words or "fine",
             "configuration": configuration.version if configuration else None,
         }
@@ -185,10 +189,8 @@ class Host:
     async def _follow(self) -> None:
         chain = self.settings.chain
         async with AsyncExitStack() as stack:
-            first = [chain.rpc, *([chain.second] if chain.second else [])]
-            urls = [*first, *dict.fromkeys(url for url in chain.fallbacks if url not in first)]
-            clients = [await stack.enter_async_context(ChainClient(url, self.deployment)) for url in urls]
-            endpoints = Endpoints(clients, self.clock, chain.max_age, agreeing=len(first))
+            sources, agreeing = await self.view.open(stack)
+            endpoints = Endpoints(sources, self.clock, chain.max_age, agreeing=agreeing)
             bell = await stack.enter_async_context(_bell(chain.ws)) if chain.ws else None
             follower = Follower(endpoints, self.replica, self.deployment, effects=self.on_changes)
             watch = Watch(follower, chain.poll, bell, failed=endpoints.failed)
@@ -251,7 +253,8 @@ class Host:
         return rules
 
     def _meet_relays(self) -> None:
-        self.node.keep_connected(entries(self.settings.network, self.replica.bootstrap(), self.identity))
+        chosen = entries(self.settings.network, self.replica.bootstrap(), self.identity)
+        self.node.keep_connected(dict.fromkeys([*chosen, *self.view.entries]))
 
     def _show(self) -> None:
         if not waits(self.clock.now(), self._status_due, STATUS_EVERY):
@@ -269,7 +272,9 @@ def _bell(url: str) -> Any:
     try:
         from quietfleet.chain.bell import Bell  # noqa: PLC0415 - sensors poll, and have no library for more
     except ModuleNotFoundError as error:
-        raise SettingsError("[chain] ws: install quietfleet[worker], or leave it out and the chain is polled") from error
+        raise SettingsError(
+            "[chain] ws: install quietfleet[worker], or leave it out: the chain is polled"
+        ) from error
     return Bell(url)
 
 

@@ -20,8 +20,8 @@ from quietfleet.chain.configuration import configuration_digest, proven_configur
 from quietfleet.chain.consent import Consent
 from quietfleet.chain.deployment import Deployment
 from quietfleet.chain.follower import Follower
-from quietfleet.chain.new_key import KeyProof
 from quietfleet.chain.light_http import LightHttp
+from quietfleet.chain.new_key import KeyProof
 from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient

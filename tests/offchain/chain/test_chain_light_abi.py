@@ -32,9 +32,7 @@ def _larger(inner):
         return f"({','.join(kinds)})", st.tuples(*values)
 
     many = inner.map(lambda one: (one[0] + "[]", st.lists(one[1], max_size=3).map(tuple)))
-    fixed = st.tuples(inner, st.integers(1, 3)).map(
-        lambda it: (f"{it[0][0]}[{it[1]}]", st.tuples(*[it[0][1]] * it[1]))
-    )
+    fixed = st.tuples(inner, st.integers(1, 3)).map(lambda it: (f"{it[0][0]}[{it[1]}]", st.tuples(*[it[0][1]] * it[1])))
     return many | fixed | st.lists(inner, min_size=1, max_size=3).map(grown)
 
 

@@ -55,3 +55,17 @@ def test_trace__a_run__its_reason_and_its_end_as_a_tree_and_as_json(ledger, run,
 
 def test_trace__nothing_of_that_name__one_sentence(ledger, refused):
     assert "nothing here is called feed" in refused("trace", "feed")
+
+
+def test_trace__processors_fitted_heads_on_a_release__counted(ledger, run):
+    name = ledger.begin("drift", {}, now=1.0)
+    ledger.start(name)
+    ledger.finish(name, {"manifest": "ab" * 32}, now=2.0)
+    audit = AuditLog(ledger._database)
+    audit.append("release-opened", {"sequence": 3, "manifest": "ab" * 32}, 3.0)
+    for why in ("", "", "worse than the release"):
+        audit.append("head-reported", {"release": 3, "why": why}, 4.0)
+    shown = run("trace", name, passphrase=None)
+    assert "heads that processors fitted on it: 2, and let go of: 1" in shown.stdout
+    (told,) = json.loads(run("trace", name, "--json", passphrase=None).stdout)
+    assert told["releases"][0]["heads"] == [2, 1]

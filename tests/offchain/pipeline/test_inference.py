@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import msgspec
@@ -233,11 +234,46 @@ def test_attack__a_model_that_never_ends__is_killed_and_the_others_come_back():
 
 
 def test_attack__a_model_that_is_endless_to_load__is_killed_and_refused():
-    stuck = HOLE.format(more="sessions.open_session = lambda artifact, width: [None for _ in iter(int, 1)]")
+    stuck = HOLE.format(more="sessions.open_session = lambda artifact, width: sum(0 for _ in iter(int, 1))")
     with holed(stuck, load_within=0.2) as home:
         with pytest.raises(ModelRejected, match="too long"):
             home.open(linear(1.0), {}, WIDTH)
         assert home.tick() == ["took too long to load a model"]
+
+
+def test_run__while_another_model_is_checked__is_answered():
+    second = """
+opened = []
+def open_session(artifact, width, before=sessions.open_session):
+    opened.append(artifact)
+    return before(artifact, width) if len(opened) == 1 else sum(0 for _ in iter(int, 1))
+sessions.open_session = open_session
+"""
+    with holed(HOLE.format(more=second), load_within=1.0) as home:
+        good = home.open(linear(1.0), {}, WIDTH)
+        refused = []
+        checked = threading.Thread(target=lambda: refused.append(refusal(home, linear(2.0))))
+        checked.start()
+        while not home._loading.locked():
+            pass
+        assert good.run(rows(1.0), None) == [3.0]
+        assert refused == []
+        checked.join()
+        assert "too long" in refused[0]
+
+
+def refusal(home, artifact):
+    with pytest.raises(ModelRejected) as caught:
+        home.open(artifact, {}, WIDTH)
+    return str(caught.value)
+
+
+def test_import__of_the_runtime__leaves_its_telemetry_off(tmp_path):
+    program = "import sys; from quietfleet.pipeline.sessions import open_sessions\n"
+    program += f"open_sessions(bytes.fromhex(sys.argv[1]), {{}}, {WIDTH})"
+    environment = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, linear(1.0).hex()], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_attack__a_model_that_crashes_its_process_at_load__is_refused():

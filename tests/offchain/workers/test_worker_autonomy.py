@@ -169,10 +169,10 @@ async def test_gateway__is_told_of_a_head__notes_it_if_the_processor_signed_it(w
     processor = await world.add("processor", Kind.PROCESSOR, agent=Pen)
     await world.rotate()
     messenger = processor.runtime.messenger
-    await world.until(lambda: processor.runtime.membership.gateway_card())
+    await world.until(processor.runtime.membership.gateway_card)
     await processor.do(lambda: messenger.connect(processor.runtime.membership.gateway_card(), "gateway"))
     await world.until(lambda: processor.in_session_with(gateway))
-    told = HeadTold("device", bytes(32), b"h" * 32, 120, 1.5, 1.2, 0)
+    told = HeadTold("device", 1, bytes(32), b"h" * 32, 120, 1.5, 1.2, 0)
     signed = told.signed(PrivateKey.from_bytes(b"\x07" * 32) if forged else processor.key)
     await processor.do(lambda: messenger.request(gateway.id, HeadReport(signed), (HeadHeard,), 20.0, "head"))
     await world.run()

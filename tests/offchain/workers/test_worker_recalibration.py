@@ -520,8 +520,9 @@ async def test_training__after_a_recalibration__says_from_when_on_whose_readings
     world, gateway, _, _, attest = above
     await attest()
     await gateway.do(lambda: gateway.agent._runs.begin("manual", {}, now=world.clock.now()))
-    await world.pass_time(2)
-    await asyncio.gather(*gateway.agent._jobs)
+    for _ in range(4):
+        await world.pass_time(1)
+        await asyncio.gather(*gateway.agent._jobs)
     entry = next(entry for entry in gateway.journal("training") if "recalibrated" in entry)
     (name,) = gateway.agent._month.devices()
     assert entry["recalibrated"] == {name: 40 * HOUR}

@@ -1,0 +1,80 @@
+"""The edge looks after itself, on real processes: what is wrong with a sensor is found, acted on, and over again."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from quietfleet.storage import Database
+
+FAULTY = "sensor-1"
+
+
+def alarms(system, processor, cause, begun, kind="alarm"):
+    """What a processor wrote down about that sensor's alarms of one cause."""
+    me = system.fleet.members[FAULTY].id
+    entries = [entry.detail for entry in system.since(processor, kind, begun)]
+    return [entry for entry in entries if (entry["sensor"], entry["cause"]) == (me, cause)]
+
+
+def stood_in(system, begun):
+    """Forecasts that went on from something else than what the sensor read."""
+    said = [entry.detail for entry in system.since(FAULTY, "recommendation", begun)]
+    return [entry for entry in said if entry.get("fallback") and entry["forecast"] is not None]
+
+
+def left_alone(system, begun):
+    """Answers without a forecast: it stuck long ago and has no neighbour, so that nothing could stand in."""
+    said = [entry.detail for entry in system.since(FAULTY, "recommendation", begun)]
+    return [entry for entry in said if entry.get("fallback") == "safe default" and entry["forecast"] is None]
+
+
+def gone_up(system, processor):
+    """Up to which moment of data time that sensor's readings have gone up."""
+    with Database.observe(system.fleet.members[processor].folder / "state" / "worker.db") as database:
+        sql = "SELECT uploaded FROM devices WHERE id = ?"
+        return database.execute(sql, (system.fleet.members[FAULTY].id,)).fetchone()[0]
+
+
+@pytest.fixture
+async def advised(flowing):
+    """The fleet once the faulty sensor gets forecasts; with the processor it works with."""
+    system = flowing
+    await system.until(
+        "it gets forecasts",
+        lambda: any(e.detail["forecast"] is not None for e in system.fleet.journal(FAULTY, "recommendation")[-4:]),
+    )
+    return system, system.processor_of(FAULTY)
+
+
+async def test_stuck__on_real_processes__set_aside_asked_to_recalibrate_and_nothing_of_it_forecast_or_sent_up(advised):
+    system, processor = advised
+    begun = time.time()
+    with system.faulty(FAULTY, stuck=True):
+        await system.until("an alarm", lambda: alarms(system, processor, "stuck", begun))
+        before = gone_up(system, processor)
+        me = system.fleet.members[FAULTY].id
+        await system.until(
+            "it answers under its signature",
+            lambda: me in [entry.detail["sensor"] for entry in system.since(processor, "recalibrated", begun)],
+        )
+        await system.until("nothing is forecast from it", lambda: left_alone(system, begun))
+        assert gone_up(system, processor) == before
+    assert {"quarantine", "recalibrate", "impute"} <= set(alarms(system, processor, "stuck", begun)[0]["actions"])
+    await system.until("it is over", lambda: alarms(system, processor, "stuck", begun, "alarm-over"))
+    await system.until("its readings go up again", lambda: gone_up(system, processor) > before)
+    await system.flowing()
+
+
+async def test_samples_dropped__on_real_processes__forecasts_go_on_until_they_return(advised):
+    system, processor = advised
+    begun = time.time()
+    with system.faulty(FAULTY, drops=True):
+        await system.until("an alarm", lambda: alarms(system, processor, "gap", begun))
+        await system.until("forecasts go on", lambda: stood_in(system, begun))
+    await system.until("it is over", lambda: alarms(system, processor, "gap", begun, "alarm-over"))
+    ended = time.time()
+    await system.flowing()
+    await system.until("from its own readings", lambda: system.answers(FAULTY, ended))
+    assert stood_in(system, ended + 5) == []
