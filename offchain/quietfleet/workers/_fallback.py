@@ -111,7 +111,7 @@ def _fill(rows: Rows, before: Rows, neighbours: Mapping[int, Mapping[str, float]
             if name in fields:
                 last = at, fields[name]
                 continue
-            beside = _beside(neighbours, int(at // period), name)
+            beside = _beside(neighbours, at, name, period)
             if beside is not None:
                 fields[name] = beside + usual
                 used.add(IMPUTED)
@@ -121,9 +121,10 @@ def _fill(rows: Rows, before: Rows, neighbours: Mapping[int, Mapping[str, float]
     return used
 
 
-def _beside(neighbours: Mapping[int, Mapping[str, float]], slot: int, name: str) -> float | None:
-    """What neighbours read then, or right before: those of this moment may be on their way."""
-    return next((one[name] for back in range(3) if name in (one := neighbours.get(slot - back, {}))), None)
+def _beside(neighbours: Mapping[int, Mapping[str, float]], at: float, name: str, period: float) -> float | None:
+    """What neighbours read then, or last before: their readings of this moment may be on their way."""
+    slots = range(int(at // period), int((at - LAST_KNOWN) // period) - 1, -1)
+    return next((one[name] for slot in slots if name in (one := neighbours.get(slot, {}))), None)
 
 
 def _distance(

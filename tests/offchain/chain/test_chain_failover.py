@@ -37,7 +37,7 @@ class Chain:
     def __init__(self):
         self.mined, self.signed, self.endpoints = {}, {}, {}
 
-    def client(self, url, deployment, _timeout):
+    def client(self, url, deployment, _timeout, _transport):
         return self.endpoints.setdefault(url, Stand(self, deployment))
 
     @property
