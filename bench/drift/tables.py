@@ -111,7 +111,8 @@ _ABOUT: Final = [
         "Against peers, which is what a gateway does with its month, and *from a week*, which is what a processor has "
         "to learn from, judge after every sample, and so does River; the others once a day, on the last day or week, "
         "NannyML on chunks. Evidently is run with its defaults, for 720 readings a Kolmogorov-Smirnov test at 5 %: by "
-        "the test alone, checked against whole reports. River's KSWIN is run on two stretches, a lone device on three: slow."
+        "the test alone, checked against whole reports. River's KSWIN is run on two stretches, a lone device on three: "
+        "slow."
     ),
     (
         f"Speed: a week of 1,000 devices, six features each, against a month, CPU seconds of one thread; both sides "

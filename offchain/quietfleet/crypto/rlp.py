@@ -1,6 +1,6 @@
 """Ethereum's RLP, as far as the wire needs it: writing whole items, and reading where one lies.
 
-Our own, because the library of that name brings 14 MB of others into a sensor that has 40. Reading never recurses and
+Our own, because the library of that name brings 14 MB of others into a sensor's memory. Reading never recurses and
 never copies: the depth and the size of a hostile payload are its sender's choice. (Yellow paper, appendix B)
 """
 

@@ -272,9 +272,7 @@ def _bell(url: str) -> Any:
     try:
         from quietfleet.chain.bell import Bell  # noqa: PLC0415 - sensors poll, and have no library for more
     except ModuleNotFoundError as error:
-        raise SettingsError(
-            "[chain] ws: install quietfleet[worker], or leave it out: the chain is polled"
-        ) from error
+        raise SettingsError("[chain] ws: install quietfleet[worker], or leave it out: the chain is polled") from error
     return Bell(url)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hmac
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from quietfleet.chain.events import BootstrapNamed, ConfigurationRotated, Operat
 from quietfleet.chain.fold import fold
 from quietfleet.chain.types import Configuration, Kind
 from quietfleet.chain.wallet import Receipt
-from quietfleet.crypto import keccak256
+from quietfleet.crypto import derive, keccak256
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import ChainRejected
 from quietfleet.rollout import Gate, make_plan
@@ -479,6 +480,16 @@ async def recalibrated(world):
     await world.pass_time(3)
 
 
+async def told_of_its_place(world):
+    """The gateway sees that a device left the others of its place, and tells its processor."""
+    gateway, processor = world.workers["gateway"], world.workers["processor"]
+    veil = derive(processor.key.to_bytes(), "pseudonyms")
+    name = hmac.digest(veil, world.workers["sensor"].id.encode(), "sha256")[:12].hex()
+    tell = lambda: gateway.agent._site_watch._tell(processor.id, {name: ("temp",)})  # noqa: E731 - it is a step
+    await world.certainly(gateway, lambda: gateway.do(tell))
+    await world.pass_time(3)
+
+
 async def shelved(world):
     """The gateway puts its model on the shelf, and the chain opens it to the fleet."""
     gateway = world.workers["gateway"]
@@ -712,10 +723,12 @@ SCENES = {
     "key replaced": Scene("with keystores", key_is_replaced, ("sensor", "oracle"), rest=12),
     "upload": Scene("with data", measured_a_day, ("processor", "gateway")),
     "fault": Scene("with data", stuck, ("processor", "sensor", "gateway")),
+    "word of the gateway": Scene("with data", told_of_its_place, ("processor",), rest=2),
     "recalibration": Scene("beside", recalibrated, ("processor", "sensor"), rest=4),
     "drift": Scene("drifted", left_alone, ("gateway", "processor"), rest=6, contract=Unreachable),
     "release": Scene("clouded", left_alone, ("gateway", "processor"), rest=9, contract=NumberedReleases),
     "release by shelf": Scene("with a shelf", shelved, ("gateway", "processor"), rest=8),
+    "release opened apart": Scene("apart", announced, ("processor",), rest=10),
     "release in pieces": Scene("narrow", announced, ("gateway", "processor"), rest=10),
     "release of another": Scene("with a shelf", of_somebody_else, ("gateway", "processor"), rest=12),
     "release in waves": Scene("in waves", submitted, ("gateway", "processor"), rest=16, contract=NumberedReleases),
@@ -749,6 +762,7 @@ TAUGHT = {
     "drifted": drifted,
     "with a shelf": partial(stocked, shelves=SHELVES),
     "narrow": partial(stocked, max_size=40_000),
+    "apart": partial(stocked, inference="process"),
     "in waves": in_waves,
     "content": content,
 }

@@ -319,6 +319,7 @@ _FACTS = (
     "coming",
     "capacity",
     "max_size",
+    "inference",
     "shelves",
     "store",
     "keys",

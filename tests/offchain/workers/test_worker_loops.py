@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from types import SimpleNamespace
 
@@ -98,7 +97,6 @@ async def running(fleet, sensor, monkeypatch):
     blocks.runtime = sensor.runtime
     monkeypatch.setattr(_host, "Watch", blocks)
     monkeypatch.setattr(_host, "Follower", lambda *_arguments, **_options: None)
-    monkeypatch.setattr(_host, "ChainClient", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(_host, "Endpoints", lambda *_arguments, **_options: ENDPOINTS)
     sensor.blocks, sensor.runtime.node = blocks, Running()
     sensor.task = asyncio.create_task(sensor.runtime.run())
