@@ -228,6 +228,7 @@ async def test_killed__at_each_step_of_a_scene__ends_as_if_it_had_not_been(play,
 EXCUSED = {
     "Ignored": "only counted, and in no transaction",
     "BootstrapChanged": "the chain's list of relays is read again at every start",
+    "View.open": "what it opens is opened anew at every start; it keeps nothing",
 }
 LOOPS = (_host.Host, relay.Relay)  # what a process runs for ever, which real processes are killed in (tests/system)
 
