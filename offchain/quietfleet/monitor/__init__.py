@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         site_outages,
     )
     from quietfleet.monitor.peers import PeerDrift, PeerReference
-    from quietfleet.monitor.performance import Performance, RollingPerformance, combined
+    from quietfleet.monitor.performance import Performance, combined
     from quietfleet.monitor.verdict import DeviceEvidence, DeviceVerdict, FleetVerdict, Verdict, judge
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "PeerDrift",
     "PeerReference",
     "Performance",
-    "RollingPerformance",
     "Verdict",
     "align",
     "assess",
@@ -72,7 +71,7 @@ __getattr__ = handed_on(
             "site_outages",
         ),
         "peers": ("PeerDrift", "PeerReference"),
-        "performance": ("Performance", "RollingPerformance", "combined"),
+        "performance": ("Performance", "combined"),
         "verdict": ("DeviceEvidence", "DeviceVerdict", "FleetVerdict", "Verdict", "judge"),
     },
 )

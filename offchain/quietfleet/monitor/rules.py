@@ -21,10 +21,7 @@ SHARED_DRIFT: Final = "shared drift"
 LONE_DRIFT: Final = "lone drift"
 LEFT_PEERS: Final = "left its peers"
 LEFT_SITE: Final = "left its site"
-MODEL: Final = "model"
-PLAUSIBILITY: Final = "plausibility"
-HEALTH: Final = "health"
-_OTHERS: Final = {SHARED_DRIFT, LONE_DRIFT, LEFT_PEERS, LEFT_SITE, MODEL, PLAUSIBILITY, HEALTH}
+_OTHERS: Final = {SHARED_DRIFT, LONE_DRIFT, LEFT_PEERS, LEFT_SITE}
 CAUSES: Final = frozenset({*map(str, FindingKind), *_OTHERS})
 """Everything an alarm can be about: the faults of `FindingKind`, and what is found by comparing."""
 

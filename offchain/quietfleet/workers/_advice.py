@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from quietfleet.workers._devices import Devices
     from quietfleet.workers._fallback import Fallbacks
     from quietfleet.workers._model_slot import ModelSlot
-    from quietfleet.workers._telling import Foretold
 
 HOUR: Final = 3600.0
 SAFE_ADVICE: Final = "leave things as they are"
@@ -28,14 +27,12 @@ class Advice:
         week: TimeSeries,
         slot: ModelSlot,
         devices: Devices,
-        foretold: Foretold,
         fallbacks: Fallbacks,
         autonomy: Autonomy,
     ) -> None:
         self._week = week
         self._slot = slot
         self._devices = devices
-        self._foretold = foretold
         self._fallbacks = fallbacks
         self._autonomy = autonomy
 
@@ -50,7 +47,6 @@ class Advice:
         model = self._slot.model
         if model is None or forecast is None:
             return Recommendation(accepted, SAFE_ADVICE if fallback == SAFE else self._lacks(), fallback=fallback)
-        self._foretold.foretell(device, history[-1], forecast.value, model.features)
         advice = model.advise(forecast, history[-1][1])
         return Recommendation(
             accepted,

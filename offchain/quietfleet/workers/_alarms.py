@@ -12,13 +12,15 @@ from quietfleet.monitor.alarms import Alarm, Seen, State
 from quietfleet.monitor.rules import Action, Rules
 from quietfleet.storage import Database
 
-MOST_OPEN: Final = 32  # of one device; a device that makes more is told about as it is
+MOST_OPEN: Final = 32  # of one device
+MOST_HOURLY: Final = 60  # raised of one device in an hour of the clock, which one that flaps would fill the trail with
+HOUR: Final = 3600.0
 KEPT: Final = 7 * 86_400.0  # seconds of data time an alarm is kept when it is over
 
 _SCHEMA = [
     """CREATE TABLE alarms (
        number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, cause TEXT NOT NULL, channel TEXT NOT NULL,
-       over INTEGER NOT NULL, until REAL NOT NULL, body BLOB NOT NULL) STRICT""",
+       over INTEGER NOT NULL, until REAL NOT NULL, raised REAL NOT NULL, body BLOB NOT NULL) STRICT""",
     "CREATE UNIQUE INDEX alarms_open ON alarms (device, cause, channel) WHERE over = 0",
 ]
 
@@ -49,7 +51,7 @@ class Alarms:
         seen = {(one.cause, one.channel): one for one in found}
         known = {(one.cause, one.channel): one for one in self.open(device) if one.cause in causes}
         raised: list[Alarm] = []
-        dropped, room = 0, MOST_OPEN - len(self.open(device))
+        dropped, room = 0, min(MOST_OPEN - len(self.open(device)), MOST_HOURLY - self._raised(device, now - HOUR))
         for key, one in seen.items():
             if key in known:
                 self._write(known[key].again(one))
@@ -112,10 +114,14 @@ class Alarms:
             sure=seen.sure,
             actions=actions,
         )
-        row = (device, seen.cause, seen.channel, 0, seen.until, msgspec.msgpack.encode(alarm))
-        sql = "INSERT INTO alarms (device, cause, channel, over, until, body) VALUES (?, ?, ?, ?, ?, ?)"
+        row = (device, seen.cause, seen.channel, seen.until, now, msgspec.msgpack.encode(alarm))
+        sql = "INSERT INTO alarms (device, cause, channel, over, until, raised, body) VALUES (?, ?, ?, 0, ?, ?, ?)"
         number = self._database.execute(sql, row).lastrowid
         return msgspec.structs.replace(alarm, number=number or 0)
+
+    def _raised(self, device: str, since: float) -> int:
+        sql = "SELECT count(*) FROM alarms WHERE device = ? AND raised > ?"
+        return int(self._database.execute(sql, (device, since)).fetchone()[0])
 
     def _write(self, alarm: Alarm) -> Alarm:
         row = (alarm.state is State.ENDED, alarm.until, msgspec.msgpack.encode(alarm), alarm.number)

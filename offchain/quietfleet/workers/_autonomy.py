@@ -13,16 +13,17 @@ import numpy as np
 
 from quietfleet.clock import waits
 from quietfleet.errors import NoForecast
-from quietfleet.pipeline.features import Table, feature_row, feature_table
+from quietfleet.pipeline.features import Table, feature_row
 from quietfleet.pipeline.head import Autonomy as Bounds
 from quietfleet.pipeline.head import Floats, Head, fit, rmse
 from quietfleet.rollout.heads import HeadTold, SignedHead
 from quietfleet.workers._outcomes import signed_by
 from quietfleet.workers._trial import Company, History, neighbours
+from quietfleet.workers._weekly import week_table
 from quietfleet.workers.messages import HeadHeard, HeadReport
 
 if TYPE_CHECKING:
-    from quietfleet.pipeline.runtime import Forecast, Model
+    from quietfleet.pipeline.runtime import Forecast
     from quietfleet.session import Received
     from quietfleet.storage import TimeSeries
     from quietfleet.workers._devices import Devices
@@ -137,7 +138,7 @@ class Autonomy:
         rows = self._week.window(device, max(now - WEEK, self._devices.judged_after(device)), now + 1)
         if model is None or model.autonomy is None or not rows:
             return False
-        table = self._table(model, device, rows)
+        table = week_table(model.features, rows, device, self._week, self._devices)
         if len(table.times) < model.autonomy.min_rows:
             return False
         try:
@@ -164,29 +165,6 @@ class Autonomy:
         if np.count_nonzero(fresh) < FRESH:
             return False
         return rmse(residuals[fresh] - head.corrections(table.rows[fresh])) > rmse(residuals[fresh])
-
-    def _table(self, model: Model, device: str, rows: History) -> Table:
-        task = model.features
-        last = {task.slot(at): fields for at, fields in rows}
-        times = np.array(sorted(last), dtype=np.int64) * task.period
-        columns = {name: _column(last, name) for name in task.channels}
-        company = None
-        if task.peers:
-            company = {name: self._company(model, device, sorted(last), name) for name in task.peers}
-        return feature_table(task, times, columns, company)
-
-    def _company(self, model: Model, device: str, slots: list[int], name: str) -> Floats:
-        """What the other devices read in these periods, their median."""
-        task = model.features
-        since, until = slots[0] * task.period, (slots[-1] + 1) * task.period
-        read: dict[int, list[float]] = {}
-        for other, _ in self._devices.sound():
-            if other != device:
-                newest = {task.slot(at): fields for at, fields in self._week.window(other, since, until)}
-                for slot, fields in newest.items():
-                    if name in fields:
-                        read.setdefault(slot, []).append(fields[name])
-        return np.array([float(np.median(read[slot])) if slot in read else np.nan for slot in slots])
 
     # telling
 
@@ -242,7 +220,3 @@ def evidence(told: HeadTold) -> dict[str, object]:
         "after": round(told.after, 4),
         "why": told.why,
     }
-
-
-def _column(last: dict[int, dict[str, float]], name: str) -> Floats:
-    return np.array([last[slot].get(name, np.nan) for slot in sorted(last)], dtype=np.float64)

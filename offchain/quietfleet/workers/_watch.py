@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from quietfleet.workers._model_slot import ModelSlot
     from quietfleet.workers._recalibration import Recalibrations
     from quietfleet.workers._runtime import Runtime
-    from quietfleet.workers._telling import History
     from quietfleet.workers._uplink import Uplink
     from quietfleet.workers.messages import Rows
 
@@ -108,7 +107,7 @@ class Watch:
     def look(self) -> None:
         """Compare the week with what the model was trained on; ask the gateway what a drift means."""
         self._look_for_silent()
-        verdicts, _, now = self.judged()
+        verdicts, now = self.judged()
         for device, found in verdicts.items():
             self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._devices.pseudonym(device))
             self._see(device, COMPARED, _compared(found, now), now, end=self._settled(device, now))
@@ -143,17 +142,17 @@ class Watch:
             if alarm.cause == LEFT_SITE and alarm.until < now - 2 * DAY:
                 self._see(alarm.device, frozenset({LEFT_SITE}), [], now)
 
-    def judged(self) -> tuple[Mapping[str, DeviceVerdict], Mapping[str, History], float]:
+    def judged(self) -> tuple[Mapping[str, DeviceVerdict], float]:
         """Judge the week of every device as of the moment up to which all have delivered; none without a model."""
         model, today = self._slot.model, self._runtime.data_clock.now()
         if model is None:
-            return {}, {}, today
+            return {}, today
         week = {device: self._judged(device, today - WEEK, today + HOUR) for device in self._devices.all()}
         aligned, now = align(week)
         self._neighbours.learn([device for device, _ in self._devices.sound()], lambda one: aligned.get(one, []), now)
         peers, verified = self._neighbours.reference, self.alarms.verified()
         found = assess(aligned, model.baseline, now=now, peers=peers, window=WATCHED, verified=verified)
-        return found.devices, aligned, now
+        return found.devices, now
 
     def after(self) -> None:
         """Erase alarms that have long been over; in a transaction."""

@@ -23,9 +23,10 @@ from quietfleet.workers._recalibration import Recalibrations
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
-from quietfleet.workers._telling import Foretold, faults_of, tell
+from quietfleet.workers._telling import tell
 from quietfleet.workers._uplink import Uplink
 from quietfleet.workers._watch import Watch
+from quietfleet.workers._weekly import Weekly
 from quietfleet.workers.messages import (
     DEAL,
     AttestationHeard,
@@ -69,12 +70,12 @@ class Processor:
         self._statics = Statics(runtime, self._partners)
         self._uplink = Uplink(runtime)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
-        self._foretold = Foretold()
+        self._weekly = Weekly(runtime, self._state, self._week, self._slot, self._devices)
         self._recalibrations = Recalibrations(runtime, self._week, self._devices, self._uplink, self._recalibrated)
         self._watch = Watch(runtime, self._week, self._slot, self._devices, self._uplink, self._recalibrations)
         fallbacks = Fallbacks(self._week, self._devices, self._watch.alarms)
         self._autonomy = Autonomy(runtime, self._state, self._week, self._slot, self._devices, self._uplink)
-        self._advice = Advice(self._week, self._slot, self._devices, self._foretold, fallbacks, self._autonomy)
+        self._advice = Advice(self._week, self._slot, self._devices, fallbacks, self._autonomy)
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
@@ -121,6 +122,7 @@ class Processor:
         self._uplink.reach()
         self._slot.tick()
         self._upload()
+        self._weekly.tick()
         self._autonomy.tick()
         self._recalibrations.tick()
         if not waits(now, self._monitor_due, self._section.monitor_every):
@@ -215,7 +217,6 @@ class Processor:
             self._runtime.metrics.count("readings_refused", refused)
         if rows:
             self._slot.sampled(event.peer, rows, new)
-            self._compare(event.peer, rows)
             latest = max(at for at, _ in rows)
             self._watch.check(event.peer, latest)
             self._runtime.messenger.reply(event, self._advice.advise(event.peer, latest, new))
@@ -254,20 +255,13 @@ class Processor:
     def _recalibrated(self, device: str, at: float) -> None:
         self._watch.recalibrated(device, at)
 
-    def _compare(self, device: str, rows: Rows) -> None:
-        """Hold what came against what the model in use forecast; a device that is set aside is no measure."""
-        model = self._slot.model
-        if model is not None and device in dict(self._devices.sound()):
-            self._foretold.came(device, rows, model.features, self._slot.sequence)
-
     def _tell(self, event: Received, asked: MonitorRun) -> None:
         """Tell the gateway, and nobody else, how devices and model do."""
         if event.peer != self._uplink.gateway:
             self._runtime.metrics.count("monitor_refused", reason="no gateway")
             return
-        self._foretold.forget(self._devices.all())
-        verdicts, week, now = self._watch.judged()
+        verdicts, _ = self._watch.judged()
         veiled = {self._devices.pseudonym(device): verdict for device, verdict in verdicts.items()}
-        signed = tell(self._runtime, asked, self._slot.sequence, veiled, faults_of(week, now), self._foretold)
+        signed = tell(self._runtime, asked, self._slot.sequence, veiled, self._weekly.current())
         self._runtime.messenger.reply(event, MonitorReport(signed))
         self._runtime.note("monitor-told", release=signed.told.release, compared=signed.told.compared)

@@ -60,7 +60,7 @@ def test_rules__ours__are_printed(run):
     shown = run("alarms", "rules", passphrase=None)
     assert shown.exit_code == 0, shown.stderr
     assert "shared drift → retrain" in shown.stdout
-    assert "plausibility" in json.loads(run("alarms", "rules", "--json", passphrase=None).stdout)["causes"]
+    assert "left its peers" in json.loads(run("alarms", "rules", "--json", passphrase=None).stdout)["causes"]
 
 
 def test_rules__a_file_with_a_mistake__says_which(run, tmp_path):

@@ -15,7 +15,7 @@ from quietfleet.monitor.alarms import Alarm, Seen, State, sentence, sureness
 from quietfleet.monitor.integrity import Finding, FindingKind
 from quietfleet.monitor.rules import CAUSES, LEFT_PEERS, LONE_DRIFT, SHARED_DRIFT, Action, load_rules, read_rules
 from quietfleet.storage import Database
-from quietfleet.workers._alarms import KEPT, MOST_OPEN, Alarms
+from quietfleet.workers._alarms import KEPT, MOST_HOURLY, MOST_OPEN, Alarms
 
 FAULTS = frozenset(map(str, FindingKind))
 
@@ -100,7 +100,7 @@ def test_sentence__stuck__what_since_when_how_sure_what_was_done_and_what_to_do(
         "temp of sensor 7",
         "24 times",
         "2013-03-20 04:00 UTC",
-        "96% sure",
+        "98% sure",
         "set aside",
         "recalibrate",
         "look",
@@ -118,10 +118,16 @@ def test_sentence__of_any_cause__is_one(cause, alarm):
 
 
 def test_sureness__more_evidence__never_less_sure():
-    assert sureness("range") == 1.0
-    assert sureness("stuck", 12) == 0.92
-    assert sureness("stuck", 24) == 0.96
+    assert sureness("range") == sureness("duplicate") == 1.0
+    assert sureness("stuck", 12) < sureness("stuck", 24) < 1.0
+    assert sureness("gap", 4) < sureness("gap", 40) < 1.0
+    assert sureness("spike", 1) < sureness("spike", 3)
     assert sureness(LEFT_PEERS, severity=2) > sureness(LEFT_PEERS)
+
+
+def test_sureness__a_date_from_the_future_and_a_clock_that_seems_off__only_the_first_is_certain():
+    assert Seen.of(Finding(FindingKind.CLOCK, "", 0.0, 1.0, 1)).sure == 1.0
+    assert Seen.of(Finding(FindingKind.CLOCK, "", 0.0, 1.0, 1, "an hour late")).sure < 1.0
 
 
 # a person's word
@@ -230,6 +236,16 @@ def test_see__a_device_that_makes_them_up__takes_no_more_than_its_room(tmp_path)
         turn = alarms.see("a", FAULTS, found, load_rules(), now=0.0)
         assert (len(turn.raised), turn.dropped) == (MOST_OPEN, 9)
         assert alarms.see("b", FAULTS, found[:1], load_rules(), now=0.0).raised
+
+
+def test_see__one_that_flaps__raises_so_many_an_hour_and_no_more(tmp_path):
+    with Database(tmp_path / "alarms.db") as database:
+        alarms, rules, raised = Alarms(database), load_rules(), 0
+        for minute in range(59):
+            for found in ([Seen("stuck", "temp", 0.0, 1.0), Seen("range", "temp", 0.0, 1.0)], []):
+                raised += len(alarms.see("a", FAULTS, found, rules, now=60.0 * minute).raised)
+        assert raised == MOST_HOURLY
+        assert alarms.see("a", FAULTS, [Seen("stuck", "temp", 0.0, 1.0)], rules, now=7300.0).raised
 
 
 def test_forget__long_over__erased_and_what_is_open_is_not(tmp_path):

@@ -23,14 +23,12 @@ from worker_world import DAY, HOUR, SITE, hours
 from quietfleet.commands._story import Archive
 from quietfleet.errors import DiskFull, PipelineError
 from quietfleet.monitor.telling import SignedTold, Told
-from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.registry_catalogue import Catalogue
 from quietfleet.pipeline.run_folder import read_trace
 from quietfleet.storage import ObjectStore
 from quietfleet.workers import _training as training
 from quietfleet.workers._runs import BACKOFF
 from quietfleet.workers._surveys import MEANINGFUL
-from quietfleet.workers._telling import Foretold
 from quietfleet.workers._training import fit
 from quietfleet.workers.messages import MonitorReport, MonitorRun, Upload
 
@@ -228,22 +226,6 @@ async def test_code__changed_while_it_was_down__trains_at_the_next_start(cloud, 
     assert triggered(gateway) == [("code", None)]
     gateway.restart()
     assert triggered(gateway) == [("code", None)]
-
-
-# at the edge
-
-
-def test_foretold__against_what_came__model_and_persistence():
-    task, foretold = shipped().features, Foretold()
-    for hour in range(40):
-        now = (hour * HOUR, {task.target: float(hour)})
-        foretold.came("a", [now], task, 1)
-        foretold.foretell("a", now, hour + task.horizon + 0.5, task)
-    devices, found = foretold.current()
-    assert (devices, found.n) == (1, 40 - task.horizon)
-    assert (found.rmse, found.persistence_rmse) == (pytest.approx(0.5), pytest.approx(task.horizon))
-    foretold.came("a", [(41 * HOUR, {task.target: 0.0})], task, 2)
-    assert foretold.current() == (0, None), "another model's errors are not this one's"
 
 
 # tries, and what they leave
