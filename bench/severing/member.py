@@ -18,7 +18,7 @@ from bench.severing.devices import Device
 from bench.severing.plan import Plan
 from bench.severing.workers import Deaf, Seeing, Worker
 
-from quietfleet.workers import _host
+from quietfleet.workers import _view
 
 BACKLOG: Final = 20  # envelopes that wait at a worker at most: more would measure the queue
 PATIENCE: Final = 60.0
@@ -163,7 +163,7 @@ def main() -> None:
     folder, number = sys.argv[1], int(sys.argv[2])
     logging.basicConfig(filename=Path(folder) / f"processor-{number}.log", level=logging.WARNING)
     plan = Plan.load(folder)
-    _host.ChainClient = Seeing  # type: ignore[misc]
+    _view.ChainClient = Seeing  # type: ignore[misc]
 
     async def work() -> None:
         kind = Deaf if plan.deaf else Worker

@@ -72,6 +72,7 @@ class Fetching:
         self._came: ReleaseBundle | None = None  # and is to be opened
         self._look: asyncio.Task[None] | None = None
         self._due = 0.0
+        self._about = (0, 0)  # the release and the wave that were last gone for
         self._retries = Retries(runtime.random, PAUSE, LONGEST_PAUSE)
         self._not_yet: tuple[int, int, float] = (0, 0, 0.0)
         runtime.expects_large = self.expects
@@ -110,13 +111,16 @@ class Fetching:
         """Ask the gateway for the release we should run."""
         offer, gateway = self._slot.offer(), self._uplink.gateway
         now = self._runtime.clock.now()
-        held = waits(now, self._due, LONGEST_PAUSE) or not self._uplink.free(ABOUT)
-        if offer is None or gateway is None or held:
+        if offer is None or gateway is None:
             return
-        release = offer.release
+        release, about = offer.release, (offer.release.sequence, offer.channel.head.wave)
+        if about != self._about:  # what was put off was another, or another wave's
+            self._about, self._due = about, 0.0
+        if waits(now, self._due, LONGEST_PAUSE) or not self._uplink.free(ABOUT):
+            return
         if self._looking or self._coming(gateway, release) or self._slot.take_back(offer):
             return
-        self._due = now + self._retries.pause((release.sequence, offer.channel.head.wave))
+        self._due = now + self._retries.pause(about)
         self._state.set(_ASKED, [gateway, release.sequence])
         shelf = self._shelf is not None and self._missed != release.sequence
         places = (ReleaseAt,) if shelf else ()

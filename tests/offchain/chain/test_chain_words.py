@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def by_hand(kinds, data):
 
 def by_eth_abi(kinds, data):
     try:
-        return abi.named(described(kinds), abi.decode(kinds, data))
+        return abi.named(described(kinds), decode(kinds, data))
     except DecodingError:
         return "refused"
 

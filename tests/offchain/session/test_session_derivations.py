@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "offchain" / "quietfleet"
 OTHERS = {  # derivations that are somebody else's protocol
     "crypto/_derive.py",  # the one function
-    "crypto/keystore.py",  # Ethereum's keystore files
+    "crypto/_key_file.py",  # Ethereum's key files
     "whisper/payload.py",  # geth's key from a password
 }
 FUNCTIONS = {"HKDF", "HKDFExpand", "ConcatKDFHash", "ConcatKDFHMAC", "X963KDF", "PBKDF2HMAC", "Scrypt", "KBKDFHMAC"}
