@@ -352,6 +352,18 @@ class BeyondLimits(CorrectionRefused):
     word = "beyond limits"
 
 
+# actuators
+
+
+class ActuatorFailed(QuietfleetError):
+    """The actuator did not go where it was sent."""
+
+    @property
+    def words(self) -> str:
+        """What happened, for a report."""
+        return str(self.args[0]) if self.args else ""
+
+
 # pipeline
 
 

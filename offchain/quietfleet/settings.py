@@ -129,10 +129,42 @@ Channels = Annotated[dict[Annotated[str, Meta(min_length=1, max_length=32)], Cal
 """With the five that have limits by default, as many as a reading has fields."""
 
 
+Channel = Annotated[str, Meta(min_length=1, max_length=32)]
+Figure = Annotated[float, Meta(ge=-1e9, le=1e9)]
+
+
+class ActuatorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[sensor.actuators]]`: something that this sensor moves, and how far it ever lets itself be told to.
+
+    Between `low` and `high`, by no more than `step` at once (0: any), no sooner than `rest` seconds after the last
+    time, and for `hold` seconds at most; whenever nothing is in force it is at `safe`. With `file` it is a file that
+    takes a decimal number, `scale` times the value with so many `digits`; without, it is simulated: it moves the
+    channel `effect` by `gain` a unit away from `safe`, with a time constant of `lag` seconds of the data's time. What
+    `effect` reads before, and `settle` seconds of the data's time after, is reported.
+    """
+
+    name: Channel
+    low: Figure
+    high: Figure
+    safe: Figure
+    step: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    rest: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    hold: Annotated[float, Meta(gt=0, le=604_800)] = 3600.0
+    unit: Annotated[str, Meta(max_length=16)] = ""
+    file: str = ""
+    scale: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
+    digits: Annotated[int, Meta(ge=0, le=9)] = 3
+    effect: Annotated[str, Meta(max_length=32)] = ""
+    settle: Annotated[float, Meta(ge=0, le=604_800)] = 600.0
+    gain: Annotated[float, Meta(ge=-1e6, le=1e6)] = 0.0
+    lag: Seconds = 600.0
+
+
 class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[sensor]`: what is measured and how often it is sent; `replay` names a CSV of recorded readings.
 
-    `calibration` says how far each channel may be corrected, where the default limits do not suit.
+    `calibration` says how far each channel may be corrected, where the default limits do not suit, `actuators` what it
+    moves.
     """
 
     site: str = ""
@@ -140,6 +172,17 @@ class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     send_every: Seconds = 1.0
     capability: Name = "forecast"
     calibration: Channels = {}
+    actuators: Annotated[list[ActuatorSection], Meta(max_length=8)] = []
+
+    def __post_init__(self) -> None:
+        names = [one.name for one in self.actuators]
+        if len(set(names)) < len(names):
+            raise ValueError("[[sensor.actuators]]: two have the same name")
+        for one in self.actuators:
+            if not one.low <= one.safe <= one.high:
+                raise ValueError(f"[[sensor.actuators]] {one.name}: low <= safe <= high does not hold")
+            if not one.file and not one.effect:
+                raise ValueError(f"[[sensor.actuators]] {one.name}: name its file, or the channel that feels it")
 
 
 class RecalibrationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,13 +217,31 @@ def _seconds(text: str) -> float:
     return int(found[1]) * {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}[found[2]]
 
 
+class CommandSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[processor.commands]]`: when a forecast has an actuator moved, where to, and for how many seconds.
+
+    All that is said must hold: one of these kinds of `advice`, a forecast `above` or `below` so much, at least so much
+    `confidence`; `sensors`: of these ids alone. The first that fits an actuator decides about it. It is said again in
+    time as long as it fits; when none fits any more, what was said runs out, and the device goes back by itself.
+    """
+
+    actuator: Channel
+    value: Figure
+    advice: Annotated[list[str], Meta(max_length=16)] = []
+    above: Figure | None = None
+    below: Figure | None = None
+    confidence: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    sensors: Annotated[list[Address], Meta(max_length=1000)] = []
+    lasts: Annotated[float, Meta(gt=0, le=604_800)] = 600.0
+
+
 class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[processor]`: what is offered and to how many sensors at most; with no `capability`, to static peers alone.
 
     `rules` is a TOML file that says what is done about what the monitor finds; without it, the rules that come with
     Quietfleet hold. Models run in a "process" of their own, which has `inference_memory` MiB for them, or "inline".
     Every `refit_every` seconds of the data's time each device's head is fitted anew, if its release allows heads; 0
-    allows none.
+    allows none. `commands` say when forecasts have actuators moved.
     """
 
     site: str = ""
@@ -193,6 +254,7 @@ class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     monitor_every: Seconds = 1.0
     rules: str = ""
     recalibration: RecalibrationSection = RecalibrationSection()
+    commands: Annotated[list[CommandSection], Meta(max_length=64)] = []
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

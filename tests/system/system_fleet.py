@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,9 @@ MAX_AGE = 6.0
 WAIT = 180.0  # seconds after which nothing will happen any more, on however slow a machine
 STOP_WITHIN = 60.0  # likewise, of a worker that was asked to stop
 LAST = 8  # entries of each journal that tell where it got stuck
+FAN = {"name": "fan", "file": "fan", "low": 0, "high": 255, "safe": 0, "digits": 0, "rest": 0, "hold": 20}
+FAN |= {"effect": "temp", "settle": 6 * 3600}
+VENTILATE = {"actuator": "fan", "value": 128, "above": -60.0, "confidence": 0.0, "lasts": 12}
 CHATTER = {"readings", "recommendation"}
 START = datetime(2013, 3, 20, tzinfo=UTC).timestamp()
 IGNORED = 'quietfleet_messages_ignored_total{reason="severed"}'
@@ -58,9 +61,18 @@ class System:
         publisher = gateway.key.from_bytes(key_of(MNEMONIC, 1))
         create_keystore(gateway.folder / "publisher.json", publisher, fleet.passphrase, light=True)
         for index in (1, 2):
-            self.add(f"processor-{index}", Kind.PROCESSOR, owner=5 + index, processor={"site": SITE, "capacity": 3})
+            processor = {"site": SITE, "capacity": 3, "commands": [VENTILATE]}
+            self.add(f"processor-{index}", Kind.PROCESSOR, owner=5 + index, processor=processor)
         self.add_sensor("sensor-1", "JFK", owner=8, program=("quietfleet.testbed.faulty",))
-        self.add_sensor("sensor-2", "LGA", owner=9, network={"bloom_bits": 256})  # light; its relays are on chain
+        self.add_sensor(  # light; its relays are on chain
+            "sensor-2", "LGA", owner=9, network={"bloom_bits": 256}, actuators=[FAN]
+        )
+        self.fan.write_text("0\n")
+
+    @property
+    def fan(self) -> Path:
+        """The file that stands for sensor-2's fan, as sysfs would show it."""
+        return self.fleet.members["sensor-2"].folder / "fan"
 
     def add(self, name: str, kind: Kind, *, owner: int, **sections: Any) -> Any:
         chosen = sections.pop("network", {"peers": self.relays[:2]})
@@ -69,13 +81,16 @@ class System:
         return self.fleet.add(name, kind, owner=owner, network=network, chain=chain, **sections)
 
     def add_sensor(
-        self, name: str, station: str, *, owner: int, program: tuple[str, ...] = (), **sections: Any
+        self,
+        name: str,
+        station: str,
+        *,
+        owner: int,
+        program: tuple[str, ...] = (),
+        actuators: Sequence[dict[str, Any]] = (),
+        **sections: Any,
     ) -> None:
-        sensor = {
-            "site": SITE,
-            "replay": "readings.csv",
-            "send_every": 0.5,
-        }
+        sensor = {"site": SITE, "replay": "readings.csv", "send_every": 0.5, "actuators": list(actuators)}
         member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor, **sections)
         write_readings(member.folder / "readings.csv", station, START, START + 200 * DAY)
 

@@ -78,3 +78,30 @@ async def test_samples_dropped__on_real_processes__forecasts_go_on_until_they_re
     await system.flowing()
     await system.until("from its own readings", lambda: system.answers(FAULTY, ended))
     assert stood_in(system, ended + 5) == []
+
+
+async def test_forecast__on_real_processes__moves_a_fan_which_is_off_again_once_its_owner_says_so(flowing):
+    system = flowing
+    begun = time.time()
+    await system.until("the fan turns", lambda: system.fan.read_text() == "128\n")
+    processor = system.processor_of("sensor-2")
+    await system.until("its effect is told", lambda: effects(system, processor, begun))
+    told = effects(system, processor, begun)[0]
+    assert (told["asked"], told["value"], told["channel"]) == (128, 128, "temp")
+    assert told["before"] is not None
+    await system.switch("sensor-2", active=False)
+    await system.until("the fan is off", lambda: system.fan.read_text() == "0\n")
+    reasons = [entry.detail["reason"] for entry in system.since("sensor-2", "command-over", begun)]
+    assert reasons[-1] in {"its session ended", "switched off, or out of sight of the chain"}
+    await system.switch("sensor-2", active=True)
+    await system.flowing()
+    await system.until("the fan turns again", lambda: system.fan.read_text() == "128\n")
+
+
+def effects(system, processor, begun):
+    """What sensor-2 told that processor of commands that moved its fan."""
+    me = system.fleet.members["sensor-2"].id
+    entries = [entry.detail for entry in system.since(processor, "command-effect", begun)]
+    return [
+        entry for entry in entries if entry["sensor"] == me and entry["did"] == "moved" and entry["after"] is not None
+    ]

@@ -263,7 +263,20 @@ def _process(member: Member) -> subprocess.Popen[bytes]:
 
 
 def _toml(document: dict[str, dict[str, Any]]) -> str:
+    """Write sections; a list of tables in one becomes as many `[[section.name]]`."""
     lines: list[str] = []
     for section, values in document.items():
-        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), ""]
+        tables = {name: value for name, value in values.items() if value and _are_tables(value)}
+        lines += [f"[{section}]", *_pairs({k: v for k, v in values.items() if k not in tables}), ""]
+        for name, each in tables.items():
+            for table in each:
+                lines += [f"[[{section}.{name}]]", *_pairs(table), ""]
     return "\n".join(lines)
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def _pairs(values: dict[str, Any]) -> list[str]:
+    return [f"{name} = {json.dumps(value)}" for name, value in values.items()]

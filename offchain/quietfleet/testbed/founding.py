@@ -24,6 +24,25 @@ PACE: Final = {"cover_rate": 16.0, "hop_delay": 0.02}  # a day of data takes sec
 LEAD, GRACE = 4, 8  # seconds a new configuration is announced ahead, and its predecessor tolerated
 WAVES: Final = 2  # of two processors: one tries each release before the other gets it
 CROWD: Final = 2  # of three devices at one place, of which one will fail: a real place has more, and asks for more
+VENTED, FAN_FILE = "sensor-lga", "fan"
+FAN: Final = {
+    "name": "fan",
+    "file": FAN_FILE,
+    "low": 0,
+    "high": 255,
+    "safe": 0,
+    "digits": 0,
+    "rest": 0,
+    "hold": 60,
+    "effect": "temp",
+    "settle": 6 * 3600,
+}
+"""A file in the sensor's folder, as sysfs shows a fan's PWM."""
+COMMANDS: Final = [
+    {"actuator": "fan", "value": 255, "above": 18.0, "lasts": 30},
+    {"actuator": "fan", "value": 96, "lasts": 30, "confidence": 0.3},
+]
+"""Full when it gets warm, and a little air otherwise, where the forecast is anything to go by."""
 AT_MOST: Final = 180.0  # seconds until the fleet is founded, on however busy a machine
 HEAD_START: Final = 16.0  # seconds between preparing the fleet and the first day of data
 
@@ -99,7 +118,7 @@ def _people(scene: Scene, publisher: PrivateKey) -> None:
             Kind.PROCESSOR,
             owner=7 + index,
             network=PACE | {"peers": [relays[index], relays[index + 1]]},
-            processor={"site": SITE, "capacity": 3, "channel": CHANNEL},
+            processor={"site": SITE, "capacity": 3, "channel": CHANNEL, "commands": COMMANDS},
         )
     for index, station in enumerate(STATIONS):
         _sensor(scene, station, owner=9 + index, peers=[relays[index], relays[(index + 1) % RELAYS]])
@@ -111,7 +130,10 @@ def _sensor(scene: Scene, station: str, owner: int, peers: list[str]) -> None:
     sensor = {
         "site": SITE,
         "replay": "readings.csv",
+        "actuators": [FAN] if name == VENTED else [],
     }
     network = PACE | {"peers": peers}
     member = scene.fleet.add(name, Kind.SENSOR, owner=owner, program=program, network=network, sensor=sensor)
     write_readings(member.folder / "readings.csv", station, at(FIRST_DAY), at("2013-12-31"))
+    if name == VENTED:
+        (member.folder / FAN_FILE).write_text("0\n")

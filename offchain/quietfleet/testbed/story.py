@@ -10,12 +10,13 @@ from quietfleet.errors import TestbedError
 from quietfleet.testbed.founding import found
 from quietfleet.testbed.scene import Line, Scene
 from quietfleet.testbed.trials import crash, rotate, switch
-from quietfleet.testbed.working import drift, lose, meet, work
+from quietfleet.testbed.working import drift, lose, meet, ventilate, work
 
 STEPS: Final[dict[str, Callable[[Scene], Awaitable[None]]]] = {
     "a fleet is founded: contracts, consents, fees, first configuration": found,
     "sensors find processors through the Dispatch Oracle": meet,
     "readings flow, recommendations return": work,
+    "a forecast moves something, and its device says what came of it": ventilate,
     "the season moves, a needle sticks: drift, quarantine, retrain, release": drift,
     "samples get lost: forecasts go on from what stands in for them": lose,
     "an owner switches a sensor off; it does not listen; on again": switch,

@@ -10,7 +10,7 @@ from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.service import ServiceContract
 from quietfleet.crypto import keccak256
 from quietfleet.storage import AuditEntry
-from quietfleet.testbed.founding import CHANNEL, STUCK, WAVES
+from quietfleet.testbed.founding import CHANNEL, FAN_FILE, STUCK, VENTED, WAVES
 from quietfleet.testbed.founding import SWITCHED as DROPS
 from quietfleet.testbed.scene import Scene
 
@@ -57,6 +57,28 @@ async def work(scene: Scene) -> None:
         f"journals: model release {advice['release']} answered all 3 sensors",
         holds=all(detail["release"] >= 1 for detail in last.values()),
     )
+
+
+async def ventilate(scene: Scene) -> None:
+    """A forecast has a fan turned, within the limits of its device, which says what came of it."""
+    fan = scene.fleet.members[VENTED].folder / FAN_FILE
+    await scene.fleet.until("what the fan did is told", lambda: bool(_effects(scene)), 60)
+    told = _effects(scene)[0].detail
+    taken, shown = scene.first(VENTED, "command-taken").detail, int(fan.read_text())
+    limits = scene.fleet.members[VENTED].settings.sensor.actuators[0]
+    scene.line(
+        f"a forecast turned the fan of {VENTED} to {told['asked']:.0f} of {limits.high:.0f}; it told the effect under "
+        f"its signature: {told['before']} °C before, {told['after']} °C {limits.settle / 3600:.0f} h later",
+        f"the fan's file reads {shown}; journals: command issued, checked against the device's own limits, taken",
+        holds=limits.low <= taken["value"] <= limits.high
+        and told["value"] == told["asked"] == taken["value"]
+        and limits.low <= shown <= limits.high,
+    )
+
+
+def _effects(scene: Scene) -> list[AuditEntry]:
+    entries = [entry for name in scene.processors() for entry in scene.fleet.journal(name, "command-effect")]
+    return [entry for entry in entries if entry.detail["did"] == "moved" and entry.detail["after"] is not None]
 
 
 async def drift(scene: Scene) -> None:

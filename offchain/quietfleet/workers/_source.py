@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from quietfleet.actuators.drivers import Driver, Simulated
 from quietfleet.clock import Clock
 from quietfleet.errors import SettingsError
 from quietfleet.monitor.recalibration import Affine
@@ -47,6 +48,32 @@ class Replay:
 
     def recalibrate(self) -> None:
         """A recording cannot be recalibrated."""
+
+
+class Felt:
+    """A source whose readings feel simulated actuators."""
+
+    def __init__(self, source: Source, simulated: Sequence[Simulated]) -> None:
+        self._source = source
+        self._simulated = simulated
+
+    @classmethod
+    def by(cls, drivers: Mapping[str, Driver], source: Source) -> Source:
+        """Return a source that feels those of the drivers that are simulated; itself where none is."""
+        simulated = [one for one in drivers.values() if isinstance(one, Simulated)]
+        return cls(source, simulated) if simulated else source
+
+    def due(self) -> list[Reading]:
+        return [(at, self._feel(at, dict(fields))) for at, fields in self._source.due()]
+
+    def _feel(self, at: float, fields: dict[str, float]) -> dict[str, float]:
+        for one in self._simulated:
+            if one.channel in fields:
+                fields[one.channel] += one.felt(at)
+        return fields
+
+    def recalibrate(self) -> None:
+        self._source.recalibrate()
 
 
 _CORRECTIONS: Final = [

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from quietfleet import dispatch
+from quietfleet.actuators.commands import Commands, Id, SignedEffect
 from quietfleet.errors import MessageRefused
 from quietfleet.monitor.recalibration import InForce, SignedAttested, SignedRecalibration
 from quietfleet.monitor.telling import Nonce, SignedTold
@@ -48,7 +49,7 @@ class Recommendation(msgspec.Struct, frozen=True, tag="recommendation/1"):
 
     `forecast` is °C at `horizon` hours after the last reading, `confidence` the probability that it is within 2 °C,
     `release` the sequence of the model that said so (0: no model yet). `fallback` names what stood in for readings that
-    were missing or not to be trusted.
+    were missing or not to be trusted. `commands` are for the sensor's actuators.
     """
 
     accepted: Count
@@ -58,6 +59,19 @@ class Recommendation(msgspec.Struct, frozen=True, tag="recommendation/1"):
     horizon: Finite = 0.0
     release: Count = 0
     fallback: Sentence = ""
+    commands: Commands = []
+
+
+class CommandEffect(msgspec.Struct, frozen=True, tag="command-effect/1"):
+    """A sensor tells what came of a command, under its own signature; said again until it was heard."""
+
+    signed: SignedEffect
+
+
+class EffectHeard(msgspec.Struct, frozen=True, tag="effect-heard/1"):
+    """The processor has heard what came of that command."""
+
+    command: Id
 
 
 class Recalibrate(msgspec.Struct, frozen=True, tag="recalibrate/1"):
@@ -254,6 +268,7 @@ ANSWERS = (
     Recalibrated,
     AttestationHeard,
     HeadHeard,
+    EffectHeard,
     EpochKeyGrant,
 )
 
@@ -261,7 +276,7 @@ ANSWERS = (
 def make_codec() -> Codec:
     """The codec every worker speaks."""
     asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
-    more = (MonitorRun, SiteVerdict, RecalibrationAttested, HeadReport)
+    more = (MonitorRun, SiteVerdict, RecalibrationAttested, HeadReport, CommandEffect)
     return Codec(*asked, *more, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
 
 

@@ -14,6 +14,7 @@ from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
 from quietfleet.workers._advice import Advice
 from quietfleet.workers._autonomy import Autonomy
+from quietfleet.workers._commands import Commands
 from quietfleet.workers._devices import Devices
 from quietfleet.workers._fallback import Fallbacks
 from quietfleet.workers._fetching import Answer
@@ -30,6 +31,7 @@ from quietfleet.workers._weekly import Weekly
 from quietfleet.workers.messages import (
     DEAL,
     AttestationHeard,
+    CommandEffect,
     DriftVerdict,
     HeadHeard,
     MonitorReport,
@@ -76,6 +78,7 @@ class Processor:
         fallbacks = Fallbacks(self._week, self._devices, self._watch.alarms)
         self._autonomy = Autonomy(runtime, self._state, self._week, self._slot, self._devices, self._uplink)
         self._advice = Advice(self._week, self._slot, self._devices, fallbacks, self._autonomy)
+        self._commands = Commands(runtime, self._slot, self._devices)
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
@@ -167,6 +170,8 @@ class Processor:
                 self._slot.hear(answer)
             case DriftVerdict():
                 self._runtime.note("drift-verdict", fleet=event.body.fleet)
+            case CommandEffect():
+                self._commands.take(event, event.body)
             case Recalibrated():
                 self._recalibrations.take(event, event.body)
             case AttestationHeard():
@@ -219,7 +224,8 @@ class Processor:
             self._slot.sampled(event.peer, rows, new)
             latest = max(at for at, _ in rows)
             self._watch.check(event.peer, latest)
-            self._runtime.messenger.reply(event, self._advice.advise(event.peer, latest, new))
+            said = self._advice.advise(event.peer, latest, new)
+            self._runtime.messenger.reply(event, self._commands.beside(event.peer, said))
         else:
             self._runtime.messenger.reply(
                 event, Recommendation(0, "check the clock: these readings are not of our time")

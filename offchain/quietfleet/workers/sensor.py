@@ -9,14 +9,15 @@ from quietfleet.chain.types import Change, OperatorsChanged, WorkerChanged
 from quietfleet.clock import waits
 from quietfleet.dispatch import FromOracle
 from quietfleet.session import STATIC, CardMet, Closed, Event, Expired, Opened, Received
+from quietfleet.workers._actuators import Actuators, open_drivers
 from quietfleet.workers._calibration import Calibration
 from quietfleet.workers._partners import Partners
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._seeking import Seeking
-from quietfleet.workers._source import Corrected, Reading, Source, open_replay
+from quietfleet.workers._source import Corrected, Felt, Reading, Source, open_replay
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
-from quietfleet.workers.messages import DEAL, Readings, Recalibrate, Recommendation
+from quietfleet.workers.messages import DEAL, EffectHeard, Readings, Recalibrate, Recommendation
 
 ANSWER_WITHIN = 20.0
 BATCH = 240  # readings in one message
@@ -38,7 +39,9 @@ class Sensor:
         runtime.database.migrate("sensor", _SCHEMA)
         self._state = State(runtime.database)
         self.source = source or open_replay(runtime.settings.path(self._section.replay), runtime.data_clock)
-        self._corrected = Corrected(self.source, runtime.database)
+        drivers = open_drivers(runtime.settings, runtime.data_clock)
+        self._corrected = Corrected(Felt.by(drivers, self.source), runtime.database)
+        self._actuators = Actuators(runtime, drivers, self._works_with)
         self._calibration = Calibration(runtime, self._corrected)
         self._partners = Partners(runtime)
         self._seeking = Seeking(runtime, self._state, self._partners)
@@ -66,6 +69,8 @@ class Sensor:
                 self._recommended(event)
             case Received(body=Recalibrate()):
                 self._calibration.take(event, event.body)
+            case Received(body=EffectHeard()):
+                self._actuators.heard(event, event.body)
             case Received() if isinstance(event.body, FromOracle) and event.peer in self._runtime.oracles.known:
                 self._seeking.receive(event.peer, event.body)
             case Opened(purpose=purpose) if purpose == STATIC or purpose.startswith(DEAL):
@@ -85,12 +90,14 @@ class Sensor:
         if not isinstance(change, WorkerChanged) or change.id != self._runtime.id:
             return
         self._runtime.note("registered", usable=change.after is not None and change.after.usable)
+        self._actuators.lapse()
         if change.parts:
             self._seeking.start_over()
 
     def on_tick(self) -> None:
         now = self._runtime.clock.now()
         self._measure()
+        self._actuators.tick()
         if self._partners.moved():
             self._partners.recheck()
         if not self._runtime.membership.keyed:
@@ -104,15 +111,17 @@ class Sensor:
             self._send(processor, now)
 
     async def after(self) -> None:
-        """Let go of what was measured, once it is stored."""
+        """Let go of what was measured, once it is stored, and move what is to be elsewhere."""
         if self._stored:
             self._measured.clear()
             self._stored = False
+        self._actuators.after()
 
     def recover(self) -> None:
         """What was measured and could not be stored is stored next time: nobody measures it again."""
         self._stored = False
         del self._measured[:-BUFFER]
+        self._actuators.recover()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -121,6 +130,7 @@ class Sensor:
             "measured": self._state.get("measured", 0),
             "answered": self._state.get("answered", 0),
             "waiting": self._waiting(),
+            "actuators": self._actuators.status(),
         }
 
     def _find(self, now: float) -> None:
@@ -133,6 +143,7 @@ class Sensor:
 
     def _measure(self) -> None:
         readings = self._corrected.due()
+        self._actuators.measured(readings)
         if self._in_service():
             self._measured.extend(readings)
         if not self._measured:
@@ -175,6 +186,7 @@ class Sensor:
         last = int((event.answers or ASKED + "0").removeprefix(ASKED))
         gone = self._runtime.database.execute("DELETE FROM readings WHERE number <= ?", (last,)).rowcount
         self._state.set("answered", self._state.get("answered", 0) + gone)
+        self._actuators.take(event.peer, advice.commands)
         self._runtime.note(
             "recommendation",
             processor=event.peer,
@@ -196,6 +208,12 @@ class Sensor:
     def _closed(self, event: Closed) -> None:
         if event.purpose == STATIC or self._seeking.closed(event.purpose):
             self._runtime.note("session-closed", peer=event.peer, reason=event.reason)
+        self._actuators.lapse()
+
+    def _works_with(self, peer: str) -> bool:
+        """Whether we are in session with a worker, and it is a processor of ours."""
+        sessions = self._runtime.messenger.table.with_peer(peer)
+        return any(one.confirmed and (one.purpose == STATIC or one.purpose.startswith(DEAL)) for one in sessions)
 
     def _quit(self, processor: str) -> None:
         """Leave a processor that does not answer, for another."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+from actuator_kit import fan
 from crash_world import CrashWorld
 from test_worker_gateway import Pipeline, Releases
 from test_worker_static import name_peers
@@ -26,7 +27,7 @@ from quietfleet.crypto import derive, keccak256
 from quietfleet.crypto.keystore import load_keystore
 from quietfleet.errors import ChainRejected
 from quietfleet.rollout import Gate, make_plan
-from quietfleet.settings import KeysSection, RecalibrationSection
+from quietfleet.settings import CommandSection, KeysSection, RecalibrationSection
 from quietfleet.workers._keys import PROOF, VALID, prove
 from quietfleet.workers._month import FILE_EVERY
 from quietfleet.workers.gateway import Gateway
@@ -90,6 +91,14 @@ class Unwatchful(Processor):
         """Not yet."""
 
 
+class Commanding(Processor):
+    """A processor that has everybody's fan turned on, whatever it forecasts."""
+
+    def __init__(self, runtime):
+        super().__init__(runtime)
+        self._commands._decided = lambda _device, _said: [CommandSection("fan", 50.0)]
+
+
 # where scenes begin
 
 
@@ -138,6 +147,14 @@ async def paired(folder, **facts):
     world = await found(folder, Kind.ORACLE, Kind.PROCESSOR, Kind.SENSOR, **facts)
     await world.until(lambda: bool(world.workers["processor"].journal("session-open")))
     await world.pass_time(4)
+    return world
+
+
+async def with_a_fan(folder):
+    """A pair whose sensor has a fan, which the processor has turned on."""
+    world = await paired(folder, actuators=[fan(effect="temp", settle=0.0)])
+    (folder / "fan").write_text("0\n")
+    world.workers["processor"]._make = Commanding
     return world
 
 
@@ -480,6 +497,13 @@ async def recalibrated(world):
     await world.pass_time(3)
 
 
+async def commanded(world):
+    """The answer to the next reading has an actuator moved, and what came of it is told."""
+    for hour in (1, 2):
+        world.workers["sensor"].measure(hours(hour + 1, 0.0)[hour:])
+        await world.pass_time(3)
+
+
 async def told_of_its_place(world):
     """The gateway sees that a device left the others of its place, and tells its processor."""
     gateway, processor = world.workers["gateway"], world.workers["processor"]
@@ -725,6 +749,7 @@ SCENES = {
     "fault": Scene("with data", stuck, ("processor", "sensor", "gateway")),
     "word of the gateway": Scene("with data", told_of_its_place, ("processor",), rest=2),
     "recalibration": Scene("beside", recalibrated, ("processor", "sensor"), rest=4),
+    "actuator": Scene("with a fan", commanded, ("sensor", "processor"), rest=3),
     "drift": Scene("drifted", left_alone, ("gateway", "processor"), rest=6, contract=Unreachable),
     "release": Scene("clouded", left_alone, ("gateway", "processor"), rest=9, contract=NumberedReleases),
     "release by shelf": Scene("with a shelf", shelved, ("gateway", "processor"), rest=8),
@@ -752,6 +777,7 @@ BASES = {
     "acquainted": acquainted,
     "with data": with_data,
     "beside": beside,
+    "with a fan": with_a_fan,
     "clouded": clouded,
     "queued": queued,
     "succeeded": succeeded,

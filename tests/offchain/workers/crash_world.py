@@ -316,6 +316,7 @@ class Saved:
 
 _FACTS = (
     "recalibration",
+    "actuators",
     "coming",
     "capacity",
     "max_size",

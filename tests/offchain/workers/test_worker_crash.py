@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Protocol, get_args
 
 import pytest
+from actuator_kit import Moved
 from crash_scenes import BASES, SCENES, TAUGHT, Anchors, Repeated, Rotations, Scene
 from crash_world import Mortal, Saved
 from test_worker_release import heavy
@@ -37,6 +38,7 @@ from quietfleet.workers.messages import make_codec
 
 WITHIN = 240.0  # seconds in which a world must have become what it would have been
 LOOK = 2.0
+ONCE = ("release-installed", "quarantined", "trained", "release-stopped", "release-rolled-back", "actuated")
 CHAINS = 1 << 17  # steps of message chains whose keys are remembered: every trial of a scene begins with the same
 
 
@@ -60,12 +62,15 @@ def view(worker):
     messenger = worker.runtime.messenger
     open_now = [session for session in messenger.table.sessions.values() if session.confirmed]
     status = worker.agent.status()
-    told = ("processor", "measured", "answered", "waiting") if worker.kind is Kind.SENSOR else ("release", "devices")
+    said = ("processor", "measured", "answered", "waiting", "actuators")
+    told = said if worker.kind is Kind.SENSOR else ("release", "devices")
+    commands = worker.rows("SELECT actuator, value, did FROM commands") if worker.kind is Kind.PROCESSOR else []
     shared = worker.kind is Kind.ORACLE and worker.world.store  # then sessions are with whoever of them is there
     sessions = ((names[s.peer], s.purpose.partition(":")[0], sorted(s.generations)) for s in open_now)
     return {
         "steps": list(worker.world.contract.steps) if worker.world.contract else [],
         "corrections": worker.agent._corrected.in_force if worker.kind is Kind.SENSOR else {},
+        "commands": commands,
         "sessions": [] if shared else sorted(sessions),
         "wanted": worker.kind is Kind.GATEWAY and worker.agent._state.get("to release") is not None,
         "key": worker.runtime.keyring.epoch,
@@ -86,7 +91,14 @@ def check(world):
         assert worker.rows("PRAGMA integrity_check") == [("ok",)]
         assert AuditLog(worker.runtime.database).verify() > 0
         assert worker.metric("steps_failed") == 0
-        for kind in ("release-installed", "quarantined", "trained", "release-stopped", "release-rolled-back"):
+        for kind in (
+            "release-installed",
+            "quarantined",
+            "trained",
+            "release-stopped",
+            "release-rolled-back",
+            "actuated",
+        ):
             said = [str(entry) for entry in worker.journal(kind)]
             assert len(said) == len(set(said)), kind
         if models := getattr(worker.agent, "_models", None) if worker.kind is Kind.GATEWAY else None:
@@ -137,6 +149,7 @@ def play(bases, tmp_path, monkeypatch, candidate, noted):
     monkeypatch.setattr(gateway_module, "JOB_PAUSE", 0.0)
     monkeypatch.setattr("quietfleet.crypto.keystore._LIGHT_SCRYPT_N", 2)
     monkeypatch.setattr("quietfleet.workers.oracle.JOB_PAUSE", 0.0)
+    monkeypatch.setattr("quietfleet.workers._actuators.Motion", Moved)
 
     async def play(scene, victim, fatal=0):
         kept, folder = bases

@@ -9,14 +9,13 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from worker_world import Pen, hours
+from worker_world import hours
 
-from quietfleet.chain.types import Kind
 from quietfleet.crypto import keccak256
 from quietfleet.pipeline.inference import Apart
 from quietfleet.rollout import Gate, Outcome, Reason
 from quietfleet.workers import _inference
-from quietfleet.workers.messages import FetchRelease, NoSuchRelease, OutcomeHeard, ReleaseOutcome, Stored, Upload
+from quietfleet.workers.messages import FetchRelease, ReleaseOutcome
 
 DEADLY = """
 import os, sys
@@ -39,17 +38,7 @@ main(*map(int, sys.argv[1:]))
 async def cloud(world):
     """A fleet with a gateway that has releases, whose processor's models run apart."""
     world.inference = "process"
-    await world.add("oracle", Kind.ORACLE)
-    gateway = await world.add("gateway", Kind.GATEWAY, agent=Pen)
-    gateway.agent.answers = {
-        Upload: lambda upload: Stored(len(upload.rows)),
-        FetchRelease: lambda fetch: NoSuchRelease(fetch.sequence),
-        ReleaseOutcome: lambda said: OutcomeHeard(said.signed.report.sequence),
-    }
-    processor = await world.add("processor", Kind.PROCESSOR)
-    await world.add("sensor", Kind.SENSOR)
-    await world.rotate()
-    await world.until(lambda: processor.journal("session-open") and processor.in_session_with(gateway))
+    await world.found()
     return world
 
 

@@ -23,7 +23,6 @@ from quietfleet.workers.messages import (
     OutcomeHeard,
     ReleaseBundle,
     ReleaseOutcome,
-    Stored,
     Upload,
 )
 
@@ -31,17 +30,8 @@ from quietfleet.workers.messages import (
 @pytest.fixture
 async def cloud(world):
     """The fleet with a gateway that notes what comes up and answers as the test says."""
-    await world.add("oracle", Kind.ORACLE)
-    gateway = await world.add("gateway", Kind.GATEWAY, agent=Pen)
-    gateway.agent.answers = {
-        Upload: lambda upload: Stored(len(upload.rows)),
-        FetchRelease: lambda fetch: NoSuchRelease(fetch.sequence),
-        DriftReport: lambda _: DriftVerdict("wait", {}),
-    }
-    processor = await world.add("processor", Kind.PROCESSOR)
-    await world.add("sensor", Kind.SENSOR)
-    await world.rotate()
-    await world.until(lambda: processor.journal("session-open") and processor.in_session_with(gateway))
+    gateway = await world.found()
+    gateway.agent.answers[DriftReport] = lambda _: DriftVerdict("wait", {})
     return world
 
 
@@ -191,7 +181,6 @@ async def equipped(cloud, candidate, feed):
     """The fleet after its first release was taken up."""
     gateway = cloud.workers["gateway"].agent
     gateway.answers[FetchRelease] = lambda _: cloud.bundle(1, candidate)
-    gateway.answers[ReleaseOutcome] = lambda said: OutcomeHeard(said.signed.report.sequence)
     await cloud.release(1, candidate.manifest_hash)
     await cloud.until(lambda: cloud.workers["processor"].journal("release-installed") != [])
     await feed(0, 30)

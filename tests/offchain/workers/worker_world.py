@@ -33,7 +33,9 @@ from quietfleet.crypto.keystore import create_keystore
 from quietfleet.rollout import Gate, Plan, Ticket, make_plan
 from quietfleet.session import Event, Received, epoch_commitment
 from quietfleet.settings import (
+    ActuatorSection,
     ChainSection,
+    CommandSection,
     DispatchSection,
     GatewaySection,
     NetworkSection,
@@ -51,7 +53,15 @@ from quietfleet.whisper import Envelope
 from quietfleet.workers import _host
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers.gateway import Gateway
-from quietfleet.workers.messages import ReleaseBundle
+from quietfleet.workers.messages import (
+    FetchRelease,
+    NoSuchRelease,
+    OutcomeHeard,
+    ReleaseBundle,
+    ReleaseOutcome,
+    Stored,
+    Upload,
+)
 from quietfleet.workers.oracle import Oracle
 from quietfleet.workers.processor import Processor
 from quietfleet.workers.sensor import Sensor
@@ -250,6 +260,8 @@ class World:
     rollout: RolloutSection = field(default_factory=RolloutSection)
     recalibration: RecalibrationSection = field(default_factory=RecalibrationSection)
     inference: str = "inline"
+    actuators: list[ActuatorSection] = field(default_factory=list)
+    commands: list[CommandSection] = field(default_factory=list)
     plans: dict[bytes, Plan] = field(default_factory=dict)
     _terms: dict[bytes, Terms] = field(default_factory=dict)
     _events: list[Located] = field(default_factory=list)
@@ -267,13 +279,14 @@ class World:
             worker=WorkerSection(name, state=name, keystore=f"{name.partition('#')[0]}.json"),
             chain=ChainSection("deployment.json", max_age=MAX_AGE),
             network=NetworkSection(),
-            sensor=SensorSection(site=SITE, send_every=0.5),
+            sensor=SensorSection(site=SITE, send_every=0.5, actuators=self.actuators),
             processor=ProcessorSection(
                 site=SITE,
                 capacity=self.capacity,
                 capability=self.offered.get(name, "forecast"),
                 recalibration=self.recalibration,
                 inference=self.inference,
+                commands=self.commands,
             ),
             gateway=GatewaySection(history="history.csv"),
             rollout=self.rollout,
@@ -315,6 +328,21 @@ class World:
         if enrol:
             await self.enrol(worker, owner)
         return worker
+
+    async def found(self) -> Worker:
+        """Add one of each kind, with a gateway that notes what comes up and answers as the test says; return that."""
+        await self.add("oracle", Kind.ORACLE)
+        gateway = await self.add("gateway", Kind.GATEWAY, agent=Pen)
+        gateway.agent.answers = {
+            Upload: lambda upload: Stored(len(upload.rows)),
+            FetchRelease: lambda fetch: NoSuchRelease(fetch.sequence),
+            ReleaseOutcome: lambda said: OutcomeHeard(said.signed.report.sequence),
+        }
+        processor = await self.add("processor", Kind.PROCESSOR)
+        await self.add("sensor", Kind.SENSOR)
+        await self.rotate()
+        await self.until(lambda: bool(processor.journal("session-open")) and processor.in_session_with(gateway))
+        return gateway
 
     async def enrol(self, worker: Worker, owner: str = OWNER) -> None:
         public = worker.key.public.to_bytes()
