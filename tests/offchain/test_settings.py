@@ -225,3 +225,28 @@ def test_store_password__file_missing_or_empty__says_which_variable(tmp_path, co
         (tmp_path / "word").write_text(content)
     with pytest.raises(SettingsError, match="QUIETFLEET_REDIS_PASSWORD_FILE"):
         store_password({"QUIETFLEET_REDIS_PASSWORD_FILE": str(tmp_path / "word")})
+
+
+FAN = '[[sensor.actuators]]\nname = "fan"\nfile = "fan"\nlow = 0\nhigh = 10\nsafe = 0\n'
+
+
+def test_actuators__as_a_table__read(write):
+    (fan,) = load_settings(write(WORKER + FAN), {}).sensor.actuators
+    assert (fan.name, fan.high, fan.safe, fan.step) == ("fan", 10.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (FAN + FAN, "two have the same name"),
+        (FAN.replace("safe = 0", "safe = 11"), "low <= safe <= high does not hold"),
+        (FAN.replace('file = "fan"', 'file = ""'), "name its file, or the channel that feels it"),
+        (FAN.replace("high = 10", "high = nan"), "Expected"),
+        (FAN + "speed = 3\n", "unknown field `speed`"),
+    ],
+    ids=["twice", "unsafe", "nothing to move", "no number", "unknown"],
+)
+def test_actuators__that_cannot_be__one_sentence_says_why(write, given, said):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(WORKER + given), {})
+    assert said in sentence(caught)
