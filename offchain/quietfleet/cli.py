@@ -1,14 +1,15 @@
-"""The `quietfleet` command: keys, consents and epochs prepared offline, workers run, their status shown."""
+"""The `quietfleet` command: keys, consents and epochs prepared offline, workers run, their status shown.
+
+Each command loads what it needs when it is called: what a sensor has no use for is not in its memory.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import logging
 import os
 import re
-import secrets
 import sqlite3
 import sys
 import time
@@ -18,18 +19,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
-import uvloop
 
 from quietfleet import __version__
 from quietfleet.clock import SystemClock
-from quietfleet.crypto import PrivateKey, checksum_address
-from quietfleet.crypto.keystore import create_keystore, load_keystore
 from quietfleet.errors import QuietfleetError, StatusUnreadable
+from quietfleet.lean import leave_out_openssl, speaks_tls
 from quietfleet.settings import Settings, load_settings, passphrase
-from quietfleet.storage import fault_of
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from rich.table import Table
+
+    from quietfleet.crypto import PrivateKey
 
 SETTINGS = click.option(
     "--settings",
@@ -98,6 +100,8 @@ class _Group(click.Group):
             more = "install quietfleet[worker], [edge] or [gateway]"
             raise _Sentence(f"this build lacks {error.name}: {more}") from error
         except (sqlite3.Error, OSError) as error:
+            from quietfleet.storage import fault_of  # noqa: PLC0415 - each command loads only what it needs
+
             fault = fault_of(error)
             if fault is None:
                 raise
@@ -120,6 +124,8 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
     """Take an address as wallets show it; one mistyped letter breaks the checksum that its capitals are."""
     if not re.fullmatch("0x[0-9a-fA-F]{40}", value):
         raise click.BadParameter(f"{value} is no address: 0x and 40 hexadecimal digits")
+    from quietfleet.crypto import checksum_address  # noqa: PLC0415
+
     checksummed = checksum_address(bytes.fromhex(value[2:]))
     if value[2:] not in {checksummed[2:], value[2:].lower(), value[2:].upper()}:
         raise click.BadParameter(f"{value} has a typing mistake: its capitals do not fit")
@@ -158,6 +164,11 @@ def main(log_level: str) -> None:
 @click.option("--light", is_flag=True, help="Cheaper key derivation, for tests and demos.")
 def keygen(keystore: Path, *, light: bool) -> None:
     """Draw a new messaging key into KEYSTORE and print the worker id it gives."""
+    import secrets  # noqa: PLC0415
+
+    from quietfleet.crypto import PrivateKey  # noqa: PLC0415
+    from quietfleet.crypto.keystore import create_keystore  # noqa: PLC0415
+
     key = PrivateKey.generate(secrets.token_bytes)
     create_keystore(keystore, key, passphrase(os.environ), light=light)
     click.echo(key.public.id)
@@ -175,9 +186,10 @@ def keygen(keystore: Path, *, light: bool) -> None:
 )
 def consent(keystore: Path, deployment: Path, owner: str, kind: str, valid: int) -> None:
     """Sign the worker's consent to be enrolled by OWNER; prints JSON for `ape run enrol`."""
-    from quietfleet.chain.consent import Consent  # noqa: PLC0415 - each command loads only what it needs
+    from quietfleet.chain.consent import Consent  # noqa: PLC0415
     from quietfleet.chain.deployment import load_deployment  # noqa: PLC0415
     from quietfleet.chain.types import Kind  # noqa: PLC0415
+    from quietfleet.crypto.keystore import load_keystore  # noqa: PLC0415
 
     place = load_deployment(deployment)
     key = load_keystore(keystore, passphrase(os.environ))
@@ -300,10 +312,13 @@ def _agent_command(name: str, help_text: str) -> None:
     @main.command(name, help=help_text)
     @SETTINGS
     def command(settings: Path) -> None:
+        lean = name == "sensor" and not speaks_tls(load_settings(settings, os.environ).chain)
+        if lean:
+            leave_out_openssl()
         from quietfleet.workers.start import make_worker  # noqa: PLC0415
 
         chosen, key = _load(settings)
-        _run(lambda: make_worker(name, chosen, key, SystemClock(), passphrase(os.environ)))
+        _run(lambda: make_worker(name, chosen, key, SystemClock(), passphrase(os.environ)), lean=lean)
 
 
 _agent_command("oracle", "Run the Dispatch Oracle: brokers anonymous deals, hands out epoch keys.")
@@ -344,16 +359,28 @@ def _lives(pid: int) -> bool:
 
 
 def _load(path: Path) -> tuple[Settings, PrivateKey]:
+    from quietfleet.crypto.keystore import load_keystore  # noqa: PLC0415
+
     settings = load_settings(path, os.environ)
     return settings, load_keystore(settings.path(settings.worker.keystore), passphrase(os.environ))
 
 
-def _run(make: Callable[[], Any]) -> None:
+def _run(make: Callable[[], Any], *, lean: bool = False) -> None:
+    """Run a worker on uvloop, which wants OpenSSL, or on the loop of Python."""
+    import asyncio  # noqa: PLC0415
+
     async def work() -> None:
         await make().run()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=None if lean else _fast_loop) as runner:
         runner.run(work())
+
+
+def _fast_loop() -> AbstractEventLoop:
+    import uvloop  # noqa: PLC0415
+
+    loop: AbstractEventLoop = uvloop.new_event_loop()
+    return loop
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[sensor]`: what is measured and how often it is sent; `replay` names a CSV of recorded readings.
 
     `calibration` says how far each channel may be corrected, where the default limits do not suit, `actuators` what it
-    moves.
+    moves. Every `telemetry_every` seconds it tells its processor how it does itself; 0: never.
     """
 
     site: str = ""
@@ -172,6 +172,7 @@ class SensorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     send_every: Seconds = 1.0
     capability: Name = "forecast"
     calibration: Channels = {}
+    telemetry_every: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
     actuators: Annotated[list[ActuatorSection], Meta(max_length=8)] = []
 
     def __post_init__(self) -> None:
@@ -235,13 +236,36 @@ class CommandSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lasts: Annotated[float, Meta(gt=0, le=604_800)] = 600.0
 
 
+_WEATHER = ("temp", "dewp", "humid", "wind_speed", "precip", "pressure")
+
+
+class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[processor.privacy]`: how much what is told of the devices as a group may tell of any of them.
+
+    With an `epsilon` (a thousandth or more; 0, the default: off) each report to the gateway has noise by so much, and
+    reports of any seven days by `budget` in all; then nothing more is told. Errors count up to `rmse_cap`, in the
+    target's unit.
+    """
+
+    epsilon: Annotated[float, Meta(ge=0, le=20)] = 0.0
+    budget: Annotated[float, Meta(gt=0, le=1000)] = 7.0
+    rmse_cap: Annotated[float, Meta(gt=0, le=1e6)] = 10.0
+
+    def __post_init__(self) -> None:
+        if 0 < self.epsilon < 0.001:  # noqa: PLR2004 - what noise is drawn by
+            raise ValueError("[processor.privacy] epsilon: 0.001 at least, or 0 for none")
+        if self.epsilon > self.budget:
+            raise ValueError("[processor.privacy] budget: less than one report's epsilon, so that nothing is ever told")
+
+
 class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[processor]`: what is offered and to how many sensors at most; with no `capability`, to static peers alone.
 
     `rules` is a TOML file that says what is done about what the monitor finds; without it, the rules that come with
     Quietfleet hold. Models run in a "process" of their own, which has `inference_memory` MiB for them, or "inline".
     Every `refit_every` seconds of the data's time each device's head is fitted anew, if its release allows heads; 0
-    allows none. `commands` say when forecasts have actuators moved.
+    allows none. `commands` say when forecasts have actuators moved. Of the sensors' fields those in `uploads` go up to
+    the gateway, no other.
     """
 
     site: str = ""
@@ -255,6 +279,8 @@ class ProcessorSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: str = ""
     recalibration: RecalibrationSection = RecalibrationSection()
     commands: Annotated[list[CommandSection], Meta(max_length=64)] = []
+    privacy: PrivacySection = PrivacySection()
+    uploads: Annotated[list[Name], Meta(max_length=64)] = msgspec.field(default_factory=lambda: [*_WEATHER])
 
 
 class GatewaySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

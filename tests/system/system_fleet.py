@@ -91,6 +91,7 @@ class System:
         **sections: Any,
     ) -> None:
         sensor = {"site": SITE, "replay": "readings.csv", "send_every": 0.5, "actuators": list(actuators)}
+        sensor |= {"telemetry_every": 5.0}
         member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor, **sections)
         write_readings(member.folder / "readings.csv", station, START, START + 200 * DAY)
 

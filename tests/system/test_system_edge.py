@@ -98,6 +98,19 @@ async def test_forecast__on_real_processes__moves_a_fan_which_is_off_again_once_
     await system.until("the fan turns again", lambda: system.fan.read_text() == "128\n")
 
 
+async def test_telemetry__on_real_processes__each_processor_knows_how_its_devices_do(flowing):
+    system = flowing
+    for name in ("sensor-1", "sensor-2"):
+        me = system.fleet.members[name].id
+
+        def told(me=me, name=name):
+            return system.fleet.status(system.processor_of(name)).get("health", {}).get(me)
+
+        await system.until("its health is known", told)
+        assert 0 <= told()["score"] <= 100
+        assert all("silent" not in reason and "told nothing" not in reason for reason in told()["reasons"])
+
+
 def effects(system, processor, begun):
     """What sensor-2 told that processor of commands that moved its fan."""
     me = system.fleet.members["sensor-2"].id

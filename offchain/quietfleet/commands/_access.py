@@ -33,10 +33,22 @@ JSON = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 def said(command: Callable[..., None]) -> Callable[..., None]:
     """Who moves something, and why; a name of the gateway's own is nobody's."""
-    command = click.option("--why", required=True, help="Why; it goes on record.")(command)
-    return click.option("--who", default=getpass.getuser, callback=_person, help="Your name; your login's otherwise.")(
-        command
-    )
+    command = click.option("--why", required=True, callback=_worded, help="Why; it goes on record.")(command)
+    return click.option(
+        "--who", default=getpass.getuser, callback=_somebody, help="Your name; your login's otherwise."
+    )(command)
+
+
+def _worded(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why: it goes on record")
+    return value.strip()
+
+
+def _somebody(context: click.Context, option: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("give a name: it goes on record")
+    return _person(context, option, value)
 
 
 def _person(_context: click.Context, _option: click.Parameter, value: str) -> str:

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from quietfleet.commands._access import JSON, SETTINGS, gateway_at, said, time_of, unlocked
-from quietfleet.errors import MonitorError
+from quietfleet.commands._access import JSON, gateway_at, said, time_of, unlocked
+from quietfleet.errors import MonitorError, StorageError
 from quietfleet.monitor.rules import CAUSES, Action, load_rules
 from quietfleet.settings import load_settings
 from quietfleet.storage import AuditLog, Database
 
 if TYPE_CHECKING:
     from quietfleet.monitor.alarms import Alarm
+    from quietfleet.workers._alarms import Alarms
 
 _UNITS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _FILE = click.Path(path_type=Path, dir_okay=False)
+SETTINGS = click.option(
+    "--settings", "-s", type=_FILE, default=Path("worker.toml"), show_default=True, help="The processor's TOML file."
+)
 
 
 @click.group()
@@ -131,22 +135,29 @@ def rules(check: Path | None, settings: Path | None, *, as_json: bool) -> None:
 
 
 def _speak(path: Path, number: int, word: Callable[[Alarm], Alarm], verb: str, *, as_json: bool) -> None:
-    from quietfleet.workers._alarms import Alarms  # noqa: PLC0415 - each command loads only what it needs
-
     with unlocked(path) as (_, _, database), database.transaction():
         now = time.time()
-        one = Alarms(database).change(number, word)
+        one = _ledger(database).change(number, word)
         said = {"number": number, "word": verb, "who": one.by, "why": one.why, "actions": list(map(str, one.done))}
+        if verb == "silence":
+            said["until"] = one.quiet_until
         AuditLog(database).append("alarm-spoken", said, now)
     click.echo(json.dumps(_told(one)) if as_json else _line(one))
 
 
 def _known(path: Path) -> list[Alarm]:
-    from quietfleet.workers._alarms import Alarms  # noqa: PLC0415 - as above
-
     _, file = gateway_at(path)
     with Database.observe(file) as database:
-        return Alarms(database, create=False).all()
+        return _ledger(database).all()
+
+
+def _ledger(database: Database) -> Alarms:
+    """A processor's alarms; `StorageError` when it is another worker's folder."""
+    from quietfleet.workers._alarms import Alarms  # noqa: PLC0415 - each command loads only what it needs
+
+    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'alarms'").fetchone() is None:
+        raise StorageError("this is no processor's folder: processors are who raises alarms")
+    return Alarms(database, create=False)
 
 
 def _told(one: Alarm) -> dict[str, Any]:

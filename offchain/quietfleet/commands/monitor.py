@@ -14,8 +14,11 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from quietfleet.monitor.sheet import Sheet
     from quietfleet.monitor.survey import Survey
+    from quietfleet.monitor.telemetry import Health
 
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 _PAGE = click.Path(path_type=Path, dir_okay=False)
@@ -46,25 +49,32 @@ def run(file: Path, report: Path | None, time: str, device: str, channels: tuple
     """
     from quietfleet.monitor.sheet import read_sheet  # noqa: PLC0415 - a sensor has no numpy
     from quietfleet.monitor.survey import survey  # noqa: PLC0415
+    from quietfleet.monitor.telemetry import health, named  # noqa: PLC0415
     from quietfleet.monitor.verdict import Verdict  # noqa: PLC0415
 
     sheet = read_sheet(file, time=time, device=device, channels=channels)
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("watching", total=1.0)
         found = survey(sheet.readings, period=sheet.period, progress=lambda share: bar.update(task, completed=share))
+    told = {device: named(rows) for device, rows in sheet.readings.items()}
+    healths = {
+        device: how
+        for device, rows in told.items()
+        if rows and (how := health(rows, now=rows[-1][0], period=sheet.period))
+    }
     if report is not None:
         from quietfleet.pipeline.survey_page import render  # noqa: PLC0415 - matplotlib takes seconds to load
 
-        report.write_text(render(file.name, sheet, found))
+        report.write_text(render(file.name, sheet, found, healths))
     if as_json:
-        click.echo(json.dumps(_plain(sheet, found)))
+        click.echo(json.dumps(_plain(sheet, found, healths)))
     else:
-        _show(sheet, found, report)
+        _show(sheet, found, healths, report)
     if any(found.verdict(one) is Verdict.QUARANTINE for one in found.devices):
         raise SystemExit(3)
 
 
-def _plain(sheet: Sheet, found: Survey) -> dict[str, Any]:
+def _plain(sheet: Sheet, found: Survey, healths: Mapping[str, Health]) -> dict[str, Any]:
     from quietfleet.monitor.survey import told  # noqa: PLC0415 - as above
 
     return {
@@ -75,6 +85,7 @@ def _plain(sheet: Sheet, found: Survey) -> dict[str, Any]:
         "peers": found.peers,
         "outages": found.outages,
         "devices": {device: found.verdict(device).value for device in found.devices},
+        "health": {device: msgspec.to_builtins(how) for device, how in healths.items()},
         "episodes": [{**msgspec.to_builtins(one), "told": told(one)} for one in found.episodes],
     }
 
@@ -93,7 +104,7 @@ def _understood(sheet: Sheet) -> dict[str, Any]:
     }
 
 
-def _show(sheet: Sheet, found: Survey, report: Path | None) -> None:
+def _show(sheet: Sheet, found: Survey, healths: Mapping[str, Health], report: Path | None) -> None:
     from quietfleet.monitor.survey import told  # noqa: PLC0415 - as above
 
     console = Console()
@@ -114,10 +125,18 @@ def _show(sheet: Sheet, found: Survey, report: Path | None) -> None:
     console.print(table)
     if len(found.devices) > _SHOWN:
         console.print(f"and {len(found.devices) - _SHOWN} more: --json has them all")
+    for device, how in list(healths.items())[:_SHOWN]:
+        console.print(f"{device}: health {how.score:.0f} of 100{_why(how)}", highlight=False)
     for one in found.episodes[-_SHOWN:]:
         console.print(f"{_day(one.since)}  {told(one)}", highlight=False)
     if report is not None:
         console.print(f"page: {report}")
+
+
+def _why(how: Health) -> str:
+    """What takes points off, and how long battery and storage last."""
+    lasts = [f"its {one.what} lasts {one.days:.0f} days ({one.low:.0f} to {one.high:.0f})" for one in how.longevity]
+    return "".join(f"; {words}" for words in (how.words, *lasts) if words)
 
 
 def _company(found: Survey) -> str:

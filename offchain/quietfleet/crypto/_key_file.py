@@ -1,14 +1,16 @@
-"""Web3 Secret Storage, version 3: what Ethereum's encrypted key files hold, over hashlib and `cryptography` alone."""
+"""Web3 Secret Storage, version 3: what Ethereum's encrypted key files hold, over `cryptography` alone."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from quietfleet.crypto._keccak import keccak256
 from quietfleet.crypto._keys import PrivateKey
@@ -23,6 +25,7 @@ _R: Final = 8
 _P: Final = 1
 _MOST_MEMORY: Final = 1 << 30  # bytes that a file may make scrypt take: four times geth's standard
 _MOST_ROUNDS: Final = 100_000_000
+_HASHES: Final = {"sha256": hashes.SHA256, "sha512": hashes.SHA512}
 
 
 class WrongPassphrase(ValueError):
@@ -66,7 +69,9 @@ def unlock(content: Mapping[str, Any], passphrase: bytes) -> bytes:
 
 def _scrypt(passphrase: bytes, kdf: Mapping[str, Any]) -> bytes:
     n, r, p = int(kdf["n"]), int(kdf["r"]), int(kdf["p"])
-    return hashlib.scrypt(passphrase, salt=_bytes(kdf["salt"]), n=n, r=r, p=p, maxmem=_MOST_MEMORY, dklen=_length(kdf))
+    if 128 * r * (n + p + 2) > _MOST_MEMORY:  # RFC 7914: what its steps hold
+        raise ValueError("a work without end")
+    return Scrypt(_bytes(kdf["salt"]), _length(kdf), n, r, p).derive(passphrase)
 
 
 def _pbkdf2(passphrase: bytes, kdf: Mapping[str, Any]) -> bytes:
@@ -74,7 +79,7 @@ def _pbkdf2(passphrase: bytes, kdf: Mapping[str, Any]) -> bytes:
     rounds = int(kdf["c"])
     if family != "hmac" or rounds > _MOST_ROUNDS:
         raise ValueError("another function, or a work without end")
-    return hashlib.pbkdf2_hmac(name, passphrase, _bytes(kdf["salt"]), rounds, _length(kdf))
+    return PBKDF2HMAC(_HASHES[name](), _length(kdf), _bytes(kdf["salt"]), rounds).derive(passphrase)
 
 
 _KDFS: Final = {"scrypt": _scrypt, "pbkdf2": _pbkdf2}

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +65,8 @@ def _write_new(path: Path, content: bytes) -> None:
 def _link_new(path: Path, content: bytes) -> None:
     if os.path.lexists(path):
         raise FileExistsError
+    import tempfile  # noqa: PLC0415 - who reads a key has no use for it
+
     descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its owner's alone
     scratch = Path(made)
     try:

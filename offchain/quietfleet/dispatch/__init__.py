@@ -1,59 +1,67 @@
-"""Deals as state machines: the oracle that brokers them, and the two sides that it introduces to each other."""
+"""Deals as state machines: the oracle that brokers them, and the two sides that it introduces to each other.
 
-from quietfleet.dispatch._deal import ANSWER_WITHIN
-from quietfleet.dispatch._dispatcher import (
-    BEHIND,
-    LONGEST_OFFER,
-    LONGEST_SEEK,
-    MAX_BURIED,
-    MAX_DEALS,
-    MAX_OFFERS,
-    MAX_SEEKS,
-    REMEMBER,
-    TRY_FOR,
-    Dispatcher,
-)
-from quietfleet.dispatch._match import Registry
-from quietfleet.dispatch._provider import (
-    OPEN_WITHIN,
-    RENEW_EVERY,
-    ProviderMachine,
-    ProviderState,
-    Served,
-    ServedState,
-    Service,
-)
-from quietfleet.dispatch._seeker import REPEAT_EVERY, RETRY_AFTER, SeekerMachine, SeekerState, Wish
-from quietfleet.dispatch._store import DispatchStore, drop_old_tables
-from quietfleet.dispatch._tie import Tie, deal_of
-from quietfleet.dispatch.messages import (
-    MAX_REPLY_KEYS,
-    Accept,
-    Between,
-    Capability,
-    Constraint,
-    DealFailed,
-    Decline,
-    Equals,
-    FromOracle,
-    FromWorker,
-    Includes,
-    Introduction,
-    Message,
-    Offer,
-    OfferState,
-    OneOf,
-    Outgoing,
-    Proposal,
-    Reason,
-    Refusal,
-    Release,
-    Released,
-    Seek,
-    Terms,
-    Value,
-    Withdraw,
-)
+Names are loaded as they are asked for: a sensor uses few.
+"""
+
+from typing import TYPE_CHECKING
+
+from quietfleet.lazy import handed_on
+
+if TYPE_CHECKING:
+    from quietfleet.dispatch._deal import ANSWER_WITHIN
+    from quietfleet.dispatch._dispatcher import (
+        BEHIND,
+        LONGEST_OFFER,
+        LONGEST_SEEK,
+        MAX_BURIED,
+        MAX_DEALS,
+        MAX_OFFERS,
+        MAX_SEEKS,
+        REMEMBER,
+        TRY_FOR,
+        Dispatcher,
+    )
+    from quietfleet.dispatch._match import Registry
+    from quietfleet.dispatch._provider import (
+        OPEN_WITHIN,
+        RENEW_EVERY,
+        ProviderMachine,
+        ProviderState,
+        Served,
+        ServedState,
+        Service,
+    )
+    from quietfleet.dispatch._seeker import REPEAT_EVERY, RETRY_AFTER, SeekerMachine, SeekerState, Wish
+    from quietfleet.dispatch._store import DispatchStore, drop_old_tables
+    from quietfleet.dispatch._tie import Tie, deal_of
+    from quietfleet.dispatch.messages import (
+        MAX_REPLY_KEYS,
+        Accept,
+        Between,
+        Capability,
+        Constraint,
+        DealFailed,
+        Decline,
+        Equals,
+        FromOracle,
+        FromWorker,
+        Includes,
+        Introduction,
+        Message,
+        Offer,
+        OfferState,
+        OneOf,
+        Outgoing,
+        Proposal,
+        Reason,
+        Refusal,
+        Release,
+        Released,
+        Seek,
+        Terms,
+        Value,
+        Withdraw,
+    )
 
 __all__ = [
     "ANSWER_WITHIN",
@@ -111,3 +119,63 @@ __all__ = [
     "deal_of",
     "drop_old_tables",
 ]
+
+__getattr__ = handed_on(
+    __name__,
+    {
+        "_deal": ("ANSWER_WITHIN",),
+        "_dispatcher": (
+            "BEHIND",
+            "LONGEST_OFFER",
+            "LONGEST_SEEK",
+            "MAX_BURIED",
+            "MAX_DEALS",
+            "MAX_OFFERS",
+            "MAX_SEEKS",
+            "REMEMBER",
+            "TRY_FOR",
+            "Dispatcher",
+        ),
+        "_match": ("Registry",),
+        "_provider": (
+            "OPEN_WITHIN",
+            "RENEW_EVERY",
+            "ProviderMachine",
+            "ProviderState",
+            "Served",
+            "ServedState",
+            "Service",
+        ),
+        "_seeker": ("REPEAT_EVERY", "RETRY_AFTER", "SeekerMachine", "SeekerState", "Wish"),
+        "_store": ("DispatchStore", "drop_old_tables"),
+        "_tie": ("Tie", "deal_of"),
+        "messages": (
+            "MAX_REPLY_KEYS",
+            "Accept",
+            "Between",
+            "Capability",
+            "Constraint",
+            "DealFailed",
+            "Decline",
+            "Equals",
+            "FromOracle",
+            "FromWorker",
+            "Includes",
+            "Introduction",
+            "Message",
+            "Offer",
+            "OfferState",
+            "OneOf",
+            "Outgoing",
+            "Proposal",
+            "Reason",
+            "Refusal",
+            "Release",
+            "Released",
+            "Seek",
+            "Terms",
+            "Value",
+            "Withdraw",
+        ),
+    },
+)

@@ -24,14 +24,18 @@ from quietfleet.monitor.rules import (
     LEFT_PEERS,
     LEFT_SITE,
     LONE_DRIFT,
+    POOR_HEALTH,
     SHARED_DRIFT,
     Action,
 )
 
 MOST_WHY: Final = 200  # characters
 
-_CERTAIN: Final = frozenset({FindingKind.RANGE, FindingKind.DUPLICATE})
-"""What cannot be otherwise: a reading outside of what there is, two at one time."""
+PLACE: Final = ""
+"""The device of an alarm that is about a whole place."""
+
+_CERTAIN: Final = frozenset({FindingKind.RANGE, FindingKind.DUPLICATE, FindingKind.OUTAGE})
+"""What cannot be otherwise: a reading outside of what there is, two at one time, nobody having delivered."""
 _FALSE_ALARMS: Final[dict[str, float]] = {
     FindingKind.STUCK: 0.042,
     FindingKind.GAP: 0.182,
@@ -40,7 +44,7 @@ _FALSE_ALARMS: Final[dict[str, float]] = {
 }
 """Counted by `make bench-drift` on sound hourly weather, a month and device; of others nothing is counted."""
 _OTHERS: Final = 0.2
-_FIRST: Final[dict[str, int]] = {FindingKind.STUCK: 12, FindingKind.GAP: 4}
+_FIRST: Final[dict[str, int]] = {FindingKind.STUCK: 12, FindingKind.GAP: 4, FindingKind.IMPLAUSIBLE: 6}
 """The readings at which an alarm is raised; each doubling of them halves the doubt."""
 
 
@@ -83,7 +87,7 @@ class State(enum.StrEnum):
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """One alarm; `device` is what it is called where the alarm is kept, times are Unix seconds.
+    """One alarm; `device` is what it is called where the alarm is kept (empty: `PLACE`), times are Unix seconds.
 
     `since` and `until` are of the readings, `raised` and `quiet_until` of the clock. `by` and `why` are a person's.
     """
@@ -135,8 +139,10 @@ class Alarm(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, state=State.APPROVED, by=by, why=why[:MOST_WHY])
 
     def overridden(self, actions: tuple[Action, ...], by: str, why: str) -> Alarm:
-        """A person has something else done, or nothing; `MonitorError` when it is over."""
+        """A person has something else done, or nothing; `MonitorError` when it is over, or about a whole place."""
         self._alive()
+        if self.device == PLACE and set(actions) - {Action.TELL}:
+            raise MonitorError(f"alarm {self.number} is about a whole place: nothing but `tell` can be done about it")
         return msgspec.structs.replace(self, state=State.OVERRIDDEN, actions=actions, by=by, why=why[:MOST_WHY])
 
     def silenced(self, until: float, by: str, why: str) -> Alarm:
@@ -174,7 +180,9 @@ _CHANGED: Final = {
     FindingKind.CLOCK: "the clock of {device} is wrong",
     FindingKind.SPIKE: "{channel} of {device} jumped for single readings, {count} times",
     FindingKind.UNIT: "{channel} of {device} reads in another unit",
-    FindingKind.OUTAGE: "nobody at the place of {device} delivered for {count} readings",
+    FindingKind.IMPLAUSIBLE: "{count} readings of {device} cannot be true in all their channels",
+    POOR_HEALTH: "{device} is in poor health",
+    FindingKind.OUTAGE: "nobody at this place delivered for {count} hours",
     SHARED_DRIFT: "{channel} has drifted at {device} and at its neighbours alike",
     LONE_DRIFT: "{channel} of {device} has drifted, and nobody beside it can confirm that",
     LEFT_PEERS: "{channel} of {device} has left its neighbours",
@@ -192,6 +200,8 @@ _DONE: Final = {
 _CAN: Final = {
     FindingKind.GAP: "look at its battery and its link",
     FindingKind.CLOCK: "set its clock",
+    FindingKind.IMPLAUSIBLE: "compare its channels with a reference, and recalibrate or replace it",
+    POOR_HEALTH: "look at what its health names, before it fails",
     FindingKind.OUTAGE: "look at the power and the link of the place",
     FindingKind.UNIT: "set its unit back, or correct it with `quietfleet recalibrate`",
     FindingKind.RANGE: "look at the sensor",

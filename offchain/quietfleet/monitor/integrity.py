@@ -1,9 +1,9 @@
 """Faults of a sensor that distributions cannot see.
 
-It is stuck, out of range, silent, contradicts itself, has a wrong clock, jumps for one reading, or reads in another
-unit from one moment on; what a finding's `detail` says is the evidence. Loss is judged by a CUSUM between 2 % (radio)
-and 20 % (failing device): four silent slots in a row, or a fifth of the readings lost over a day. Slots nobody filled
-are an outage of the site and count against no device.
+It is stuck, out of range, silent, contradicts itself, has a wrong clock, jumps for one reading, reads in another unit
+from one moment on, or reads in several channels what cannot be true together; what a finding's `detail` says is the
+evidence. Loss is judged by a CUSUM between 2 % (radio) and 20 % (failing device): four silent slots in a row, or a
+fifth of the readings lost over a day. Slots nobody filled are an outage of the site and count against no device.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from enum import StrEnum
 from itertools import groupby, pairwise
 from statistics import median, quantiles
 from typing import Final
+
+from quietfleet.monitor.plausibility import contradictions
 
 Row = tuple[float, Mapping[str, float]]
 """Unix seconds and the channels read then."""
@@ -74,6 +76,7 @@ class FindingKind(StrEnum):
     CLOCK = "clock"
     SPIKE = "spike"
     UNIT = "unit"
+    IMPLAUSIBLE = "implausible"
     OUTAGE = "outage"
 
 
@@ -136,6 +139,7 @@ def inspect(
         findings += [*_stuck(channel, rule, series), *_out_of_range(channel, rule, series)]
         if rule.step is not None:
             findings += [*_spikes(channel, rule.step, series), *_units(channel, rule.step, series)]
+    findings += [Finding(FindingKind.IMPLAUSIBLE, "", *one) for one in contradictions(ordered)]
     return tuple(findings)
 
 

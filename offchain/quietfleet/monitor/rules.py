@@ -21,7 +21,8 @@ SHARED_DRIFT: Final = "shared drift"
 LONE_DRIFT: Final = "lone drift"
 LEFT_PEERS: Final = "left its peers"
 LEFT_SITE: Final = "left its site"
-_OTHERS: Final = {SHARED_DRIFT, LONE_DRIFT, LEFT_PEERS, LEFT_SITE}
+POOR_HEALTH: Final = "poor health"
+_OTHERS: Final = {SHARED_DRIFT, LONE_DRIFT, LEFT_PEERS, LEFT_SITE, POOR_HEALTH}
 CAUSES: Final = frozenset({*map(str, FindingKind), *_OTHERS})
 """Everything an alarm can be about: the faults of `FindingKind`, and what is found by comparing."""
 
@@ -85,6 +86,8 @@ def read_rules(text: str, name: str = "the rules") -> Rules:
         if unknown:
             known = ", ".join(sorted(CAUSES))
             raise MonitorError(f"{name}: rule {number} is about {unknown[0]!r}, which nothing finds; there is: {known}")
+        if FindingKind.OUTAGE in rule.when and set(rule.then) - {Action.TELL}:
+            raise MonitorError(f"{name}: rule {number}: an outage is a whole place's: nothing but `tell` can be done")
     return Rules(found.rule)
 
 

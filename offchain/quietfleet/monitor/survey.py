@@ -265,5 +265,6 @@ _FAULTS: Final = {
     FindingKind.CLOCK: "the clock is {detail}, by {count} readings: set it.",
     FindingKind.SPIKE: "{channel} jumped {times} for a single reading: leave these out, look for interference.",
     FindingKind.OUTAGE: "nobody delivered for {count} periods: look at the power and the link of the place.",
+    FindingKind.IMPLAUSIBLE: "{count} readings contradict themselves, {detail}: compare its channels with a reference.",
     FindingKind.UNIT: "{channel} reads {detail} in {count} readings: set its unit back.",
 }

@@ -27,6 +27,9 @@ class Told(msgspec.Struct, frozen=True):
     week `compared` forecasts were held against what came, of `judged` devices: `rmse` is the model's error and
     `persistence_rmse` that of "as it is now", in the target's unit; 0 of 0 when there is nothing to compare.
     `faults` is the number of devices by kind of fault in their data.
+
+    With an `epsilon` all of it has noise (`monitor.privacy`), is of the devices as a group, and no drift is told:
+    `epsilon_left` is what may still be told within the week. Without one, and with none of it left, nothing is told.
     """
 
     nonce: Nonce
@@ -37,6 +40,8 @@ class Told(msgspec.Struct, frozen=True):
     rmse: Error = 0.0
     persistence_rmse: Error = 0.0
     faults: Drift = {}
+    epsilon: Error = 0.0
+    epsilon_left: Error = 0.0
 
     @property
     def digest(self) -> bytes:

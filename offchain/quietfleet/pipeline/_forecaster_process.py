@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from quietfleet.pipeline.forecaster_wire import HEADER, Answer, Drop, Load, Run
+from quietfleet.pipeline.forecaster_wire import HEADER, Answer, Drop, Load, Run, RunEach
 
 PROGRAM: Final = ("-m", "quietfleet.pipeline.forecaster")
 _WORDS: Final = 2048  # bytes of an answer beside its values
@@ -29,7 +29,7 @@ class Line:
         self._encode = msgspec.msgpack.Encoder()
         self._decode = msgspec.msgpack.Decoder(Answer)
 
-    def ask(self, request: Load | Run | Drop, within: float, values: int) -> Answer:
+    def ask(self, request: Load | Run | RunEach | Drop, within: float, values: int) -> Answer:
         """Ask, and return the answer of at most so many values; OSError or MsgspecError."""
         said = self._encode.encode(request)
         until = time.monotonic() + within

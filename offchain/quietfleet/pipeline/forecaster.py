@@ -23,7 +23,18 @@ import msgspec
 import numpy as np
 
 from quietfleet.errors import ModelRejected
-from quietfleet.pipeline.forecaster_wire import HEADER, Done, Drop, Failed, Load, Ready, Run, Values
+from quietfleet.pipeline.forecaster_wire import (
+    HEADER,
+    Done,
+    Drop,
+    EachValue,
+    Failed,
+    Load,
+    Ready,
+    Run,
+    RunEach,
+    Values,
+)
 from quietfleet.pipeline.sessions import Sessions, open_sessions
 
 CPU_SECONDS: Final = 30
@@ -38,7 +49,7 @@ class Forecaster:
 
     def __init__(self) -> None:
         self._models: dict[int, Sessions] = {}
-        self._decode_run = msgspec.msgpack.Decoder(Run | Drop)
+        self._decode_run = msgspec.msgpack.Decoder(Run | RunEach | Drop)
         self._decode_load = msgspec.msgpack.Decoder(Load)
         self._encode = msgspec.msgpack.Encoder()
         self._ends_at = 0
@@ -51,13 +62,22 @@ class Forecaster:
             self._models.pop(request.model, None)
             return self._encode.encode(Done())
         try:
-            begun = time.perf_counter_ns()
-            rows = np.frombuffer(request.rows, dtype="<f4").reshape(request.count, -1)
-            values = self._models[request.model].run(rows, request.device or None)
-            said = values.astype("<f4", copy=False).tobytes()
-            return self._encode.encode(Values(said, time.perf_counter_ns() - begun))
+            return self._encode.encode(self._each(request) if isinstance(request, RunEach) else self._run(request))
         except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base
             return self._encode.encode(Failed(type(error).__name__))
+
+    def _run(self, request: Run) -> Values:
+        begun = time.perf_counter_ns()
+        rows = np.frombuffer(request.rows, dtype="<f4").reshape(request.count, -1)
+        values = self._models[request.model].run(rows, request.device or None)
+        return Values(values.astype("<f4", copy=False).tobytes(), time.perf_counter_ns() - begun)
+
+    def _each(self, request: RunEach) -> EachValue:
+        begun = time.perf_counter_ns()
+        rows = np.frombuffer(request.rows, dtype="<f4").reshape(len(request.devices), -1)
+        devices = [device or None for device in request.devices]
+        values, failed = self._models[request.model].run_each(rows, devices)
+        return EachValue(values.astype("<f4", copy=False).tobytes(), failed, time.perf_counter_ns() - begun)
 
     def load(self, asked: bytes) -> bytes:
         """Answer on the line of models."""

@@ -28,6 +28,14 @@ class Run(Struct, frozen=True, tag="run", array_like=True):
     rows: bytes
 
 
+class RunEach(Struct, frozen=True, tag="each", array_like=True):
+    """Forecast one row for each device of those that asked together."""
+
+    model: int
+    devices: list[str]
+    rows: bytes
+
+
 class Drop(Struct, frozen=True, tag="drop", array_like=True):
     """Forget a model."""
 
@@ -49,6 +57,14 @@ class Values(Struct, frozen=True, tag="values", array_like=True):
     took: Annotated[int, Meta(ge=0)] = 0
 
 
+class EachValue(Struct, frozen=True, tag="eachvalue", array_like=True):
+    """One little-endian float32 a row; those at the places `failed` mean nothing."""
+
+    values: bytes
+    failed: list[Annotated[int, Meta(ge=0)]]
+    took: Annotated[int, Meta(ge=0)] = 0
+
+
 class Failed(Struct, frozen=True, tag="failed", array_like=True):
     """It is not done, and why; `rejected` if the model is none that a device takes."""
 
@@ -56,4 +72,4 @@ class Failed(Struct, frozen=True, tag="failed", array_like=True):
     rejected: bool = False
 
 
-Answer = Ready | Done | Values | Failed
+Answer = Ready | Done | Values | EachValue | Failed

@@ -22,14 +22,15 @@ import numpy.typing as npt
 from quietfleet.clock import waits
 from quietfleet.errors import ModelFailed, ModelRejected, NoForecast
 from quietfleet.pipeline._forecaster_process import PROGRAM, Process
-from quietfleet.pipeline.forecaster_wire import Done, Drop, Failed, Load, Ready, Run, Values
+from quietfleet.pipeline.forecaster_wire import Answer, Done, Drop, EachValue, Failed, Load, Ready, Run, RunEach, Values
 from quietfleet.pipeline.runtime import Runner
 
 START_WITHIN: Final = 30.0  # seconds; a machine may be busy
 LOAD_WITHIN: Final = 60.0
-RUN_WITHIN: Final = 2.0
+RUN_WITHIN: Final = 2.0  # seconds that a forecast may be away, on a machine that is busy with other things
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between an end and the next start
 _MANY: Final = 1024  # rows more than which may take longer
+_SAID: Final = 3  # numbers, at most, that are said of one row: its value, and where it stands if it failed
 
 Rows = npt.NDArray[np.float32]
 
@@ -110,6 +111,9 @@ class Remote:
     def run(self, rows: Rows, device: str | None) -> Rows:
         return self._home.run(self, rows, device)
 
+    def run_each(self, rows: Rows, devices: Sequence[str | None]) -> tuple[Rows, list[int]]:
+        return self._home.run_each(self, rows, devices)
+
 
 class Apart:
     """Models run in a process of their own, which is started at the first of them.
@@ -168,15 +172,34 @@ class Apart:
 
         Raises `NoForecast` while the process, or the model in it, is not up, and `ModelFailed` if that ended it.
         """
+        plain = np.ascontiguousarray(rows, dtype="<f4")
+        request = Run(model.number, device or "", len(plain), plain.tobytes())
+        answer = self._asked(self._home_of(model), request, len(plain))
+        if not isinstance(answer, Values) or len(answer.values) != 4 * len(plain):
+            raise _unanswered(answer)
+        self.took = answer.took
+        return np.frombuffer(answer.values, dtype="<f4")
+
+    def run_each(self, model: Remote, rows: Rows, devices: Sequence[str | None]) -> tuple[Rows, list[int]]:
+        """Forecast a row for each device [n, features] → [n], asked at once, and the places of those that failed.
+
+        Raises what `run` does: then nobody has a forecast.
+        """
+        plain = np.ascontiguousarray(rows, dtype="<f4")
+        request = RunEach(model.number, [device or "" for device in devices], plain.tobytes())
+        answer = self._asked(self._home_of(model), request, len(plain))
+        if not isinstance(answer, EachValue) or len(answer.values) != 4 * len(plain):
+            raise _unanswered(answer)
+        if any(place >= len(plain) for place in answer.failed):
+            raise _unanswered(answer)
+        self.took = answer.took
+        return np.frombuffer(answer.values, dtype="<f4"), answer.failed
+
+    def _home_of(self, model: Remote) -> Process:
         process = self._process
         if process is None or model.number not in process.loaded:
             raise NoForecast
-        plain = np.ascontiguousarray(rows, dtype="<f4")
-        answer = self._asked(process, Run(model.number, device or "", len(plain), plain.tobytes()), len(plain))
-        if not isinstance(answer, Values) or len(answer.values) != 4 * len(plain):
-            raise ModelFailed(answer.why if isinstance(answer, Failed) else "its answer is none")
-        self.took = answer.took
-        return np.frombuffer(answer.values, dtype="<f4")
+        return process
 
     def keep(self, runners: Iterable[Runner]) -> None:
         before = self._models.keys()
@@ -286,14 +309,14 @@ class Apart:
 
     # asking
 
-    def _asked(self, process: Process, request: Run | Drop, rows: int) -> Values | Failed | Done | Ready:
+    def _asked(self, process: Process, request: Run | RunEach | Drop, rows: int) -> Answer:
         """Ask, within the time there is; what ends the process is to blame unless something is being loaded there."""
         if not process.alive:
             self._ended(process, "died")
             raise NoForecast
         within = self._run_within * (1 + rows / _MANY)
         try:
-            return process.runs.ask(request, within, rows)
+            return process.runs.ask(request, within, rows * _SAID)
         except (OSError, msgspec.MsgspecError) as error:
             innocent = self._loading.locked()
             self._ended(process, "took too long to forecast" if isinstance(error, TimeoutError) else "died")
@@ -309,3 +332,7 @@ class Apart:
     def _later(self, reason: str) -> None:
         self._due = self._clock() + self._pause()
         self._ends.append(reason)
+
+
+def _unanswered(answer: Answer) -> ModelFailed:
+    return ModelFailed(answer.why if isinstance(answer, Failed) else "its answer is none")

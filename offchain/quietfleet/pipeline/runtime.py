@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -52,6 +52,9 @@ class Runner(Protocol):
 
     def run(self, rows: Rows, device: str | None) -> Rows:
         """Forecast rows [n, features] → [n]; `NoForecast` when there is none to be had now."""
+
+    def run_each(self, rows: Rows, devices: Sequence[str | None]) -> tuple[Rows, list[int]]:
+        """Forecast a row for each device → [n], and the places of those that failed; `NoForecast` as `run`."""
 
 
 Opener = Callable[[bytes, Mapping[str, bytes], int], Runner]
@@ -120,8 +123,19 @@ class Model:
 
     def predict(self, row: Rows, device: str | None = None) -> Forecast:
         """Forecast from one feature row [1, features], a device's by its own model if it has one."""
-        horizon = self.features.horizon_seconds // _HOUR
-        return Forecast(float(self.predict_many(row, device)[0]), self._sigma, self._confidence, horizon)
+        return self._forecast(float(self.predict_many(row, device)[0]))
+
+    def predict_each(self, asked: Sequence[tuple[Rows, str]]) -> list[Forecast | None]:
+        """Forecast from one feature row [1, features] of each device, all in one step; None where the model failed.
+
+        The values are those of `predict`, but for float32's rounding.
+        """
+        rows, devices = [row for row, _ in asked], [device for _, device in asked]
+        values, failed = self.runner.run_each(np.concatenate(rows), devices)
+        return [None if place in failed else self._forecast(float(value)) for place, value in enumerate(values)]
+
+    def _forecast(self, value: float) -> Forecast:
+        return Forecast(value, self._sigma, self._confidence, self.features.horizon_seconds // _HOUR)
 
     def predict_many(self, rows: Rows, device: str | None = None) -> Rows:
         """Forecast rows [n, features] → [n] in the target's unit."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,30 @@ class Sessions:
         session, name = (self._default, self._input) if own is None else (own, own.get_inputs()[0].name)
         forecasts: Rows = session.run(None, {name: rows})[0].reshape(-1)
         return forecasts
+
+    def run_each(self, rows: Rows, devices: Sequence[str | None]) -> tuple[Rows, list[int]]:
+        """Forecast a row for each device → [n], those of one session at once, and the places of those that failed."""
+        values, failed = np.zeros(len(rows), dtype=np.float32), []
+        for places in self._together(devices):
+            try:
+                values[places] = self.run(rows[places], devices[places[0]])
+            except Exception:  # noqa: BLE001 - the runtime's own exceptions share no base
+                failed += [place for place in places if not self._alone(rows, devices, place, values)]
+        return values, failed
+
+    def _together(self, devices: Sequence[str | None]) -> list[list[int]]:
+        """Return the places of the devices that share a session."""
+        found: dict[str | None, list[int]] = {}
+        for place, device in enumerate(devices):
+            found.setdefault(device if device in self._personal else None, []).append(place)
+        return list(found.values())
+
+    def _alone(self, rows: Rows, devices: Sequence[str | None], place: int, values: Rows) -> bool:
+        try:
+            values[place] = self.run(rows[place : place + 1], devices[place])[0]
+        except Exception:  # noqa: BLE001
+            return False
+        return True
 
 
 def open_sessions(artifact: bytes, personal: Mapping[str, bytes], width: int) -> Sessions:

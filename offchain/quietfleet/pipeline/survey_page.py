@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from quietfleet.monitor.sheet import Sheet
 from quietfleet.monitor.survey import Episode, Survey, told
+from quietfleet.monitor.telemetry import Health
 from quietfleet.monitor.verdict import Verdict
 from quietfleet.pipeline import plots
 from quietfleet.pipeline.page import card, day, escaped, grid, page, section
@@ -22,13 +23,22 @@ _WORDS: Final = {
 }
 
 
-def render(name: str, sheet: Sheet, found: Survey) -> str:
-    """Return the page, which stands alone."""
+def render(name: str, sheet: Sheet, found: Survey, healths: Mapping[str, Health]) -> str:
+    """Return the page, which stands alone; with how those devices do that tell of themselves."""
     sections = [
         section("What was said", "The newest first.", [card("", _episodes(found.episodes))], wide=True),
         section("Readings", "Where something was said of a channel, it is marked.", _curves(sheet, found), wide=True),
         section("Devices", "", [card("", _devices(found))], wide=True),
     ]
+    if healths:
+        sections.append(
+            section(
+                "Health",
+                "What devices tell of themselves, over the last week.",
+                [card("", _health(healths))],
+                wide=True,
+            )
+        )
     return page(f"{name}: {headline(found)}", f"{_head(name, sheet, found)}{''.join(sections)}{_foot(sheet, found)}")
 
 
@@ -89,6 +99,16 @@ def _curve(sheet: Sheet, device: str, channel: str, episodes: Sequence[Episode])
     spans = [(one.since, max(one.until, one.since + sheet.period)) for one in episodes]
     drawing = plots.marked([at for at, _ in points], [value for _, value in points], spans, channel)
     return card(f"{escaped(device)} · {escaped(channel)}", drawing)
+
+
+def _health(healths: Mapping[str, Health]) -> str:
+    worst = sorted(healths.items(), key=lambda one: one[1].score)[:_ROWS]
+    rows = [(device, f"{how.score:.0f}", how.words or "nothing", _lasting(how)) for device, how in worst]
+    return grid(("Device", "Of 100", "What takes points off", "Lasts"), rows)
+
+
+def _lasting(how: Health) -> str:
+    return ", ".join(f"{one.what} {one.days:.0f} days ({one.low:.0f} to {one.high:.0f})" for one in how.longevity)
 
 
 def _devices(found: Survey) -> str:

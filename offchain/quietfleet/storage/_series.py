@@ -4,14 +4,14 @@ Every day has its own table. Under `secure_delete` dropping a table zeroes whole
 may leave copies in the unused space of a page SQLite once rebalanced; so rows are erased by dropping their table,
 after what stays has moved to a new one.
 """
-# ruff: noqa: S608 -- table names are made of our own day numbers, values are always bound
+# ruff: noqa: S608 -- table names are made of our own words and day numbers, values are always bound
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from quietfleet.errors import StorageError
 from quietfleet.storage._database import Database
@@ -19,17 +19,24 @@ from quietfleet.storage._sealed import SealedColumn
 
 _DAY: Final = 86_400
 _LAST_TIME: Final = 253_402_300_800.0  # year 10000: later times are broken clocks, not readings
-_SCHEMA: Final = ("CREATE TABLE series_day (day INTEGER PRIMARY KEY) STRICT",)
 
 
 class TimeSeries:
-    """Readings per device and time; `sealed` encrypts their values at rest."""
+    """Readings per device and time; `sealed` encrypts their values at rest, `name` tells two in a database apart."""
 
-    def __init__(self, database: Database, retention_seconds: float, *, sealed: SealedColumn | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        retention_seconds: float,
+        *,
+        sealed: SealedColumn | None = None,
+        name: Literal["series", "telemetry"] = "series",
+    ) -> None:
         self._database = database
         self._retention = retention_seconds
         self._sealed = sealed
-        database.migrate("series", _SCHEMA)
+        self._name = name
+        database.migrate(name, [f"CREATE TABLE {name}_day (day INTEGER PRIMARY KEY) STRICT"])
 
     def append(self, device: str, time: float, values: Mapping[str, float]) -> bool:
         """Keep a reading; False when this device already has one for this time (the first one stays)."""
@@ -46,7 +53,7 @@ class TimeSeries:
         found: list[tuple[float, dict[str, float]]] = []
         for day in self._days(since, until):
             rows = self._database.execute(
-                f"SELECT time, body FROM {_table(day)} WHERE device = ? AND time >= ? AND time < ? ORDER BY time",
+                f"SELECT time, body FROM {self._table(day)} WHERE device = ? AND time >= ? AND time < ? ORDER BY time",
                 (device, since, until),
             )
             found += [(time, self._decode(device, time, body)) for time, body in rows]
@@ -55,7 +62,7 @@ class TimeSeries:
     def newest(self, device: str) -> float | None:
         """Return the time of a device's newest reading, None when there is none."""
         for day in reversed(self._days(-math.inf, math.inf)):
-            sql = f"SELECT max(time) FROM {_table(day)} WHERE device = ?"
+            sql = f"SELECT max(time) FROM {self._table(day)} WHERE device = ?"
             (found,) = self._database.execute(sql, (device,)).fetchone()
             if found is not None:
                 return float(found)
@@ -65,7 +72,7 @@ class TimeSeries:
         """Every device with a reading still kept, sorted."""
         names: set[str] = set()
         for day in self._days(-math.inf, math.inf):
-            names.update(name for (name,) in self._database.execute(f"SELECT DISTINCT device FROM {_table(day)}"))
+            names.update(name for (name,) in self._database.execute(f"SELECT DISTINCT device FROM {self._table(day)}"))
         return sorted(names)
 
     def erase(self, now: float) -> int:
@@ -87,13 +94,14 @@ class TimeSeries:
         return erased
 
     def _open_day(self, day: int) -> str:
-        if self._database.execute("INSERT OR IGNORE INTO series_day VALUES (?)", (day,)).rowcount:
-            self._create(_table(day))
-        return _table(day)
+        if self._database.execute(f"INSERT OR IGNORE INTO {self._name}_day VALUES (?)", (day,)).rowcount:
+            self._create(self._table(day))
+        return self._table(day)
 
     def _days(self, since: float, until: float) -> list[int]:
         rows = self._database.execute(
-            "SELECT day FROM series_day WHERE day > ? AND day * 86400 < ? ORDER BY day", (since / _DAY - 1, until)
+            f"SELECT day FROM {self._name}_day WHERE day > ? AND day * 86400 < ? ORDER BY day",
+            (since / _DAY - 1, until),
         )
         return [int(day) for (day,) in rows]
 
@@ -106,21 +114,25 @@ class TimeSeries:
     def _erase_day(self, day: int, cutoff: float) -> int:
         if (day + 1) * _DAY > cutoff:
             return self._rewrite(day, "time >= ?", cutoff)
-        count = self._count(f"{_table(day)}")
-        self._database.execute(f"DROP TABLE {_table(day)}")
-        self._database.execute("DELETE FROM series_day WHERE day = ?", (day,))
+        count = self._count(f"{self._table(day)}")
+        self._database.execute(f"DROP TABLE {self._table(day)}")
+        self._database.execute(f"DELETE FROM {self._name}_day WHERE day = ?", (day,))
         return count
 
     def _rewrite(self, day: int, kept: str, bound: str | float) -> int:
         """Move the rows to keep to a fresh table and drop the old one; return how many rows went."""
-        table = _table(day)
+        table = self._table(day)
         gone = self._count(f"{table} WHERE NOT ({kept})", bound)
         if gone:
-            self._create("series_kept")
-            self._database.execute(f"INSERT INTO series_kept SELECT * FROM {table} WHERE {kept}", (bound,))
+            aside = f"{self._name}_kept"
+            self._create(aside)
+            self._database.execute(f"INSERT INTO {aside} SELECT * FROM {table} WHERE {kept}", (bound,))
             self._database.execute(f"DROP TABLE {table}")
-            self._database.execute(f"ALTER TABLE series_kept RENAME TO {table}")
+            self._database.execute(f"ALTER TABLE {aside} RENAME TO {table}")
         return gone
+
+    def _table(self, day: int) -> str:
+        return f"{self._name}_{day}"
 
     def _count(self, rows: str, *bounds: str | float) -> int:
         return int(self._database.execute(f"SELECT count(*) FROM {rows}", bounds).fetchone()[0])
@@ -133,10 +145,6 @@ class TimeSeries:
         plain = self._sealed.open(body, row=_row(device, time)) if self._sealed else body
         values: dict[str, float] = json.loads(plain)
         return values
-
-
-def _table(day: int) -> str:
-    return f"series_{day}"
 
 
 def _row(device: str, time: float) -> bytes:

@@ -29,7 +29,10 @@ _LOOK: Final = 0.02
 
 
 class Anvil:
-    """One anvil process; `block_time` in seconds, None mines a block a transaction; `state` survives a restart."""
+    """One anvil process; `block_time` in seconds, None mines a block a transaction; `state` survives a restart.
+
+    With `fork`, another's URL, it goes on from that chain's newest block with blocks of its own.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Anvil:
         state: Path | None = None,
         accounts: int = 10,
         log: Path | None = None,
+        fork: str | None = None,
     ) -> None:
         self.port = port or free_port()
         self.chain_id = chain_id
@@ -49,6 +53,7 @@ class Anvil:
         self._options = ["--accounts", str(accounts), "--mnemonic", mnemonic]
         self._options += [] if block_time is None else ["--block-time", str(block_time)]
         self._options += [] if state is None else ["--state", str(state)]
+        self._options += [] if fork is None else ["--fork-url", fork]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -11,7 +11,6 @@ import re
 import runpy
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +29,8 @@ def only(lock: Path) -> dict[str, str]:
     return {VARIABLE: ",".join(sorted(modules))}
 
 
-class Only(MetaPathFinder):
-    """Refuses what is neither Python's, ours, nor among `modules`."""
+class Only:
+    """A finder that refuses what is neither Python's, ours, nor among `modules`."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._allowed = {*modules, *sys.stdlib_module_names, "quietfleet"}

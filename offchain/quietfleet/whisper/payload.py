@@ -10,8 +10,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import pbkdf2_hmac
 from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from quietfleet.crypto import (
     SIGNATURE_SIZE,
@@ -31,6 +33,7 @@ _BLOCK: Final = 256
 _SIZE_MASK: Final = 0b011
 _SIGNED: Final = 0b100
 _PASSWORD_ROUNDS: Final = 65356  # geth's number, typing error and all
+_PASSWORD_KEY: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def read_plaintext(plaintext: bytes) -> Opened:
 
 def password_key(password: str) -> bytes:
     """Return the 32-byte key geth derives from a password, without salt: for interoperation, not for protection."""
-    return pbkdf2_hmac("sha256", password.encode(), b"", _PASSWORD_ROUNDS)
+    return PBKDF2HMAC(SHA256(), _PASSWORD_KEY, b"", _PASSWORD_ROUNDS).derive(password.encode())
 
 
 def _padding(length: int, pad_to: int | None) -> int:

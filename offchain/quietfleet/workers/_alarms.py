@@ -69,10 +69,13 @@ class Alarms:
         return [_alarm(*row) for row in self._database.execute(sql, (device, device)).fetchall()]
 
     def all(self) -> list[Alarm]:
-        """Return what is open and what was over of late; none at a worker that keeps no alarms."""
-        if self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'alarms'").fetchone() is None:
-            return []
+        """Return what is open and what was over of late, oldest first."""
         return [_alarm(*row) for row in self._database.execute("SELECT number, body FROM alarms ORDER BY number")]
+
+    def newest(self, device: str) -> float:
+        """Up to which moment of data time its newest alarm lasted; 0 if none is kept."""
+        sql = "SELECT coalesce(max(until), 0) FROM alarms WHERE device = ?"
+        return float(self._database.execute(sql, (device,)).fetchone()[0])
 
     def get(self, number: int) -> Alarm:
         """Return an alarm by its number; `MonitorError`."""

@@ -16,6 +16,7 @@ import signal
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
+from functools import partial
 from typing import Any
 
 from quietfleet.chain.deployment import load_deployment
@@ -193,7 +194,7 @@ class Host:
             endpoints = Endpoints(sources, self.clock, chain.max_age, agreeing=agreeing)
             bell = await stack.enter_async_context(_bell(chain.ws)) if chain.ws else None
             follower = Follower(endpoints, self.replica, self.deployment, effects=self.on_changes)
-            watch = Watch(follower, chain.poll, bell, failed=endpoints.failed)
+            watch = Watch(follower, chain.poll, bell, failed=partial(self.view.failed, endpoints))
             self.sight.watch, self.sight.endpoints = watch, endpoints
             while True:
                 with self.disk.borne():

@@ -74,9 +74,18 @@ class Recalibrations:
 
     # asking
 
-    def ask(self, device: str, reason: str, channels: Collection[str] = (), *, routine: bool = False) -> bool:
+    def ask(
+        self,
+        device: str,
+        reason: str,
+        channels: Collection[str] = (),
+        *,
+        alarms: Collection[int] = (),
+        routine: bool = False,
+    ) -> bool:
         """Have a device recalibrate these channels, or all of them; False if it is not here or owes an answer.
 
+        `alarms` are the numbers of those that ask for it, for the record.
         Of `routine`, when nothing was found, it is corrected by its whole week alone, and else judged as before.
         """
         if device not in self._devices or self._runtime.messenger.session(device) is None:
@@ -90,7 +99,10 @@ class Recalibrations:
         body = Recalibrate(reason[:_SENTENCE], nonce, proposed)
         self._runtime.messenger.request(device, body, (Answer,), ANSWER_WITHIN, ABOUT)
         told = {channel: list(one) for channel, one in proposed.items()}
-        self._runtime.note("recalibration-asked", sensor=device, reason=reason, proposed=told, withheld=withheld)
+        because = {"alarms": sorted(alarms)} if alarms else {}
+        self._runtime.note(
+            "recalibration-asked", sensor=device, reason=reason, proposed=told, withheld=withheld, **because
+        )
         return True
 
     def unheard(self, device: str) -> None:

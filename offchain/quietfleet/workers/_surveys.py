@@ -83,7 +83,9 @@ class Surveys:
         kept = msgspec.msgpack.encode(_Kept(event.peer, self._runtime.clock.now(), report.signed))
         self._state.set(row, self._sealed.seal(kept, row=row.encode()).hex())
         self._runtime.metrics.count("monitor_reports")
-        self._runtime.note("monitor-reported", release=report.signed.told.release)
+        told = report.signed.told
+        private = {"epsilon": told.epsilon, "epsilon_left": told.epsilon_left} if told.epsilon else {}
+        self._runtime.note("monitor-reported", release=told.release, **private)
         return self._reason(release) or {}
 
     def _wrong(self, event: Received, report: MonitorReport) -> str:

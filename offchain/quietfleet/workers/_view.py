@@ -11,12 +11,13 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from quietfleet.chain.deployment import Deployment
+from quietfleet.chain.endpoints import Endpoints
 from quietfleet.chain.replica import Replica
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.source import Source
 from quietfleet.clock import Clock
 from quietfleet.crypto import checksum_address
-from quietfleet.errors import AddressError, SettingsError
+from quietfleet.errors import AddressError, ChainDisagreement, ChainError, SettingsError
 from quietfleet.metrics import Metrics
 from quietfleet.network import ChainAsking, ChainServing, Enode
 from quietfleet.settings import RELAYS, ChainSection, NetworkSection
@@ -42,7 +43,7 @@ class View:
         clock: Clock,
         random: Callable[[int], bytes],
     ) -> None:
-        self._chain, self._deployment = chain, deployment
+        self._chain, self._deployment, self._metrics = chain, deployment, metrics
         self._relays = vouched(chain) if chain.rpc == RELAYS else {}
         self._shown: ChainClient | None = None
         self.service: ChainAsking | ChainServing | None = None
@@ -68,6 +69,12 @@ class View:
         first = [chain.rpc, *([chain.second] if chain.second else [])]
         urls = [*first, *dict.fromkeys(url for url in chain.fallbacks if url not in first)]
         return [await stack.enter_async_context(ChainClient(url, self._deployment)) for url in urls], len(first)
+
+    def failed(self, endpoints: Endpoints, error: ChainError) -> bool:
+        """Hear that a reading came to nothing, and count it where two said different things; see `Endpoints.failed`."""
+        if isinstance(error, ChainDisagreement):
+            self._metrics.count("chain_disagreements", by="relays" if self._relays else "endpoints")
+        return endpoints.failed(error)
 
     def status(self) -> dict[str, object]:
         """What `quietfleet status` shows: whose word the chain is taken on."""

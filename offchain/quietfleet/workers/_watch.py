@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import median
@@ -18,11 +19,12 @@ from quietfleet.monitor import (
     outages,
     site_outages,
 )
-from quietfleet.monitor.alarms import Alarm, Seen, State, sureness
-from quietfleet.monitor.rules import LEFT_PEERS, LEFT_SITE, LONE_DRIFT, SHARED_DRIFT, Action, load_rules
-from quietfleet.workers._alarms import Alarms
+from quietfleet.monitor.alarms import PLACE, Alarm, Seen, State, sureness
+from quietfleet.monitor.rules import LEFT_PEERS, LEFT_SITE, LONE_DRIFT, POOR_HEALTH, SHARED_DRIFT, Action, load_rules
+from quietfleet.workers._alarms import Alarms, Turn
 from quietfleet.workers._clocks import Arrivals
 from quietfleet.workers._neighbours import Neighbours
+from quietfleet.workers._silence import Silence
 from quietfleet.workers._state import State as Kept
 from quietfleet.workers.messages import DriftReport, DriftVerdict, SiteVerdict
 
@@ -39,13 +41,13 @@ HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
 WATCHED: Final = 6 * DAY  # of the week: readings come late, and what is a week old is gone
-SILENT: Final = 4 * HOUR  # of data time behind its neighbours
-QUIET: Final = 30.0  # seconds of the clock besides: what is on its way is not lost
 DRIFT: Final = "drift"
 
+OUTAGE: Final = frozenset({str(FindingKind.OUTAGE)})
 FAULTS: Final = frozenset(map(str, FindingKind))
 COMPARED: Final = frozenset({SHARED_DRIFT, LONE_DRIFT, LEFT_PEERS})
-TOLD: Final = COMPARED | FAULTS | {LEFT_SITE}
+TOLD: Final = COMPARED | FAULTS | {LEFT_SITE, POOR_HEALTH}
+_ASKS: Final = frozenset({Action.RETRAIN, Action.VERIFY})
 _CAUSE: Final = {Verdict.RETRAIN: SHARED_DRIFT, Verdict.VERIFY: LONE_DRIFT, Verdict.QUARANTINE: LEFT_PEERS}
 
 
@@ -71,17 +73,36 @@ class Watch:
         rules = runtime.settings.processor.rules
         self._rules = load_rules(runtime.settings.path(rules) if rules else None)
         self.alarms = Alarms(runtime.database)
-        self._heard: dict[str, float] = {}
+        self._silence = Silence(runtime.clock, runtime.data_clock)
         self._arrivals = Arrivals(runtime.clock, runtime.data_clock)
-        self._outage = 0.0  # when the newest one that was told began
 
-    def check(self, device: str, latest: float) -> None:
-        """Look for faults at once; a faulty device is set aside until a whole day of it looks right again."""
-        self._heard[device] = self._runtime.clock.now()
+    def check(self, device: str, latest: float, doubled: Rows) -> None:
+        """Look for faults at once; a faulty device is set aside until a whole day of it looks right again.
+
+        `doubled` are readings for whose time there was one already. It is judged as of its newest reading, so that
+        older ones, which come late or are sent again, do not clear it.
+        """
+        self._silence.came(device)
+        self._back()
         self._arrivals.came(device, latest)
+        latest = max(latest, self._week.newest(device) or latest)
         findings = self._faults(device, latest)
-        recent = [finding for finding in findings if finding.until >= latest - DAY]
-        self._see(device, FAULTS, map(Seen.of, recent), latest, end=self._settled(device, latest))
+        found = [Seen.of(finding) for finding in findings] + self._contradictions(device, doubled)
+        recent = [one for one in found if one.until >= latest - DAY]
+        self._see(device, FAULTS, recent, latest, end=self._settled(device, latest))
+
+    def _contradictions(self, device: str, doubled: Rows) -> list[Seen]:
+        """Readings that differ from the ones kept for their time; those of the last messages count on."""
+        kept = [self._week.window(device, at, math.nextafter(at, math.inf)) for at, _ in doubled]
+        times = [at for (at, fields), known in zip(doubled, kept, strict=True) if known and known[0][1] != fields]
+        cause = str(FindingKind.DUPLICATE)
+        before = [one for one in self.alarms.open(device) if one.cause == cause]
+        spans = [(one.since, one.until, one.count) for one in before] + [(at, at, 1) for at in times]
+        if not spans:
+            return []
+        since, until = min(first for first, _, _ in spans), max(last for _, last, _ in spans)
+        count = sum(number for _, _, number in spans)
+        return [Seen(cause, "", since, until, count, "two readings of one time differ")]
 
     def _faults(self, device: str, latest: float) -> list[Finding]:
         """What is wrong with two days of a device; a gap that its whole place shares is none of its own."""
@@ -93,15 +114,15 @@ class Watch:
         return [*found, skew] if skew else list(found)
 
     def _dark(self, since: float, until: float) -> frozenset[int]:
-        """Return the hours in which no device here delivered, and say of an outage of the place that it was one."""
+        """Return the hours in which no device here delivered; of an outage that nobody saw coming, say that it was."""
         windows = {device: self._week.window(device, since, until) for device in self._devices.all()}
         site = {device: rows for device, rows in windows.items() if rows}
         dark = site_outages(site, since=since, until=until)
         began = min((rows[0][0] for rows in site.values()), default=until)
         for one in outages(dark):
-            if one.since > max(began, self._outage):
-                self._outage = one.since
-                self._runtime.note("site-outage", since=one.since, until=one.until, hours=one.count)
+            if one.since > began and one.since >= self.alarms.newest(PLACE):
+                self._place([Seen.of(one)])
+                self._place([])
         return dark
 
     def look(self) -> None:
@@ -112,14 +133,15 @@ class Watch:
             self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._devices.pseudonym(device))
             self._see(device, COMPARED, _compared(found, now), now, end=self._settled(device, now))
         self._learn_anew()
-        self._let_words_lapse(self._runtime.data_clock.now())
+        self._let_lapse(self._runtime.data_clock.now())
         self._tell_of_open()
         worrying = {d: v for d, v in verdicts.items() if self._asks(d, v)}
         if not worrying or not self._uplink.free(DRIFT) or self._slot.wanted:
             return
         percent = max(found.drift_pct for found in worrying.values())
         drift = {self._devices.pseudonym(d): dict.fromkeys(v.channels, v.drift_pct) for d, v in worrying.items()}
-        self._runtime.note(DRIFT, release=self._slot.sequence, percent=percent, at=now)
+        asking = sorted(one.number for device in worrying for one in self.alarms.open(device) if _ASKS & set(one.done))
+        self._runtime.note(DRIFT, release=self._slot.sequence, percent=percent, at=now, alarms=asking)
         self._uplink.ask(DRIFT, DriftReport(self._slot.sequence, drift), DriftVerdict)
 
     def told(self, verdict: SiteVerdict) -> None:
@@ -137,10 +159,17 @@ class Watch:
             seen = [Seen(LEFT_SITE, one, at - DAY, at, sure=sureness(LEFT_SITE)) for one in channels]
             self._see(device, frozenset({LEFT_SITE}), seen, at)
 
-    def _let_words_lapse(self, now: float) -> None:
+    def _let_lapse(self, now: float) -> None:
+        """End what the gateway said and says no more, and what is about a device that left us, as its week is gone."""
+        here = {PLACE, *self._devices.all()}
         for alarm in self.alarms.open():
-            if alarm.cause == LEFT_SITE and alarm.until < now - 2 * DAY:
-                self._see(alarm.device, frozenset({LEFT_SITE}), [], now)
+            word = alarm.cause == LEFT_SITE and alarm.until < now - 2 * DAY
+            if word or (alarm.device not in here and alarm.until < now - WEEK):
+                self._see(alarm.device, frozenset({alarm.cause}), [], now)
+
+    def told_of_health(self, device: str, causes: frozenset[str], seen: list[Seen]) -> None:
+        """Raise or end the alarm about a device's own health, of which its telemetry tells."""
+        self._see(device, causes, seen, self._runtime.data_clock.now())
 
     def judged(self) -> tuple[Mapping[str, DeviceVerdict], float]:
         """Judge the week of every device as of the moment up to which all have delivered; none without a model."""
@@ -183,12 +212,7 @@ class Watch:
         """Raise and end alarms, and do what they ask for."""
         now = self._runtime.clock.now()
         turn = self.alarms.see(device, causes, found, self._rules, now=now, end=end)
-        for alarm in turn.raised:
-            self._note("alarm", alarm, sure=alarm.sure, since=alarm.since, actions=[str(one) for one in alarm.actions])
-        for alarm in turn.ended:
-            self._note("alarm-over", alarm, until=alarm.until)
-        if turn.dropped:
-            self._runtime.metrics.count("alarms_dropped", turn.dropped)
+        self._note_turn(turn)
         self._set_aside(device, at)
         self._recalibrate(device, [alarm for alarm in turn.raised if Action.RECALIBRATE in alarm.done])
 
@@ -198,7 +222,8 @@ class Watch:
         reason = ", ".join(sorted({f"{alarm.channel} {alarm.cause}".strip() for alarm in grounds}))
         before = self._devices.quarantined().get(device)
         if reason and not before:
-            self._runtime.note("quarantined", sensor=device, reason=reason, at=at)
+            numbers = [alarm.number for alarm in grounds]
+            self._runtime.note("quarantined", sensor=device, reason=reason, at=at, alarms=numbers)
         elif before and not reason:
             self._runtime.note("released", sensor=device, at=at)
             self._devices.uploaded(device, at)
@@ -207,13 +232,14 @@ class Watch:
     def _recalibrate(self, device: str, alarms: list[Alarm]) -> None:
         if alarms:
             reason = ", ".join(sorted({f"{alarm.channel} {alarm.cause}".strip() for alarm in alarms}))
-            self._recalibrations.ask(device, reason, {alarm.channel for alarm in alarms if alarm.channel})
+            channels = {alarm.channel for alarm in alarms if alarm.channel}
+            self._recalibrations.ask(device, reason, channels, alarms=[alarm.number for alarm in alarms])
 
     def _asks(self, device: str, found: DeviceVerdict) -> bool:
         """Whether the gateway is to be asked about a device: a lone one's drift may be shared elsewhere."""
         if found.verdict not in {Verdict.RETRAIN, Verdict.VERIFY}:
             return False
-        return bool({Action.RETRAIN, Action.VERIFY} & self.alarms.actions(device))
+        return bool(_ASKS & self.alarms.actions(device))
 
     def _learn_anew(self) -> None:
         """Where a person agrees that a device is where it is meant to be now, learn its usual distance anew."""
@@ -222,27 +248,59 @@ class Watch:
                 self._neighbours.forget(alarm.device)
 
     def _look_for_silent(self) -> None:
-        """Find who has stopped sending while its neighbours went on, without waiting for what it sends next."""
-        now, everybody = self._runtime.clock.now(), self._devices.all()
+        """Find who has stopped sending, without waiting for what it sends next; if that is everybody, blame nobody."""
+        everybody = self._devices.all()
         self._arrivals.keep(everybody)
-        self._heard = {device: self._heard.get(device, now) for device in everybody}
-        quiet = [device for device in everybody if now - self._heard[device] > QUIET]
-        if not quiet or len(everybody) == 1:
-            return
+        silent = self._silence.silent(everybody, self._runtime.settings.processor.monitor_every)
         ends = {device: end for device in everybody if (end := self._week.newest(device)) is not None}
-        reached = median(ends.values()) if ends else 0.0
-        for device in quiet:
-            end = ends.get(device, reached)
-            if reached - end >= SILENT:
-                missed = int((reached - end) // HOUR)
-                seen = Seen(str(FindingKind.GAP), "", end, reached, missed, "silent", sureness(FindingKind.GAP, missed))
-                self._see(device, frozenset({str(FindingKind.GAP)}), [seen], reached, end=False)
+        if not everybody:
+            self._place([])  # nobody is here to be missed
+        elif len(silent) == len(everybody):
+            self._outage(ends)
+        else:
+            reached = median([end for device, end in ends.items() if device not in silent] or [0.0])
+            for device in sorted(silent):
+                self._dropout(device, ends.get(device, reached), reached)
+
+    def _dropout(self, device: str, end: float, reached: float) -> None:
+        """One is silent while others go on, who have come to `reached` (data time)."""
+        missed = int((reached - end) // HOUR)
+        if missed > 0:
+            seen = Seen(str(FindingKind.GAP), "", end, reached, missed, "silent", sureness(FindingKind.GAP, missed))
+            self._see(device, frozenset({seen.cause}), [seen], reached, end=False)
+
+    def _outage(self, ends: Mapping[str, float]) -> None:
+        """All are silent: it is the place's, for as long as it lasts."""
+        since, now = max(ends.values(), default=0.0), self._runtime.data_clock.now()
+        missed = int((now - since) // HOUR)
+        if ends and missed > 0:
+            who = f"none of {len(ends)} devices" if len(ends) > 1 else "its only device, which may be at fault itself"
+            self._place([Seen(str(FindingKind.OUTAGE), "", since, now, missed, who)])
+
+    def _back(self) -> None:
+        """Somebody is heard again: the place is not down; the others have their time to come back as well."""
+        if self.alarms.open(PLACE):
+            self._place([])
+            self._silence.anew()
+
+    def _place(self, seen: list[Seen]) -> None:
+        """Raise the alarm of the whole place, or end it; nothing but telling is done about it."""
+        turn = self.alarms.see(PLACE, OUTAGE, seen, self._rules, now=self._runtime.clock.now())
+        self._note_turn(turn)
 
     def _tell_of_open(self) -> None:
         now = self._runtime.clock.now()
         told = Counter(alarm.cause for alarm in self.alarms.open() if not alarm.quiet(now))
         for cause in sorted(TOLD):
             self._runtime.metrics.gauge("alarms_open", told[cause], cause=cause)
+
+    def _note_turn(self, turn: Turn) -> None:
+        for alarm in turn.raised:
+            self._note("alarm", alarm, sure=alarm.sure, since=alarm.since, actions=[str(one) for one in alarm.actions])
+        for alarm in turn.ended:
+            self._note("alarm-over", alarm, until=alarm.until)
+        if turn.dropped:
+            self._runtime.metrics.count("alarms_dropped", turn.dropped)
 
     def _note(self, kind: str, alarm: Alarm, **detail: object) -> None:
         named = {"number": alarm.number, "sensor": alarm.device, "cause": alarm.cause, "channel": alarm.channel}

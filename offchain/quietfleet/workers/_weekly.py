@@ -68,6 +68,10 @@ class Weekly:
         """Return the number of devices that were compared, and the errors over all of them."""
         return len(self._found), combined(self._found.values())
 
+    def each(self) -> list[Performance]:
+        """Return the errors of each device that was compared."""
+        return list(self._found.values())
+
     def _since(self) -> float | None:
         """The moment of data time at which the release in use was taken up, None without one; another forgets all."""
         release, kept = self._slot.sequence, self._state.get(_SINCE)

@@ -74,6 +74,15 @@ class EffectHeard(msgspec.Struct, frozen=True, tag="effect-heard/1"):
     command: Id
 
 
+class Telemetry(msgspec.Struct, frozen=True, tag="telemetry/1"):
+    """A sensor tells its processor how it does itself: (Unix seconds, figure by channel of `monitor.telemetry`)."""
+
+    samples: Annotated[list[tuple[Finite, Annotated[dict[Name, Finite], Meta(max_length=24)]]], Meta(max_length=16)]
+
+
+MOST_SAMPLES = 16  # of one message
+
+
 class Recalibrate(msgspec.Struct, frozen=True, tag="recalibrate/1"):
     """A processor asks a sensor to make its readings right, or to check itself where it proposes nothing.
 
@@ -276,7 +285,7 @@ ANSWERS = (
 def make_codec() -> Codec:
     """The codec every worker speaks."""
     asked = (Readings, Recalibrate, Upload, DriftReport, FetchRelease, ReleaseOutcome, EpochKeyRequest)
-    more = (MonitorRun, SiteVerdict, RecalibrationAttested, HeadReport, CommandEffect)
+    more = (MonitorRun, SiteVerdict, RecalibrationAttested, HeadReport, CommandEffect, Telemetry)
     return Codec(*asked, *more, PrepareEpoch, EpochPrepared, *dispatch.Message.__args__, answers=ANSWERS)
 
 

@@ -18,7 +18,9 @@ from quietfleet.workers._commands import Commands
 from quietfleet.workers._devices import Devices
 from quietfleet.workers._fallback import Fallbacks
 from quietfleet.workers._fetching import Answer
+from quietfleet.workers._health import HealthWatch
 from quietfleet.workers._partners import Partners
+from quietfleet.workers._privacy import Privacy
 from quietfleet.workers._provider import Provider
 from quietfleet.workers._recalibration import Recalibrations
 from quietfleet.workers._runtime import Runtime
@@ -26,6 +28,7 @@ from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
 from quietfleet.workers._telling import tell
 from quietfleet.workers._uplink import Uplink
+from quietfleet.workers._uploads import Uploads
 from quietfleet.workers._watch import Watch
 from quietfleet.workers._weekly import Weekly
 from quietfleet.workers.messages import (
@@ -41,9 +44,8 @@ from quietfleet.workers.messages import (
     Recalibrate,
     Recalibrated,
     Recommendation,
-    Rows,
     SiteVerdict,
-    Stored,
+    Telemetry,
     Upload,
     timely,
 )
@@ -51,8 +53,6 @@ from quietfleet.workers.messages import (
 HOUR = 3600.0
 DAY = 24 * HOUR
 WEEK = 7 * DAY
-HOLD = DAY  # data time readings wait before they go up, so that a fault is noticed before it is learned from
-UPLOAD_ROWS = 240
 ERASE_EVERY = 10  # of the monitor's rounds
 
 
@@ -71,13 +71,18 @@ class Processor:
         self._provider = Provider(runtime, self._state, self._partners)
         self._statics = Statics(runtime, self._partners)
         self._uplink = Uplink(runtime)
+        self._uploads = Uploads(runtime, self._week, self._devices, self._uplink)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
         self._weekly = Weekly(runtime, self._state, self._week, self._slot, self._devices)
         self._recalibrations = Recalibrations(runtime, self._week, self._devices, self._uplink, self._recalibrated)
         self._watch = Watch(runtime, self._week, self._slot, self._devices, self._uplink, self._recalibrations)
+        own = SealedColumn(derive(secret, "storage", b"telemetry"), "telemetry.body", random=runtime.random)
+        told = TimeSeries(runtime.database, WEEK, sealed=own, name="telemetry")
+        self._health = HealthWatch(runtime, told, self._devices, self._watch.told_of_health)
         fallbacks = Fallbacks(self._week, self._devices, self._watch.alarms)
         self._autonomy = Autonomy(runtime, self._state, self._week, self._slot, self._devices, self._uplink)
         self._advice = Advice(self._week, self._slot, self._devices, fallbacks, self._autonomy)
+        self._privacy = Privacy(runtime)
         self._commands = Commands(runtime, self._slot, self._devices)
         self._monitor_due = 0.0
         self._erase_due = 0.0
@@ -124,10 +129,11 @@ class Processor:
         self._provider.tick(now)
         self._uplink.reach()
         self._slot.tick()
-        self._upload()
+        self._uploads.tick()
         self._weekly.tick()
         self._autonomy.tick()
         self._recalibrations.tick()
+        self._health.tick()
         if not waits(now, self._monitor_due, self._section.monitor_every):
             self._monitor_due = now + self._section.monitor_every
             self._watch.look()
@@ -142,7 +148,7 @@ class Processor:
             try:
                 with self._runtime.database.transaction():
                     self._watch.after()
-                erased = self._week.erase(self._runtime.data_clock.now())
+                erased = self._week.erase(self._runtime.data_clock.now()) + self._health.erase()
             except ErasureDelayed:
                 return
             self._runtime.metrics.count("readings_erased", erased)
@@ -160,20 +166,29 @@ class Processor:
             "devices": {device: reason or "fine" for device, reason in self._devices.quarantined().items()},
             "answered": self._state.get("answered", 0),
             "alarms": len(self._watch.alarms.open()),
+            "health": self._health.status(),
+            **({"privacy": self._privacy.status()} if self._privacy.on else {}),
         }
 
     def _heard(self, event: Received) -> None:
         match event.body:
             case Readings():
                 self._readings(event, event.body)
-            case answer if isinstance(answer, Answer | OutcomeHeard):
-                self._slot.hear(answer)
-            case DriftVerdict():
-                self._runtime.note("drift-verdict", fleet=event.body.fleet)
+            case Telemetry():
+                self._health.take(event, event.body)
             case CommandEffect():
                 self._commands.take(event, event.body)
             case Recalibrated():
                 self._recalibrations.take(event, event.body)
+            case _:
+                self._heard_from_above(event)
+
+    def _heard_from_above(self, event: Received) -> None:
+        match event.body:
+            case answer if isinstance(answer, Answer | OutcomeHeard):
+                self._slot.hear(answer)
+            case DriftVerdict():
+                self._runtime.note("drift-verdict", fleet=event.body.fleet)
             case AttestationHeard():
                 self._recalibrations.heard(event, event.body)
             case HeadHeard():
@@ -186,7 +201,7 @@ class Processor:
     def _unheard(self, event: Expired) -> None:
         match event.body:
             case Upload():
-                self._rewind(event.body)
+                self._uploads.rewind(event.body)
             case Recalibrate():
                 self._recalibrations.unheard(event.peer)
             case _:
@@ -215,46 +230,26 @@ class Processor:
         if event.peer not in self._devices or not body.rows:
             return
         rows = timely(body.rows, self._runtime.data_clock.now(), WEEK)
-        new = sum(self._week.append(event.peer, at, fields) for at, fields in rows)
+        doubled = [row for row in rows if not self._week.append(event.peer, *row)]
+        new = len(rows) - len(doubled)
         self._state.set("answered", self._state.get("answered", 0) + 1)
         refused = len(body.rows) - len(rows)
         if refused:
             self._runtime.metrics.count("readings_refused", refused)
+        stood_in = {}
         if rows:
             self._slot.sampled(event.peer, rows, new)
             latest = max(at for at, _ in rows)
-            self._watch.check(event.peer, latest)
+            self._watch.check(event.peer, latest, doubled)
             said = self._advice.advise(event.peer, latest, new)
+            stood_in = {"fallback": said.fallback} if said.fallback else {}
             self._runtime.messenger.reply(event, self._commands.beside(event.peer, said))
         else:
             self._runtime.messenger.reply(
                 event, Recommendation(0, "check the clock: these readings are not of our time")
             )
-        self._runtime.note(
-            "readings", sensor=event.peer, first=body.first, rows=len(body.rows), new=new, refused=refused
-        )
-
-    # the cloud
-
-    def _upload(self) -> None:
-        """Send every sound device's next readings up, once the day after them has been looked at as well."""
-        for device, since in self._devices.sound():
-            pseudonym = self._devices.pseudonym(device)
-            rows = self._settled(device, since) if self._uplink.free(pseudonym) else []
-            if rows:
-                self._uplink.ask(pseudonym, Upload(pseudonym, self._section.site, rows), Stored)
-                self._devices.uploaded(device, rows[-1][0] + 1)
-
-    def _settled(self, device: str, since: float) -> Rows:
-        rows: Rows = self._week.window(device, since, self._runtime.data_clock.now() + HOUR)
-        return [row for row in rows if row[0] < rows[-1][0] - HOLD][:UPLOAD_ROWS]
-
-    def _rewind(self, upload: Upload) -> None:
-        """An upload found no answer: take it again from its first row."""
-        first = upload.rows[0][0]
-        for device, since in self._devices.sound():
-            if self._devices.pseudonym(device) == upload.device and since > first:
-                self._devices.uploaded(device, first)
+        told = {"first": body.first, "rows": len(body.rows), "new": new, "refused": refused}
+        self._runtime.note("readings", sensor=event.peer, **told, **stood_in)
 
     # monitoring
 
@@ -268,6 +263,9 @@ class Processor:
             return
         verdicts, _ = self._watch.judged()
         veiled = {self._devices.pseudonym(device): verdict for device, verdict in verdicts.items()}
-        signed = tell(self._runtime, asked, self._slot.sequence, veiled, self._weekly.current())
+        if self._privacy.on:
+            signed = self._privacy.tell(asked, self._slot.sequence, veiled, self._weekly.each())
+        else:
+            signed = tell(self._runtime, asked, self._slot.sequence, veiled, self._weekly.current())
         self._runtime.messenger.reply(event, MonitorReport(signed))
         self._runtime.note("monitor-told", release=signed.told.release, compared=signed.told.compared)

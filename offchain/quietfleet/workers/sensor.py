@@ -17,6 +17,7 @@ from quietfleet.workers._seeking import Seeking
 from quietfleet.workers._source import Corrected, Felt, Reading, Source, open_replay
 from quietfleet.workers._state import State
 from quietfleet.workers._static import Statics
+from quietfleet.workers._telemetry import Teller
 from quietfleet.workers.messages import DEAL, EffectHeard, Readings, Recalibrate, Recommendation
 
 ANSWER_WITHIN = 20.0
@@ -43,6 +44,7 @@ class Sensor:
         self._corrected = Corrected(Felt.by(drivers, self.source), runtime.database)
         self._actuators = Actuators(runtime, drivers, self._works_with)
         self._calibration = Calibration(runtime, self._corrected)
+        self._telemetry = Teller(runtime)
         self._partners = Partners(runtime)
         self._seeking = Seeking(runtime, self._state, self._partners)
         self._statics = Statics(runtime, self._partners)
@@ -109,6 +111,7 @@ class Sensor:
         held = waits(now, self._send_due, self._section.send_every)
         if processor and not held and not self._runtime.messenger.asks(processor, ASKED):
             self._send(processor, now)
+        self._telemetry.tick(processor, self._waiting())
 
     async def after(self) -> None:
         """Let go of what was measured, once it is stored, and move what is to be elsewhere."""
@@ -177,12 +180,14 @@ class Sensor:
             return
         self._send_due = now + self._section.send_every
         self._unanswered_since = self._unanswered_since or now
+        self._telemetry.asked()
         body = Readings(rows[0][0], [(at, json.loads(fields)) for _, at, fields in rows])
         self._runtime.messenger.request(processor, body, (Recommendation,), ANSWER_WITHIN, f"{ASKED}{rows[-1][0]}")
 
     def _recommended(self, event: Received) -> None:
         advice: Recommendation = event.body
         self._unanswered_since = None
+        self._telemetry.answered()
         last = int((event.answers or ASKED + "0").removeprefix(ASKED))
         gone = self._runtime.database.execute("DELETE FROM readings WHERE number <= ?", (last,)).rowcount
         self._state.set("answered", self._state.get("answered", 0) + gone)

@@ -62,3 +62,23 @@ def test_run__file_that_cannot_be_read__one_sentence(run, tmp_path):
     result = run("monitor", "run", str(tmp_path / "x.csv"))
     assert result.exit_code == 1
     assert "no column holds times" in result.stderr
+
+
+def test_run__devices_tell_of_themselves__their_health_is_said_in_text_json_and_page(run, tmp_path):
+    file, page = tmp_path / "fleet.csv", tmp_path / "fleet.html"
+    with file.open("w") as out:
+        out.write("device,time,temp,battery,cpu_usage\n")
+        for hour in range(24 * 20):
+            for device in ("a", "b"):
+                left = 90 - 0.18 * hour if device == "a" else 80
+                out.write(
+                    f"{device},{1.7e9 + 3600 * hour},{15 + hour % 24 / 4 + hour % 7 / 10:.2f},{left:.2f},{20 + hour % 5}\n"
+                )
+    done = run("monitor", "run", str(file), "--report", str(page), "--json")
+    told = json.loads(done.stdout)["health"]
+    assert told["b"]["score"] == 100.0
+    assert told["a"]["score"] < 100
+    assert [one["what"] for one in told["a"]["longevity"]] == ["battery"]
+    assert "its battery lasts" in page.read_text()
+    plain = run("monitor", "run", str(file))
+    assert "a: health" in plain.stdout

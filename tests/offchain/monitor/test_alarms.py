@@ -69,6 +69,7 @@ def test_rules__first_that_fits__decides_by_channel_count_and_time():
         ('[[rule]]\nwhen = ["stuk"]', "'stuk', which nothing finds"),
         ('[[rule]]\nwhen = ["stuck"]\nthen = ["dance"]', "dance"),
         ('[[rule]]\nwhen = ["stuck"]\nthan = []', "than"),
+        ('[[rule]]\nwhen = ["stuck", "outage"]\nthen = ["quarantine"]', "an outage is a whole place's"),
         ("[[rule", "no TOML"),
     ],
 )

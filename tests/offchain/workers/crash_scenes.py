@@ -158,6 +158,13 @@ async def with_a_fan(folder):
     return world
 
 
+async def telling(folder):
+    """A pair whose sensor is to tell of itself, from its next start on."""
+    world = await paired(folder)
+    world.telemetry_every = 600.0
+    return world
+
+
 async def with_keystores(folder, **facts):
     """A pair, each with its first key on disk."""
     world = await paired(folder, **facts)
@@ -504,6 +511,11 @@ async def commanded(world):
         await world.pass_time(3)
 
 
+async def told_how_it_does(world):
+    """The sensor samples its machine, and tells its processor."""
+    await world.pass_time(3)
+
+
 async def told_of_its_place(world):
     """The gateway sees that a device left the others of its place, and tells its processor."""
     gateway, processor = world.workers["gateway"], world.workers["processor"]
@@ -750,6 +762,7 @@ SCENES = {
     "word of the gateway": Scene("with data", told_of_its_place, ("processor",), rest=2),
     "recalibration": Scene("beside", recalibrated, ("processor", "sensor"), rest=4),
     "actuator": Scene("with a fan", commanded, ("sensor", "processor"), rest=3),
+    "telemetry": Scene("telling", told_how_it_does, ("sensor", "processor"), rest=3),
     "drift": Scene("drifted", left_alone, ("gateway", "processor"), rest=6, contract=Unreachable),
     "release": Scene("clouded", left_alone, ("gateway", "processor"), rest=9, contract=NumberedReleases),
     "release by shelf": Scene("with a shelf", shelved, ("gateway", "processor"), rest=8),
@@ -778,6 +791,7 @@ BASES = {
     "with data": with_data,
     "beside": beside,
     "with a fan": with_a_fan,
+    "telling": telling,
     "clouded": clouded,
     "queued": queued,
     "succeeded": succeeded,

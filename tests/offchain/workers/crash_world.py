@@ -317,6 +317,7 @@ class Saved:
 _FACTS = (
     "recalibration",
     "actuators",
+    "telemetry_every",
     "coming",
     "capacity",
     "max_size",

@@ -10,11 +10,13 @@ from worker_world import HOUR, Pen, hours
 from quietfleet.chain.types import Kind
 from quietfleet.monitor.rules import Action
 from quietfleet.workers._fallback import HELD, IMPUTED, SAFE
+from quietfleet.workers._uploads import cleaned
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
     FetchRelease,
     OutcomeHeard,
+    Recalibrate,
     ReleaseOutcome,
     SiteVerdict,
     Stored,
@@ -94,6 +96,10 @@ async def test_stuck__raises_an_alarm__set_aside_asked_to_recalibrate_imputed_an
     assert processor.agent.status()["devices"][named(site)] == "temp stuck"
     assert processor.journal("recalibration-asked")[0]["sensor"] == named(site)
     assert sensor.journal("recommendation")[-1]["fallback"] == IMPUTED
+    assert processor.journal("quarantined")[0]["alarms"] == [alarm.number]
+    assert processor.journal("recalibration-asked")[0]["alarms"] == [alarm.number]
+    stood_in = [entry["fallback"] for entry in processor.journal("readings") if "fallback" in entry]
+    assert set(stood_in) == {IMPUTED}, "what was done is on record here too"
     assert site.workers["gateway"].agent.heard(DriftReport) == []
     assert processor.agent.status()["alarms"] == 1
 
@@ -211,12 +217,197 @@ async def test_alarm__device_of_many_faults__bounded_and_the_others_are_heard(si
     assert len([one for one in open_alarms(site) if one.device == named(site)]) <= 32
 
 
+async def test_stuck__old_readings_come_late_or_again__do_not_clear_it_and_nothing_of_it_goes_up(site, feed):
+    """Else a device at fault that does not answer either is let off by one message of a good old day."""
+    processor, agent = site.workers["processor"], site.workers["sensor"].agent
+    hears = agent.on_event
+    agent.on_event = lambda event: None if isinstance(getattr(event, "body", None), Recalibrate) else hears(event)
+    await feed(0, 48)
+    await feed(48, 72, sticks=50)
+    site.workers["sensor"].source.coming = [(40.5 * HOUR, hours(41, 0.0)[40][1])]
+    await site.pass_time(3)
+    assert [one.cause for one in open_alarms(site)] == ["stuck"]
+    assert processor.agent.status()["devices"][named(site)] == "temp stuck"
+    await feed(72, 108, sticks=50)
+    sent = site.workers["gateway"].agent.heard(Upload)
+    mine = processor.agent._devices.pseudonym(named(site))
+    assert max(at for up in sent if up.device == mine for at, _ in up.rows) < 50 * HOUR
+
+
+async def test_duplicate__two_readings_of_one_time_differ__set_aside_for_a_day_and_the_first_one_stays(site, feed):
+    processor = site.workers["processor"]
+    await feed(0, 48)
+    again = hours(48, 0.0)
+    site.workers["sensor"].source.coming = [again[46], (47 * HOUR, {"temp": 25.0})]
+    await site.pass_time(3)
+    (alarm,) = open_alarms(site)
+    assert (alarm.cause, alarm.count, alarm.since) == ("duplicate", 1, 47 * HOUR)
+    assert alarm.sure == 1
+    assert processor.agent.status()["devices"][named(site)] == "duplicate"
+    assert processor.agent._week.window(named(site), 47 * HOUR, 48 * HOUR)[0][1] == again[47][1]
+    await feed(48, 66)
+    processor.restart()
+    assert [one.cause for one in open_alarms(site)] == ["duplicate"], "also by later messages and across a restart"
+    await feed(66, 78)
+    assert open_alarms(site) == []
+    assert processor.agent.status()["devices"][named(site)] == "fine"
+
+
+async def test_duplicate__the_same_reading_sent_again__is_none(site, feed):
+    await feed(0, 48)
+    site.workers["sensor"].source.coming = hours(48, 0.0)[30:]
+    await site.pass_time(3)
+    assert open_alarms(site) == []
+
+
+# what goes up
+
+
+async def test_upload__fields_that_nobody_named_and_values_that_cannot_be__stay_at_the_processor(site, feed):
+    """A sensor that counts people, or a thermometer that was made to say so, tells the cloud nothing of it."""
+    processor, sensor = site.workers["processor"], site.workers["sensor"]
+    for start in range(0, 48, 6):
+        rows = hours(start + 6, 0.0, degrees)[start:]
+        sensor.source.coming = [(at, fields | {"camera_count": 3.0, "ssid": 7.0}) for at, fields in rows]
+        site.reach((start + 5) * HOUR)
+        await site.pass_time(1)
+    await site.pass_time(3)
+    assert "camera_count" in processor.agent._week.window(named(site), 0, HOUR)[0][1], "it is of use here"
+    mine = processor.agent._devices.pseudonym(named(site))
+    gone = [fields for up in site.workers["gateway"].agent.heard(Upload) if up.device == mine for _, fields in up.rows]
+    assert len(gone) == 23
+    assert {name for fields in gone for name in fields} == {"temp", "dewp", "humid", "wind_speed"}
+    assert processor.metric("fields_withheld") == 46
+
+
+def test_cleaned__nothing_is_left_of_a_reading__it_is_left_out():
+    rows = [(0.0, {"camera_count": 3.0}), (1.0, {"temp": 999.0}), (2.0, {"temp": 20.0, "co2": 400.0, "humid": -1.0})]
+    assert cleaned(rows, {"temp", "humid"}) == [(2.0, {"temp": 20.0})]
+    assert cleaned(rows, set()) == []
+
+
+def of_place(world, kind="alarm"):
+    return [entry for entry in world.workers["processor"].journal(kind) if entry["cause"] == "outage"]
+
+
 async def test_silence__of_the_whole_place__is_an_outage_of_it_and_nobodys_fault(site, feed):
     await feed(0, 48)
     await feed(60, 84)
     assert open_alarms(site) == []
-    (said,) = site.workers["processor"].journal("site-outage")
-    assert (said["since"], said["until"], said["hours"]) == (48 * HOUR, 60 * HOUR, 12)
+    (said,) = of_place(site)
+    (over,) = of_place(site, "alarm-over")
+    assert (said["sensor"], said["since"], over["until"]) == ("", 48 * HOUR, 60 * HOUR)
+    assert over["number"] == said["number"]
+    assert site.workers["processor"].journal("quarantined") == []
+
+
+async def test_outage__while_it_lasts__one_alarm_of_the_place_without_waiting_for_the_next_reading(site, feed):
+    processor = site.workers["processor"]
+    await feed(0, 48)
+    site.reach(50 * HOUR)
+    await site.pass_time(40)
+    assert open_alarms(site) == [], "three hours are nothing yet"
+    site.reach(52 * HOUR)
+    await site.pass_time(3)
+    (alarm,) = open_alarms(site)
+    assert (alarm.device, alarm.cause, alarm.since, alarm.count) == ("", "outage", 47 * HOUR, 5)
+    assert alarm.done == (Action.TELL,)
+    assert processor.agent.status()["alarms"] == 1
+    assert processor.metric("alarms_open", cause="outage") == 1
+    site.reach(59 * HOUR)
+    await site.pass_time(3)
+    (later,) = open_alarms(site)
+    assert (later.number, later.count) == (alarm.number, 12), "the same one goes on"
+    assert set(processor.agent.status()["devices"].values()) == {"fine"}
+    assert processor.journal("quarantined") == processor.journal("recalibration-asked") == []
+
+
+async def test_outage__they_deliver_again_one_after_another__over_and_nobody_is_blamed(site, feed):
+    processor = site.workers["processor"]
+    await feed(0, 48)
+    site.reach(59 * HOUR)
+    await site.pass_time(40)
+    assert [alarm.cause for alarm in open_alarms(site)] == ["outage"]
+    site.workers["sensor"].source.coming = hours(61, 0.0)[60:]
+    site.reach(60 * HOUR)
+    await site.pass_time(20)
+    assert open_alarms(site) == [], "the others are on their way"
+    await feed(60, 84)
+    assert (len(of_place(site)), len(of_place(site, "alarm-over"))) == (1, 1), "it is told once"
+    assert processor.journal("quarantined") == []
+
+
+async def test_outage__processor_restarts_in_it__goes_on_as_the_same_alarm_and_is_over_as_it_would_have_been(
+    site, feed
+):
+    processor = site.workers["processor"]
+    await feed(0, 48)
+    site.reach(56 * HOUR)
+    await site.pass_time(40)
+    (before,) = open_alarms(site)
+    processor.restart()
+    site.reach(62 * HOUR)
+    await site.pass_time(40)
+    (after,) = open_alarms(site)
+    assert after.number == before.number
+    await feed(66, 78)
+    assert open_alarms(site) == []
+    assert len(of_place(site)) == 1
+
+
+async def test_outage__processor_itself_was_held_up__none(site, feed):
+    """It slept, and what came meanwhile waits to be heard."""
+    await feed(0, 48)
+    site.reach(90 * HOUR)
+    site.clock.advance(600.0)
+    site.workers["processor"].agent._watch.look()
+    assert open_alarms(site) == []
+
+
+async def test_outage__most_of_the_place__those_that_are_silent_are_told_and_no_outage(site, feed):
+    await feed(0, 48)
+    for start in range(48, 60, 6):
+        site.workers["sensor-3"].source.coming = hours(start + 6, 0.0, lambda hour: degrees(hour) - 1.0)[start:]
+        site.reach((start + 5) * HOUR)
+        await site.pass_time(1)
+    await site.pass_time(40)
+    assert {(one.device, one.cause) for one in open_alarms(site)} == {
+        (named(site), "gap"),
+        (named(site, "sensor-2"), "gap"),
+    }
+
+
+async def test_outage__a_device_dates_its_readings_ahead__hides_nothing_and_accuses_nobody(site, feed):
+    await feed(0, 48)
+    site.workers["sensor"].source.coming = [(48.2 * HOUR, {"temp": 11.0})]  # as far ahead as is taken
+    await site.pass_time(2)
+    site.reach(54 * HOUR)
+    await site.pass_time(40)
+    assert [(one.device, one.cause) for one in open_alarms(site)] == [("", "outage")]
+
+
+async def test_outage__nobody_is_here_any_more__over(site, feed):
+    await feed(0, 48)
+    site.reach(56 * HOUR)
+    await site.pass_time(40)
+    assert len(open_alarms(site)) == 1
+    for name in SENSORS:
+        await site.switch(site.workers[name], active=False)
+    await site.pass_time(3)
+    assert open_alarms(site) == []
+
+
+async def test_alarm__of_a_device_that_left__over_once_its_week_is_gone(site, feed):
+    await feed(0, 48)
+    await feed(48, 72, sticks=50)
+    assert len(open_alarms(site)) == 1
+    await site.switch(site.workers["sensor"], active=False)
+    site.workers["sensor"].crash()
+    await site.pass_time(3)
+    assert len(open_alarms(site)) == 1
+    site.reach(72 * HOUR + 8 * 24 * HOUR)
+    await site.pass_time(3)
+    assert [one for one in open_alarms(site) if one.device == named(site)] == []
 
 
 # the gateway's word

@@ -40,6 +40,7 @@ from quietfleet.settings import (
     GatewaySection,
     NetworkSection,
     OracleSection,
+    PrivacySection,
     ProcessorSection,
     RecalibrationSection,
     RolloutSection,
@@ -260,8 +261,10 @@ class World:
     rollout: RolloutSection = field(default_factory=RolloutSection)
     recalibration: RecalibrationSection = field(default_factory=RecalibrationSection)
     inference: str = "inline"
+    telemetry_every: float = 0.0  # seconds; by default no machine's figures play a part
     actuators: list[ActuatorSection] = field(default_factory=list)
     commands: list[CommandSection] = field(default_factory=list)
+    privacy: PrivacySection = field(default_factory=PrivacySection)
     plans: dict[bytes, Plan] = field(default_factory=dict)
     _terms: dict[bytes, Terms] = field(default_factory=dict)
     _events: list[Located] = field(default_factory=list)
@@ -279,7 +282,9 @@ class World:
             worker=WorkerSection(name, state=name, keystore=f"{name.partition('#')[0]}.json"),
             chain=ChainSection("deployment.json", max_age=MAX_AGE),
             network=NetworkSection(),
-            sensor=SensorSection(site=SITE, send_every=0.5, actuators=self.actuators),
+            sensor=SensorSection(
+                site=SITE, send_every=0.5, actuators=self.actuators, telemetry_every=self.telemetry_every
+            ),
             processor=ProcessorSection(
                 site=SITE,
                 capacity=self.capacity,
@@ -287,6 +292,7 @@ class World:
                 recalibration=self.recalibration,
                 inference=self.inference,
                 commands=self.commands,
+                privacy=self.privacy,
             ),
             gateway=GatewaySection(history="history.csv"),
             rollout=self.rollout,
