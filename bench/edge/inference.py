@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from quietfleet.pipeline.inference import Apart
+from quietfleet.pipeline.inference import Apart, Remote
 from quietfleet.pipeline.ingest import ingest
 from quietfleet.pipeline.project import shipped
 from quietfleet.pipeline.run import learn
@@ -27,6 +27,7 @@ COLD: Final = 1.0  # CPU seconds
 MEMORY: Final = 80 * 10**6  # bytes
 P50, P99 = 50.0, 200.0  # microseconds, in the process
 MANY: Final = 100
+QUEUES: Final = (1, 10, 100)  # requests that wait
 STARTS, CALLS = 7, 5000
 NOW: Final = 1_367_366_400.0
 ROOM: Final = 256 << 20
@@ -68,8 +69,12 @@ def measure(*, quick: bool) -> dict[str, Any]:
         "about": [
             f"The shipped forecast (ridge on 12 features), {starts} starts of {calls} forecasts each, medians.",
             "Models run in a process of their own, with numpy and onnxruntime; scikit-learn in the process that asks.",
+            "Requests that wait are one row of a device each: asked for one after the other, or all in one step.",
         ],
-        "tables": [{"title": "A forecast", "columns": columns, "rows": [[name, *row] for name, row in tables.items()]}],
+        "tables": [
+            {"title": "A forecast", "columns": columns, "rows": [[name, *row] for name, row in tables.items()]},
+            _queues(ours),
+        ],
         "missed": _missed(tables["in the models' process"], ours, theirs),
     }
 
@@ -95,6 +100,7 @@ def _ours(artefact: bytes, plain: list[list[float]], calls: int) -> dict[str, An
         inside, trip = _timed(home, lambda call: model.run(rows[call % len(rows)], None), calls)
         many = np.concatenate(rows * MANY)[:MANY]
         inside_many, trip_many = _timed(home, lambda _: model.run(many, None), 500)
+        queues = {count: _queued(model, many[:count], max(5, calls // 10 // count)) for count in QUEUES}
     finally:
         home.close()
     return {
@@ -103,7 +109,34 @@ def _ours(artefact: bytes, plain: list[list[float]], calls: int) -> dict[str, An
         "first": first,
         "inside": (inside, inside_many),
         "trip": (trip, trip_many),
+        "queues": queues,
     }
+
+
+def _queued(model: Remote, rows: Any, rounds: int) -> tuple[float, float]:
+    """Rows a second when so many wait: one by one, and in one step."""
+    devices = [f"device {number}" for number in range(len(rows))]
+    alone = _median(lambda: [model.run(rows[one : one + 1], devices[one]) for one in range(len(rows))], rounds)
+    together = _median(lambda: model.run_each(rows, devices), rounds)
+    return len(rows) / alone, len(rows) / together
+
+
+def _median(work: Callable[[], object], rounds: int) -> float:
+    """Return the seconds that something takes."""
+    taken = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def _queues(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    def typical(count: int, place: int) -> int:
+        return round(statistics.median(run["queues"][count][place] for run in runs))
+
+    rows = [[count, typical(count, 0), typical(count, 1)] for count in QUEUES]
+    return {"title": "Forecasts a second", "columns": ["requests that wait", "one by one", "in one step"], "rows": rows}
 
 
 def _timed(home: Apart, ask: Callable[[int], object], calls: int) -> tuple[list[float], list[float]]:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from quietfleet.monitor.alarms import Alarm, sentence
+from quietfleet.monitor.rules import CAUSES, load_rules
+
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
 PLACES = ("contracts", "offchain", "scripts", "tests", "bench", "tools")
@@ -63,6 +66,20 @@ def test_missing_names__one_that_nobody_wrote__is_found(defined):
 
 def test_missing_files__one_that_nobody_wrote__is_found(files):
     assert missing_files("offchain/test_docs.py, contracts/Nobody.sol", files) == ["contracts/Nobody.sol"]
+
+
+@pytest.mark.parametrize("cause", sorted(CAUSES))
+def test_alarm__of_each_cause__is_explained_to_operators_in_the_manual_and_in_a_sentence(cause):
+    section = (ROOT / "docs" / "operations.md").read_text().partition("\n## Alarms")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith(f"| `{cause}` |")]
+    (cells,) = rows
+    assert len(cells) == 4
+    assert all(cell.strip() for cell in cells), "what it means, what is done, what one can do"
+    alarm = Alarm(1, "s1", cause, "temp", 0.0, 9.0, 9.0, 5, sure=0.9, actions=load_rules().actions(cause, "temp"))
+    said = sentence(alarm)
+    assert f"{cause} in " not in said, "it has words of its own"
+    assert "% sure" in said
+    assert "you can" in said
 
 
 def test_fields__of_32_free_bytes_and_more__are_each_listed_with_a_reason():

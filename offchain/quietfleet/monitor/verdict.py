@@ -67,6 +67,12 @@ class FleetVerdict:
         return any(device.verdict is Verdict.RETRAIN for device in self.devices.values())
 
     @property
+    def confirmed(self) -> tuple[str, ...]:
+        """The channels in which devices drifted of which a person said that they are right."""
+        sure = [device for device in self.devices.values() if device.verdict is Verdict.RETRAIN]
+        return tuple(dict.fromkeys(channel for device in sure for channel in device.channels))
+
+    @property
     def quarantined(self) -> frozenset[str]:
         """Devices whose data must not be learned from."""
         return frozenset(name for name, device in self.devices.items() if device.verdict is Verdict.QUARANTINE)

@@ -22,12 +22,13 @@ import numpy.typing as npt
 from quietfleet.clock import waits
 from quietfleet.errors import ModelFailed, ModelRejected, NoForecast
 from quietfleet.pipeline._forecaster_process import PROGRAM, Process
-from quietfleet.pipeline.forecaster_wire import Answer, Done, Drop, EachValue, Failed, Load, Ready, Run, RunEach, Values
+from quietfleet.pipeline.forecaster_wire import Answer, Drop, EachValue, Failed, Load, Ready, Run, RunEach, Values
 from quietfleet.pipeline.runtime import Runner
 
 START_WITHIN: Final = 30.0  # seconds; a machine may be busy
 LOAD_WITHIN: Final = 60.0
 RUN_WITHIN: Final = 2.0  # seconds that a forecast may be away, on a machine that is busy with other things
+RUN_BRIEFLY: Final = 0.25  # seconds after which a model that works on is given as many of the processor, and no more
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between an end and the next start
 _MANY: Final = 1024  # rows more than which may take longer
 _SAID: Final = 3  # numbers, at most, that are said of one row: its value, and where it stands if it failed
@@ -316,7 +317,10 @@ class Apart:
             raise NoForecast
         within = self._run_within * (1 + rows / _MANY)
         try:
-            return process.runs.ask(request, within, rows * _SAID)
+            if self._loading.locked():  # the process has two things to do
+                return process.runs.ask(request, within, rows * _SAID)
+            brief = RUN_BRIEFLY * (1 + rows / _MANY)
+            return process.runs.ask_soon(request, within, rows * _SAID, brief, process.spent)
         except (OSError, msgspec.MsgspecError) as error:
             innocent = self._loading.locked()
             self._ended(process, "took too long to forecast" if isinstance(error, TimeoutError) else "died")

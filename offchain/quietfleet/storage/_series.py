@@ -59,6 +59,14 @@ class TimeSeries:
             found += [(time, self._decode(device, time, body)) for time, body in rows]
         return found
 
+    def count(self, device: str, since: float, until: float) -> int:
+        """Return how many readings of a device are kept with `since <= time < until`."""
+        found = 0
+        for day in self._days(since, until):
+            sql = f"SELECT count(*) FROM {self._table(day)} WHERE device = ? AND time >= ? AND time < ?"
+            found += int(self._database.execute(sql, (device, since, until)).fetchone()[0])
+        return found
+
     def newest(self, device: str) -> float | None:
         """Return the time of a device's newest reading, None when there is none."""
         for day in reversed(self._days(-math.inf, math.inf)):

@@ -14,6 +14,7 @@ import os
 import secrets
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from functools import partial
@@ -88,6 +89,7 @@ class Host:
         self.identity = identity
         self.id = identity.public.id
         self.clock = clock
+        self.monotonic: Callable[[], float] = time.monotonic
         self.data_clock = settings.data_clock(clock)
         self.random = secrets.token_bytes
         os.umask(0o077)  # whatever this process writes is its user's alone

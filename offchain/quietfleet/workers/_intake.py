@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from quietfleet.errors import ProjectError
-from quietfleet.monitor import FleetVerdict, align, assess
+from quietfleet.monitor import FleetVerdict, Verdict, align, assess
+from quietfleet.monitor.assessment import WINDOW_SECONDS
 from quietfleet.session import Received
 from quietfleet.workers._host import log
 from quietfleet.workers._veil import Device, JoinedSalts, Readings, Veil, carry_holds
@@ -133,8 +135,17 @@ class Intake:
     # out
 
     def readings(self, *, why: str) -> Readings:
-        """Everything that is kept, each device under its newest name."""
-        return self.veil.join(self._month.readings(None, why=why))[0]
+        """Everything that may be learned from, each device under its newest name: not what drifted unconfirmed."""
+        doubted = [device for device in self.veil.devices() if device.doubted]
+        until = {name: device.doubted for device in doubted for name in self.veil.aliases(device).values()}
+        kept = self._month.readings(None, why=why)
+        sure = {name: [row for row in rows if row[0] < until.get(name, math.inf)] for name, rows in kept.items()}
+        return self.veil.join(sure)[0]
+
+    def believe(self) -> None:
+        """Begin anew with what may be learned from: there is another model to drift from."""
+        for device in self.veil.devices():
+            self.veil.doubt(device, 0.0)
 
     def sites(self) -> dict[str, str]:
         """Where devices stand, under each of their names."""
@@ -155,8 +166,11 @@ class Intake:
         known = len(self.veil.join(dict.fromkeys(self._month.devices(), ()))[0])
         return known if known >= self.k or not known else f"fewer than {self.k}"
 
-    def judge(self, processor: str, report: DriftReport, baseline: Baseline) -> Judgement:
-        """Hold a processor's report against the devices of that place: who shares the drift decides."""
+    def judge(self, processor: str, report: DriftReport, baseline: Baseline, *, doubts: bool = True) -> Judgement:
+        """Hold a processor's report against the devices of that place: who shares the drift decides.
+
+        With `doubts`, what drifts there by itself is not learned from before a person has confirmed it.
+        """
         reported = {name: self.veil.find(processor, name) for name in report.drift}
         first = next((one for one in reported.values() if one is not None), None)
         if first is None:
@@ -164,12 +178,25 @@ class Intake:
         readings, into = self.of_site(first.site, why="drift of a site")
         aligned, now = align(readings)
         own = {into[name] for name in self.names(processor) if name in into}
-        every = assess(aligned, baseline, now=now)
-        alone = {name: rows for name, rows in aligned.items() if name in own}
-        told = every if self.many(len(aligned) - len(alone)) else assess(alone, baseline, now=now)
         names = {name: self._main(device, into) for name, device in reported.items() if device is not None}
+        sure = frozenset(names[name] for name in report.verified if name in names)
+        every = assess(aligned, baseline, now=now, verified=sure)
+        alone = {name: rows for name, rows in aligned.items() if name in own}
+        told = every if self.many(len(aligned) - len(alone)) else assess(alone, baseline, now=now, verified=sure)
+        if doubts:
+            self._doubt(reported, names, every, now)
         verdicts = {name: told.devices[main].verdict.value for name, main in names.items() if main in told.devices}
         return Judgement(told, verdicts, every, now)
+
+    def _doubt(
+        self, reported: Mapping[str, Device | None], names: Mapping[str, str], every: FleetVerdict, now: float
+    ) -> None:
+        """Learn nothing from what drifted by itself until a person has confirmed it, or others drift as well."""
+        for name, device in reported.items():
+            found = every.devices.get(names.get(name, ""))
+            if device is not None and found is not None:
+                unsure = found.verdict is Verdict.VERIFY
+                self.veil.doubt(device, (device.doubted or now - WINDOW_SECONDS) if unsure else 0.0)
 
     def evidence(self, verdict: FleetVerdict) -> dict[str, Any]:
         """What of a verdict may be written down: middles of k devices, counts of none or of k."""

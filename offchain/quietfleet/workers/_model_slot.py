@@ -6,6 +6,7 @@ and stays or goes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +24,7 @@ from quietfleet.workers._loading import Loaded
 from quietfleet.workers._reporting import Reporting
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
-from quietfleet.workers._trial import USUAL, Company, History, Trial
+from quietfleet.workers._trial import USUAL, Asked, Company, Found, History, Trial
 from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import OutcomeHeard, ReleaseBundle
 
@@ -203,32 +204,35 @@ class ModelSlot:
 
     def forecast(self, device: str, history: History, company: Company = ()) -> Forecast | None:
         """Forecast for a device, under its pseudonym, with the model in use, and unused with one that is on its way."""
-        try:
-            return self._forecast(device, history, company)
-        except NoForecast as error:  # and nobody waits for one
-            self._runtime.metrics.count("forecasts_missing", reason=type(error).__name__)
-            return None
+        return self.forecast_each([(device, history, company)])[0]
 
-    def _forecast(self, device: str, history: History, company: Company) -> Forecast | None:
-        try:
-            forecast = self._trial.forecast(self.model, device, history, company)
-        except Exception as error:
-            if self._slots.state is not Device.TRIAL or _is_nobodys(error):
-                raise
-            self._failed(error)
-            forecast = self._trial.forecast(self.model, device, history, company)
-        if self.candidate is not None and history:
-            self._shadow(self.candidate, device, history, company, forecast)
-        return forecast
+    def forecast_each(self, asked: Sequence[Asked]) -> list[Forecast | None]:
+        """Forecast for several devices in one step; None for whom there is none, and nobody waits for one."""
+        found = self._trial.forecast_each(self.model, asked)
+        failed = next((one for one in found if isinstance(one, Exception) and not _is_nobodys(one)), None)
+        if failed is not None and self._slots.state is Device.TRIAL:
+            self._failed(failed)
+            found = self._trial.forecast_each(self.model, asked)
+        used = [self._had(one) for one in found]
+        if self.candidate is not None:
+            self._shadow(self.candidate, [pair for pair in zip(asked, used, strict=True) if pair[0][1]])
+        return used
 
-    def _shadow(self, candidate: Model, device: str, history: History, company: Company, used: Forecast | None) -> None:
-        try:
-            other = self._trial.forecast(candidate, device, history, company)
-        except Exception as error:  # noqa: BLE001 - whatever a model in the shadow does, the one in use goes on
-            if not _is_nobodys(error):
-                self._failed(error)
-            return
-        self._write(self._trial.compare(self._slots, device, history, used, other, candidate.features))
+    def _had(self, found: Found) -> Forecast | None:
+        if not isinstance(found, Exception):
+            return found
+        self._runtime.metrics.count("forecasts_missing", reason=type(found).__name__)
+        return None
+
+    def _shadow(self, candidate: Model, pairs: Sequence[tuple[Asked, Forecast | None]]) -> None:
+        """Forecast unused; whatever a model in the shadow does, the one in use goes on."""
+        others = self._trial.forecast_each(candidate, [asked for asked, _ in pairs])
+        for ((device, history, _), used), other in zip(pairs, others, strict=True):
+            if not isinstance(other, Exception):
+                self._write(self._trial.compare(self._slots, device, history, used, other, candidate.features))
+            elif not _is_nobodys(other):
+                self._failed(other)
+                return
 
     def _failed(self, error: Exception) -> None:
         """Give a model back that raises, whatever the others make of it."""

@@ -8,7 +8,6 @@ is read anew as the new view has it, and the step runs again. While the store ca
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -50,7 +49,6 @@ class ReplicatedRuntime(Runtime):
         self.replicas = Replicas(rows.store, secret, self.random, name, self._state.get(_SEEN, 0))
         self._mail = Mail(rows, secret, self.random, name)
         self._words = make_codec()
-        self.monotonic: Callable[[], float] = time.monotonic
         self._behind = True  # memory is not what the store has
         self._missed: list[Change] = []  # what the chain said while the store was lost
         self._outage = ""  # why the store cannot be used
@@ -249,13 +247,13 @@ class ReplicatedRuntime(Runtime):
         for word in self._mail.take(self.replicas.me, self.mine):
             self._pass_on(word)
         for word in self._mail.take(LEADER, lambda _: self.leads):
-            self._react(lambda said=word: self._heed(said))  # type: ignore[misc]
+            self.react(lambda said=word: self._heed(said))  # type: ignore[misc]
 
     def _boxes(self) -> list[bytes]:
         return [self.replicas.me, *([LEADER] if self.leads else [])]
 
     def _pass_on(self, word: Word) -> None:
-        self._react(lambda: Runtime.tell(self, word.peer, self._words.body(word.body)))
+        self.react(lambda: Runtime.tell(self, word.peer, self._words.body(word.body)))
 
     def _heed(self, word: Word) -> None:
         """Act on what a worker said, if the chain still lets it work with us."""

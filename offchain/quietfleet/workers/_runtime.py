@@ -95,6 +95,8 @@ class Runtime(Host):
     agent: Agent
     heed: Callable[[str, Any], None]  # what the agent does with a word referred to it
     expects_large: Callable[[str, str, int], bool] | None = None  # peer, kind, size
+    settle: Callable[[], None] | None = None  # answers what was put off while envelopes were taken in
+    unanswered: list[Any] | None = None  # what was: from their first to their last, and None otherwise
     veiled = False  # whether it writes down peers by pseudonyms of the epoch alone
 
     def __init__(self, settings: Settings, identity: PrivateKey, clock: Clock, passphrase: str) -> None:
@@ -199,13 +201,13 @@ class Runtime(Host):
             elif isinstance(event, Ignored):
                 self.metrics.count("envelopes_from_severed")
             else:
-                self._react(lambda heard=event: self._hand_over(heard))  # type: ignore[misc]
+                self.react(lambda heard=event: self._hand_over(heard))  # type: ignore[misc]
 
     def _hand_over(self, event: Event) -> None:
         if not self.membership.on_event(event):
             self.agent.on_event(event)
 
-    def _react(self, reaction: Callable[[], None]) -> None:
+    def react(self, reaction: Callable[[], None]) -> bool:
         """Run one reaction; if it fails, it alone is undone: what the session layer has read stays read."""
         try:
             with self.transaction():
@@ -218,6 +220,8 @@ class Runtime(Host):
             log.exception("a reaction failed and was undone")
             self.metrics.count("steps_failed")
             self.recover()
+            return False
+        return True
 
     def sever(self, peer: str, reason: str) -> None:
         """End everything with a peer and tell the agent."""
@@ -269,20 +273,20 @@ class Runtime(Host):
         super().on_beat()
         now = self.clock.now()
         if self.disk.missed:
-            self._react(self._come_back)
+            self.react(self._come_back)
         if not waits(now, self._announce_due, ANNOUNCE_EVERY):
             self._announce_due = now + ANNOUNCE_EVERY
             if self.leads and not self.registry.stopped(self.id):
                 self.messenger.announce(unnamed=self.is_oracle)
-        self._react(lambda: self.feed(self.messenger.tick()))
+        self.react(lambda: self.feed(self.messenger.tick()))
         if self.messenger.wanted() != self._bloom:
             self._apply_rules()
-        self._react(self.membership.tick)
-        self._react(self.oracles.tick)
+        self.react(self.membership.tick)
+        self.react(self.oracles.tick)
         if self.leads:  # replicas have one key
-            self._react(self.schedule.tick)
-        self._react(self.trail.tick)
-        self._react(self.agent.on_tick)
+            self.react(self.schedule.tick)
+        self.react(self.trail.tick)
+        self.react(self.agent.on_tick)
 
     async def after(self) -> None:
         """Let the sender know that there may be something to send."""
@@ -328,8 +332,14 @@ class Runtime(Host):
 
     def _receive(self, envelopes: Sequence[Envelope]) -> None:
         """Take in one after the other: what makes one fail undoes that one alone."""
-        for envelope in envelopes:
-            self._react(lambda heard=envelope: self.feed(self.messenger.receive(heard.topic, heard.data)))  # type: ignore[misc]
+        self.unanswered = []
+        try:
+            for envelope in envelopes:
+                self.react(lambda heard=envelope: self.feed(self.messenger.receive(heard.topic, heard.data)))  # type: ignore[misc]
+            if self.settle is not None:
+                self.settle()
+        finally:
+            self.unanswered = None
 
     async def _send(self) -> None:
         while True:

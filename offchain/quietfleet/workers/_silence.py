@@ -21,12 +21,14 @@ class Moment(NamedTuple):
 class Silence:
     """Remembers when each device was heard last, while this process lives; one that was never, since it was here.
 
-    What devices date their readings does not count, so none can speak for itself or against others ahead of its time.
+    One is silent after `limit` seconds of data time, and `QUIET` of the clock. What devices date their readings does
+    not count, so none can speak for itself or against others ahead of its time.
     """
 
-    def __init__(self, clock: Clock, data_clock: Clock) -> None:
+    def __init__(self, clock: Clock, data_clock: Clock, limit: float = SILENT) -> None:
         self._clock = clock
         self._data_clock = data_clock
+        self._limit = limit
         self._heard: dict[str, Moment] = {}
         self._looked = clock.now()
 
@@ -52,7 +54,7 @@ class Silence:
 
     def _overdue(self, now: Moment) -> Iterable[str]:
         for device, heard in self._heard.items():
-            if now.clock - heard.clock > QUIET and now.data - heard.data >= SILENT:
+            if now.clock - heard.clock > QUIET and now.data - heard.data >= self._limit:
                 yield device
 
     def _now(self) -> Moment:

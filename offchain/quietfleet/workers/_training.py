@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quietfleet.errors import PipelineError, StorageError
 from quietfleet.pipeline.decision import Decision, decide
@@ -79,6 +79,18 @@ def fit(task: Task) -> Candidate:
     )
     folder.finish(candidate)
     return candidate
+
+
+def told_apart(rows: Sequence[tuple[str, float, dict[str, float]]]) -> dict[str, Any]:
+    """Say for the record how well the newest week is told from those before, and by which channels."""
+    from quietfleet.monitor.separability import separability  # noqa: PLC0415 - scikit-learn, as above
+
+    by_device: dict[str, list[tuple[float, dict[str, float]]]] = {}
+    for device, at, fields in rows:
+        by_device.setdefault(device, []).append((at, fields))
+    newest = max((at for _, at, _ in rows), default=0.0)
+    found = separability(by_device, now=newest + 1)
+    return {} if found is None else {"separability": found.percent, "by": list(found.channels)}
 
 
 class Folders:
@@ -176,6 +188,7 @@ class Trainer:
         for device, at, _ in rows:
             ends[device] = max(at, ends.get(device, at))
         restarts = {device: at for device, at in self.intake.restarts().items() if ours and device in ends}
+        apart = await asyncio.to_thread(told_apart, rows) if ours and len(ends) >= self.intake.k else {}
         self.runtime.note(
             "training",
             run=run,
@@ -183,6 +196,7 @@ class Trainer:
             parent=parent,
             newest=ends,
             **({"recalibrated": restarts} if restarts else {}),
+            **apart,
         )
         task = Task(
             project=self.project,

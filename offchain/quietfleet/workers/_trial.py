@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from quietfleet.errors import ModelFailed
 from quietfleet.pipeline.features import Features, feature_row
 from quietfleet.pipeline.runtime import Forecast, Model
 from quietfleet.rollout import Device, Slots
@@ -17,6 +18,9 @@ _PENDING: Final = 64  # forecasts of one device that wait for what comes
 History = list[tuple[float, dict[str, float]]]
 Company = Iterable[History]
 """The readings of the devices at the same place, each device's in order of time."""
+Asked = tuple[str, History, Company]
+"""A device's pseudonym, its readings and those of others."""
+Found = Forecast | Exception | None
 
 
 class Trial:
@@ -39,6 +43,24 @@ class Trial:
             return None
         row = feature_row(model.features, history, list(neighbours(model.features, history, company)))
         return model.predict(row, device) if row is not None else None
+
+    def forecast_each(self, model: Model | None, asked: Sequence[Asked]) -> list[Found]:
+        """Forecast for several in one step; what kept a model from it stands in the place of the forecast."""
+        if model is None or len(asked) == 1:
+            return [self._tried(model, one) for one in asked]
+        rows = [feature_row(model.features, one[1], list(neighbours(model.features, *one[1:]))) for one in asked]
+        ready = [(row, one[0]) for row, one in zip(rows, asked, strict=True) if row is not None]
+        try:
+            made = iter(model.predict_each(ready) if ready else [])
+        except Exception as error:  # noqa: BLE001 - the runtime's own exceptions share no base
+            return [error if row is not None else None for row in rows]
+        return [(next(made) or ModelFailed("one row of many")) if row is not None else None for row in rows]
+
+    def _tried(self, model: Model | None, asked: Asked) -> Found:
+        try:
+            return self.forecast(model, *asked)
+        except Exception as error:  # noqa: BLE001 - likewise
+            return error
 
     def compare(
         self, slots: Slots, device: str, history: History, used: Forecast | None, other: Forecast | None, task: Features

@@ -44,7 +44,8 @@ Readings = dict[str, list[Row]]
 class Device(msgspec.Struct, frozen=True):
     """Who brought a device, its name under that processor's veil, where it stands, the newest window it was seen in.
 
-    Readings up to `restarted` (data time) are from before it was recalibrated.
+    Readings up to `restarted` (data time) are from before it was recalibrated; those from `doubted` on (0: none)
+    drifted, and nobody has confirmed yet that they are right.
     """
 
     processor: str
@@ -52,6 +53,7 @@ class Device(msgspec.Struct, frozen=True):
     site: str
     window: int
     restarted: float = 0.0
+    doubted: float = 0.0
 
 
 _decoder = msgspec.json.Decoder(Device)
@@ -109,12 +111,20 @@ class Veil:
         known = self.find(device.processor, device.pseudonym)
         if known is not None:
             newest, restarted = max(known.window, device.window), max(known.restarted, device.restarted)
-            device = msgspec.structs.replace(device, window=newest, restarted=restarted)
+            device = msgspec.structs.replace(device, window=newest, restarted=restarted, doubted=known.doubted)
         if device != known:
-            mark = self._mark(f"{device.processor}/{device.pseudonym}")
-            body = self._sealed.seal(msgspec.json.encode(device), row=mark)
-            row = (mark, self._mark(device.processor), body)
-            self._database.execute("INSERT OR REPLACE INTO veil_device VALUES (?, ?, ?)", row)
+            self._write(device)
+
+    def doubt(self, device: Device, since: float) -> None:
+        """Take note from when on a device's readings are not to be learned from; 0: they may."""
+        if since != device.doubted:
+            self._write(msgspec.structs.replace(device, doubted=since))
+
+    def _write(self, device: Device) -> None:
+        mark = self._mark(f"{device.processor}/{device.pseudonym}")
+        body = self._sealed.seal(msgspec.json.encode(device), row=mark)
+        row = (mark, self._mark(device.processor), body)
+        self._database.execute("INSERT OR REPLACE INTO veil_device VALUES (?, ?, ?)", row)
 
     def devices(self, processor: str | None = None) -> list[Device]:
         """Every device, or those of one processor, in no order that says anything."""

@@ -41,6 +41,7 @@ HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
 WEEK: Final = 7 * DAY
 WATCHED: Final = 6 * DAY  # of the week: readings come late, and what is a week old is gone
+SPARED: Final = 5.0  # times as long as a look took, until the next one
 DRIFT: Final = "drift"
 
 OUTAGE: Final = frozenset({str(FindingKind.OUTAGE)})
@@ -73,6 +74,7 @@ class Watch:
         rules = runtime.settings.processor.rules
         self._rules = load_rules(runtime.settings.path(rules) if rules else None)
         self.alarms = Alarms(runtime.database)
+        self.pace = runtime.settings.processor.monitor_every  # seconds until the next look
         self._silence = Silence(runtime.clock, runtime.data_clock)
         self._arrivals = Arrivals(runtime.clock, runtime.data_clock)
 
@@ -126,12 +128,22 @@ class Watch:
         return dark
 
     def look(self) -> None:
-        """Compare the week with what the model was trained on; ask the gateway what a drift means."""
+        """Compare the week with what the model was trained on; ask the gateway what a drift means.
+
+        How long that takes is for the devices to say, who send what is looked at: it takes a fifth of all time at most.
+        """
+        begun = self._runtime.monotonic()
+        self._look()
+        self.pace = max(self._runtime.settings.processor.monitor_every, SPARED * (self._runtime.monotonic() - begun))
+
+    def _look(self) -> None:
         self._look_for_silent()
         verdicts, now = self.judged()
+        confirmed = self.alarms.verified()  # what was lone stays so, though it may be learned from now
         for device, found in verdicts.items():
             self._runtime.metrics.gauge("drift_percent", found.drift_pct, device=self._devices.pseudonym(device))
-            self._see(device, COMPARED, _compared(found, now), now, end=self._settled(device, now))
+            seen = _compared(found, now, lone=device in confirmed)
+            self._see(device, COMPARED, seen, now, end=self._settled(device, now))
         self._learn_anew()
         self._let_lapse(self._runtime.data_clock.now())
         self._tell_of_open()
@@ -142,7 +154,8 @@ class Watch:
         drift = {self._devices.pseudonym(d): dict.fromkeys(v.channels, v.drift_pct) for d, v in worrying.items()}
         asking = sorted(one.number for device in worrying for one in self.alarms.open(device) if _ASKS & set(one.done))
         self._runtime.note(DRIFT, release=self._slot.sequence, percent=percent, at=now, alarms=asking)
-        self._uplink.ask(DRIFT, DriftReport(self._slot.sequence, drift), DriftVerdict)
+        verified = [self._devices.pseudonym(device) for device in sorted(confirmed & worrying.keys())]
+        self._uplink.ask(DRIFT, DriftReport(self._slot.sequence, drift, verified), DriftVerdict)
 
     def told(self, verdict: SiteVerdict) -> None:
         """Take the gateway's word about devices that nobody here can vouch for; it is good for two days of data.
@@ -251,7 +264,7 @@ class Watch:
         """Find who has stopped sending, without waiting for what it sends next; if that is everybody, blame nobody."""
         everybody = self._devices.all()
         self._arrivals.keep(everybody)
-        silent = self._silence.silent(everybody, self._runtime.settings.processor.monitor_every)
+        silent = self._silence.silent(everybody, self.pace)
         ends = {device: end for device in everybody if (end := self._week.newest(device)) is not None}
         if not everybody:
             self._place([])  # nobody is here to be missed
@@ -307,9 +320,9 @@ class Watch:
         self._runtime.note(kind, **named, **detail)
 
 
-def _compared(found: DeviceVerdict, now: float) -> list[Seen]:
+def _compared(found: DeviceVerdict, now: float, *, lone: bool) -> list[Seen]:
     """What comparing a device with others, or with its past, has found; faults are seen as they come."""
-    cause = _CAUSE.get(found.verdict)
+    cause = LONE_DRIFT if lone and found.verdict is Verdict.RETRAIN else _CAUSE.get(found.verdict)
     if cause is None or found.findings:
         return []
     severity = found.drift_pct / 70

@@ -16,6 +16,7 @@ from quietfleet.workers._anchoring import Anchoring
 from quietfleet.workers._attestations import Attestations
 from quietfleet.workers._autonomy import hear_head
 from quietfleet.workers._handout import Handout
+from quietfleet.workers._hearing import Hearing
 from quietfleet.workers._host import log
 from quietfleet.workers._intake import Intake, Judgement
 from quietfleet.workers._models import Models
@@ -75,6 +76,7 @@ class Gateway:
         self._runs.resume(now=runtime.clock.now())
         self._triggers = Triggers(runtime, self._state, self._runs, self._project)
         self._site_watch = SiteWatch(runtime, self._intake)
+        self._hearing = Hearing(runtime, self._intake)
         self._surveys = Surveys(runtime, self._state, self._intake.veil.crowd)
         self._attestations = Attestations(runtime, self._intake.veil)
         self._folders = Folders(runtime, self._state, self._month.retention)
@@ -101,6 +103,11 @@ class Gateway:
         return purpose == GATEWAY
 
     def on_event(self, event: Event) -> None:
+        if isinstance(event, Received):
+            self._hearing.came(event.peer)
+        self._react(event)
+
+    def _react(self, event: Event) -> None:
         match event:
             case Received(body=Upload()):
                 self._triggers.stored(self._intake.take(event, event.body))
@@ -131,6 +138,7 @@ class Gateway:
         if self._runtime.registry.usable(self._runtime.id):
             self._surveys.tick(self._state.get("release", 0))
             self._triggers.tick()
+            self._hearing.tick()
 
     async def after(self) -> None:
         """Erase what is over a month old, and start the job that is due: a step of a release, or a model."""
@@ -186,7 +194,8 @@ class Gateway:
     def _drifted(self, found: Judgement) -> None:
         if found.every.retrain and not self._runs.open and self._patient():
             self._state.set("attempted", self._runtime.data_clock.now())
-            evidence = {"channels": list(found.every.shared), "at": found.at, **self._intake.evidence(found.every)}
+            channels = found.every.shared or found.every.confirmed
+            evidence = {"channels": list(channels), "at": found.at, **self._intake.evidence(found.every)}
             run = self._runs.begin("drift", {"found": evidence}, now=self._runtime.clock.now())
             self._runtime.note("drift-shared", run=run, **evidence)
 
@@ -206,7 +215,9 @@ class Gateway:
         told = report.signed.told
         drifting = any(band(percent) is not Band.FINE for one in told.drift.values() for percent in one.values())
         if told.release == release and drifting:
-            self._drifted(self._intake.judge(event.peer, DriftReport(release, told.drift), model.baseline))
+            self._drifted(
+                self._intake.judge(event.peer, DriftReport(release, told.drift), model.baseline, doubts=False)
+            )
         if taken and not self._runs.open and self._patient():
             self._state.set("attempted", self._runtime.data_clock.now())
             self._triggers.pull("performance", taken)
@@ -243,6 +254,7 @@ class Gateway:
         self._state.set("release", sequence)
         self._model = None
         self._models.opened(known, sequence)
+        self._intake.believe()
         self._runtime.note("anchored", sequence=sequence, version=known, manifest=manifest_hash.hex())
 
     def _release(self, version: int, manifest_hash: bytes) -> None:

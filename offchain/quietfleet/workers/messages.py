@@ -130,11 +130,12 @@ class Stored(msgspec.Struct, frozen=True, tag="stored/1"):
 class DriftReport(msgspec.Struct, frozen=True, tag="drift-report/1"):
     """A processor saw its devices drift from the release's baseline and asks what it means.
 
-    `drift` is percent by device pseudonym and feature.
+    `drift` is percent by device pseudonym and feature; of those `verified` a person has confirmed that it is right.
     """
 
     release: Count
     drift: Annotated[dict[Name, dict[Name, Percent]], Meta(max_length=64)]
+    verified: Annotated[list[Name], Meta(max_length=64)] = []
 
 
 class DriftVerdict(msgspec.Struct, frozen=True, tag="drift-verdict/1"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from quietfleet.chain.types import Change, OperatorsChanged, ReleaseChanged, WorkerChanged
 from quietfleet.clock import waits
@@ -22,6 +23,7 @@ from quietfleet.workers._health import HealthWatch
 from quietfleet.workers._partners import Partners
 from quietfleet.workers._privacy import Privacy
 from quietfleet.workers._provider import Provider
+from quietfleet.workers._quota import within
 from quietfleet.workers._recalibration import Recalibrations
 from quietfleet.workers._runtime import Runtime
 from quietfleet.workers._state import State
@@ -56,6 +58,14 @@ WEEK = 7 * DAY
 ERASE_EVERY = 10  # of the monitor's rounds
 
 
+class _Asked(NamedTuple):
+    """Readings that wait for their answer: whose, until when, and what is noted of them."""
+
+    event: Received
+    latest: float
+    told: dict[str, int]
+
+
 class Processor:
     """A processor's reactions."""
 
@@ -84,6 +94,7 @@ class Processor:
         self._advice = Advice(self._week, self._slot, self._devices, fallbacks, self._autonomy)
         self._privacy = Privacy(runtime)
         self._commands = Commands(runtime, self._slot, self._devices)
+        runtime.settle = self._settle
         self._monitor_due = 0.0
         self._erase_due = 0.0
 
@@ -134,9 +145,9 @@ class Processor:
         self._autonomy.tick()
         self._recalibrations.tick()
         self._health.tick()
-        if not waits(now, self._monitor_due, self._section.monitor_every):
-            self._monitor_due = now + self._section.monitor_every
+        if not waits(now, self._monitor_due, self._watch.pace):
             self._watch.look()
+            self._monitor_due = now + self._watch.pace
 
     async def after(self) -> None:
         """Erase what is over a week old, outside of any transaction, so that it is gone from the log too."""
@@ -229,27 +240,44 @@ class Processor:
     def _readings(self, event: Received, body: Readings) -> None:
         if event.peer not in self._devices or not body.rows:
             return
-        rows = timely(body.rows, self._runtime.data_clock.now(), WEEK)
+        in_time = timely(body.rows, self._runtime.data_clock.now(), WEEK)
+        rows = within(self._week, event.peer, in_time)
         doubled = [row for row in rows if not self._week.append(event.peer, *row)]
         new = len(rows) - len(doubled)
         self._state.set("answered", self._state.get("answered", 0) + 1)
         refused = len(body.rows) - len(rows)
         if refused:
-            self._runtime.metrics.count("readings_refused", refused)
-        stood_in = {}
-        if rows:
-            self._slot.sampled(event.peer, rows, new)
-            latest = max(at for at, _ in rows)
-            self._watch.check(event.peer, latest, doubled)
-            said = self._advice.advise(event.peer, latest, new)
-            stood_in = {"fallback": said.fallback} if said.fallback else {}
-            self._runtime.messenger.reply(event, self._commands.beside(event.peer, said))
-        else:
-            self._runtime.messenger.reply(
-                event, Recommendation(0, "check the clock: these readings are not of our time")
-            )
+            self._runtime.metrics.count("readings_refused", len(body.rows) - len(in_time))
+            self._runtime.metrics.count("readings_beyond", len(in_time) - len(rows))
         told = {"first": body.first, "rows": len(body.rows), "new": new, "refused": refused}
-        self._runtime.note("readings", sensor=event.peer, **told, **stood_in)
+        if not rows:
+            wrong = "measure less often" if in_time else "check the clock: these readings are not of our time"
+            self._runtime.messenger.reply(event, Recommendation(0, wrong))
+            self._runtime.note("readings", sensor=event.peer, **told)
+            return
+        self._slot.sampled(event.peer, rows, new)
+        latest = max(at for at, _ in rows)
+        self._watch.check(event.peer, latest, doubled)
+        asked = _Asked(event, latest, told)
+        if self._runtime.unanswered is None:
+            self._answer([asked])
+        else:
+            self._runtime.unanswered.append(asked)  # the last thing done here: what is undone is not answered
+
+    def _settle(self) -> None:
+        """Answer who spoke, all in one step; if that fails, one by one, so that each stands or falls alone."""
+        asked = self._runtime.unanswered or []
+        if asked and not self._runtime.react(lambda: self._answer(asked)) and len(asked) > 1:
+            for one in asked:
+                self._runtime.react(lambda one=one: self._answer([one]))  # type: ignore[misc]
+
+    def _answer(self, those: Sequence[_Asked]) -> None:
+        asked = [one for one in those if one.event.peer in self._devices]  # who left since is not answered
+        advised = self._advice.advise_each([(one.event.peer, one.latest, one.told["new"]) for one in asked])
+        for one, said in zip(asked, advised, strict=True):
+            stood_in = {"fallback": said.fallback} if said.fallback else {}
+            self._runtime.messenger.reply(one.event, self._commands.beside(one.event.peer, said))
+            self._runtime.note("readings", sensor=one.event.peer, **one.told, **stood_in)
 
     # monitoring
 

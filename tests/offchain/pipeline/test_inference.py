@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from onnx import TensorProto, helper
@@ -231,6 +231,76 @@ def test_attack__a_model_that_never_ends__is_killed_and_the_others_come_back():
         home.keep([good])
         assert revived(home).pid
         assert good.run(rows(1.0), None) == [3.0]
+
+
+def test_attack__a_model_that_works_on_and_on__is_ended_well_before_the_time_of_a_busy_machine():
+    with holed(run_within=3600.0) as home:
+        bad = home.open(endless(), {}, WIDTH)
+        with pytest.raises(ModelFailed):
+            bad.run(rows(2.0**60), None)
+        assert home.tick() == ["took too long to forecast"]
+
+
+def test_run__a_process_that_gets_no_turn__is_waited_for(apart):
+    model = apart.open(linear(1.0), {}, WIDTH)
+    os.kill(apart.pid, signal.SIGSTOP)
+    waking = threading.Timer(3 * inference.RUN_BRIEFLY, os.kill, (apart.pid, signal.SIGCONT))
+    waking.start()
+    assert model.run(rows(1.0), None) == [3.0]
+    waking.join()
+
+
+OWN = {"a": linear(2.0), "b": linear(5.0)}
+DEVICES = st.sampled_from([None, "a", "b", "nobody's"])
+ASKED = st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), DEVICES), min_size=1, max_size=40)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One process for many examples, and its model."""
+    home = Apart(MEMORY, pause=lambda: 0.0)
+    yield home.open(linear(1.0), OWN, WIDTH)
+    home.close()
+
+
+@pytest.mark.parametrize("where", ["apart", "inline"])
+@given(asked=ASKED)
+@settings(max_examples=60, deadline=None)
+def test_run_each__any_devices_together__what_each_is_said_alone(shared, where, asked):
+    model = shared if where == "apart" else Inline().open(linear(1.0), OWN, WIDTH)
+    values, failed = model.run_each(rows(*(value for value, _ in asked)), [device for _, device in asked])
+    alone = [model.run(rows(value), device)[0] for value, device in asked]
+    assert list(failed) == []
+    assert np.allclose(values, alone, rtol=1e-6)
+
+
+def test_run_each__one_row_that_takes_too_much__fails_alone():
+    with holed() as home:
+        model = home.open(greedy(), {"a": linear(1.0)}, WIDTH)
+        values, failed = model.run_each(rows(4.0, 1.0), [None, "a"])
+        assert (list(values), failed) == ([4.0, 3.0], [])
+        values, failed = model.run_each(rows(2.0**32, 1.0), [None, "a"])
+        assert (values[1], failed) == (3.0, [0])
+
+
+def test_run_each__the_process_dies_of_it__nobody_is_answered_and_it_comes_back():
+    with holed(run_within=0.2) as home:
+        model = home.open(linear(1.0), {"a": endless()}, WIDTH)
+        with pytest.raises(ModelFailed):
+            model.run_each(rows(1.0, 2.0**60), ["b", "a"])
+        with pytest.raises(NoForecast):
+            model.run_each(rows(1.0, 1.0), ["b", "c"])
+        assert home.tick() == ["took too long to forecast"]
+        revived(home)
+        assert list(model.run_each(rows(1.0, 2.0), ["b", "c"])[0]) == [3.0, 6.0]
+
+
+def test_attack__an_answer_that_names_rows_nobody_asked_for__is_none():
+    lying = HOLE.format(more="sessions.Sessions.run_each = lambda self, rows, devices: (rows[:, 0], [len(rows)])")
+    with holed(lying) as home:
+        model = home.open(linear(1.0), {}, WIDTH)
+        with pytest.raises(ModelFailed):
+            model.run_each(rows(1.0, 2.0), ["a", "b"])
 
 
 def test_attack__a_model_that_is_endless_to_load__is_killed_and_refused():

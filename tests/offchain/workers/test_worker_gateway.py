@@ -822,3 +822,68 @@ def test_left__fewer_than_three_or_too_little_time__says_nothing(weather):
     rows = {name: some[:200] for name, some in weather.items()}
     assert left({}) == left(dict(list(rows.items())[:2])) == {}
     assert left({name: some[:100] for name, some in rows.items()}) == {}
+
+
+# drift of a device that stands by itself
+
+
+@pytest.fixture
+def alone(say, cloud, weather):
+    """Uploads some days of one station, which stands by itself at a place of its own."""
+
+    async def alone(days, since=SUMMER):
+        rows = [row for row in weather["JFK"] if since <= row[0] < since + days * DAY]
+        cloud.reach(since + days * DAY)
+        for first in range(0, len(rows), 240):
+            await say("processor-1", Upload("hermit", "island", rows[first : first + 240]))
+
+    return alone
+
+
+def hermits(gateway):
+    """How many readings of it may be learned from, of how many."""
+    intake = gateway.agent._intake
+    (device,) = (one for one in intake.veil.devices() if one.pseudonym == "hermit")
+    names = set(intake.veil.aliases(device).values())
+
+    def count(readings):
+        return sum(len(rows) for name, rows in readings.items() if name in names)
+
+    return count(intake.readings(why="a test")), count(gateway.agent._month.readings(None, why="a test"))
+
+
+async def test_drift__of_a_lone_device__nothing_is_learned_from_it_until_a_person_confirmed_it(gateway, say, alone):
+    await alone(20)
+    before = hermits(gateway)
+    assert before[0] == before[1]
+    answer = await say("processor-1", report(device="hermit"))
+    assert (answer.fleet, answer.devices) == ("wait", {"hermit": "verify"})
+    assert not gateway.agent._runs.open
+    sure, kept = hermits(gateway)
+    assert kept - sure == pytest.approx(7 * 24, abs=3), "the week that is in doubt"
+    await say("processor-1", report(device="hermit"))
+    assert hermits(gateway) == (sure, kept), "said again, it is the same week"
+    confirmed = msgspec.structs.replace(report(device="hermit"), verified=["hermit"])
+    answer = await say("processor-1", confirmed)
+    assert (answer.fleet, answer.devices) == ("retrain", {"hermit": "retrain"})
+    assert hermits(gateway)[0] == kept
+    (shared,) = gateway.journal("drift-shared")
+    assert "temp" in shared["channels"]
+    assert gateway.agent._runs.open
+
+
+async def test_drift__another_model_is_released__what_was_in_doubt_is_looked_at_anew(gateway, say, alone):
+    await alone(20)
+    await say("processor-1", report(device="hermit"))
+    assert hermits(gateway)[0] < hermits(gateway)[1]
+    await gateway.do(gateway.agent._intake.believe)
+    assert hermits(gateway)[0] == hermits(gateway)[1]
+
+
+async def test_drift__processor_confirms_a_device_that_is_anothers__nothing_of_it_is_touched(gateway, say, alone):
+    await alone(20)
+    await say("processor-1", report(device="hermit"))
+    before = hermits(gateway)
+    await say("processor-2", msgspec.structs.replace(report(device="hermit"), verified=["hermit"]))
+    assert hermits(gateway) == before
+    assert gateway.journal("drift-shared") == []

@@ -293,6 +293,24 @@ async def test_watch__world_left_the_baseline__reported_under_pseudonyms(equippe
     assert processor.journal("drift-verdict")[-1] == {"fleet": "wait"}
 
 
+async def test_watch__a_person_approves_a_lone_drift__the_gateway_is_told_that_it_is_right(equipped, feed, processor):
+    await feed(30, 230, lambda hour: 30.0 + 5.0 * (hour % 24) / 24 + 0.1 * (hour % 7))
+    reports = equipped.workers["gateway"].agent.heard
+    assert reports(DriftReport)[-1].verified == []
+    alarms = processor.agent._watch.alarms
+    numbers = [alarm.number for alarm in alarms.open() if alarm.cause == "lone drift"]
+    assert numbers
+
+    def approve():
+        for number in numbers:
+            alarms.change(number, lambda alarm: alarm.approved("anna", "a new roof"))
+
+    await processor.do(approve)
+    before = len(reports(DriftReport))
+    await equipped.until(lambda: len(reports(DriftReport)) > before + 1)
+    assert reports(DriftReport)[-1].verified == list(reports(DriftReport)[-1].drift)
+
+
 async def test_week__older_readings__erased(cloud, feed, processor):
     await feed(0, 12)
     await feed(240, 252)

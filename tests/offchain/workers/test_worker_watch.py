@@ -10,7 +10,9 @@ from worker_world import HOUR, Pen, hours
 from quietfleet.chain.types import Kind
 from quietfleet.monitor.rules import Action
 from quietfleet.workers._fallback import HELD, IMPUTED, SAFE
+from quietfleet.workers._quota import MOST_HOURLY
 from quietfleet.workers._uploads import cleaned
+from quietfleet.workers._watch import SPARED
 from quietfleet.workers.messages import (
     DriftReport,
     DriftVerdict,
@@ -258,6 +260,41 @@ async def test_duplicate__the_same_reading_sent_again__is_none(site, feed):
     site.workers["sensor"].source.coming = hours(48, 0.0)[30:]
     await site.pass_time(3)
     assert open_alarms(site) == []
+
+
+# who takes more than its share
+
+
+async def test_readings__without_end__so_many_an_hour_are_kept_and_the_others_are_heard(site, feed):
+    """A sensor cannot fill the week, nor have its processor busy with it alone."""
+    processor, sensor = site.workers["processor"], site.workers["sensor"]
+    await feed(0, 48)
+    flood = [(48 * HOUR + second, {"temp": 11.0 + second % 7 / 10}) for second in range(1, 1200)]
+    for first in range(0, len(flood), 240):
+        sensor.source.coming = flood[first : first + 240]
+        site.reach(48.5 * HOUR)
+        await site.pass_time(2)
+    kept = processor.agent._week.window(named(site), 48 * HOUR, 49 * HOUR)
+    assert len(kept) == MOST_HOURLY
+    assert [at for at, _ in kept] == [at for at, _ in flood[:MOST_HOURLY]], "the first ones stay"
+    assert processor.metric("readings_beyond") == len(flood) - MOST_HOURLY
+    assert sensor.journal("recommendation")[-1]["advice"] == "measure less often"
+    sensor.source.coming = flood[:5]
+    await site.pass_time(2)
+    assert processor.journal("readings")[-1]["refused"] == 0, "what is kept may come again"
+    await feed(49, 60)
+    assert "fine" in processor.agent.status()["devices"][named(site, "sensor-2")]
+    assert site.workers["sensor-2"].journal("recommendation")[-1]["forecast"] is not None
+
+
+async def test_look__takes_long__comes_less_often(site, monkeypatch):
+    """Whoever makes it take long, by what they send, does not stop everything else."""
+    watch = site.workers["processor"].agent._watch
+    assert watch.pace == 1.0
+    seconds = iter((10.0, 12.0))
+    monkeypatch.setattr(site.workers["processor"].runtime, "monotonic", lambda: next(seconds))
+    watch.look()
+    assert watch.pace == SPARED * 2.0
 
 
 # what goes up
