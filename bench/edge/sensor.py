@@ -45,6 +45,9 @@ NAMES: Final = {"sensor": "sensor build", "relayed": "sensor build, chain by rel
 _FOR: Final = 240.0  # seconds of recording, which is held in memory
 _WITHIN: Final = 120.0
 _TICK: Final = os.sysconf("SC_CLK_TCK")
+_ALLOCATED: Final = "allocated: code and objects of Python, buffers of libraries"
+_SHOWN: Final = 7  # parts of a process' memory
+_MAPPING: Final = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$|^Rss: +(\d+) kB$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Taken:
     cpu: float
     seconds: float
     readings: int
+    parts: dict[str, int]
 
     @property
     def rate(self) -> float:
@@ -75,7 +79,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     heaviest = max(one.memory for name, one in bare.items() if not name.startswith("full"))
     return {
         "about": [_ABOUT],
-        "tables": [_processes(taken), _costs(each, message, with_work)],
+        "tables": [_processes(taken), _where(bare["sensor slow"]), _costs(each, message, with_work)],
         "missed": [
             *([f"a sensor takes {heaviest / 1e6:.1f} MB; the goal is {MEMORY / 1e6:.0f}"] if heaviest > MEMORY else []),
             *([f"a reading takes {message:.2f} ms; the goal is {PER_READING}"] if message > PER_READING else []),
@@ -86,8 +90,9 @@ def measure(*, quick: bool) -> dict[str, Any]:
 _ABOUT: Final = (
     "Sensors in session with one processor, through three relays and an oracle on this machine, following a chain with "
     "a block a second; envelopes leave by onion packets, with the default cover traffic. *Sensor build*: every package "
-    "that `requirements/sensor.txt` does not name is refused; *by relays*: it has no endpoint, and follows the chain "
-    "through relays of two owners. *Full build*: the same sensor where all are there, woken "
+    "that `requirements/sensor.txt` does not name is refused; it speaks no TLS, and so runs without Python's own "
+    "OpenSSL and without uvloop, which wants that (`quietfleet.lean`); *by relays*: it has no endpoint, and follows "
+    "the chain through relays of two owners. *Full build*: the same sensor where all are there, woken "
     "by a WebSocket, which takes web3. Resident memory is `Rss` of smaps_rollup, private what no other process shares. "
     "CPU is user and system time of the whole process; what a reading takes is the difference to a sensor that is in "
     "session and measures nothing, divided by the readings that were answered: sealing, sending, its answer and its "
@@ -111,6 +116,14 @@ def _processes(taken: dict[str, dict[str, Taken]]) -> dict[str, Any]:
     ]
     columns = ["", "proof of work", "readings/s", "resident MB", "private MB", "at most MB", "CPU ms/s"]
     return {"title": "A sensor's process", "columns": columns, "rows": rows}
+
+
+def _where(one: Taken) -> dict[str, Any]:
+    """Tell where the memory of a sensor is, from the largest part on."""
+    named = sorted(one.parts.items(), key=lambda part: -part[1])
+    most, rest = named[:_SHOWN], sum(size for _, size in named[_SHOWN:])
+    rows = [[name, round(size / 1e6, 1)] for name, size in (*most, ("other files", rest))]
+    return {"title": "Where a sensor's memory is (sensor build, no proof of work)", "columns": ["", "MB"], "rows": rows}
 
 
 def _costs(each: float, message: float, with_work: float) -> dict[str, Any]:
@@ -220,7 +233,7 @@ async def _watched(fleet: Fleet, sensors: dict[str, Member], window: float) -> d
         cpu, began, answered = before[name]
         rss, private, most = _memory(one)
         spent, seconds = _cpu(one) - cpu, time.monotonic() - began
-        taken[name] = Taken(rss, private, most, spent, seconds, _answered(fleet, one) - answered)
+        taken[name] = Taken(rss, private, most, spent, seconds, _answered(fleet, one) - answered, _parts(one))
     return taken
 
 
@@ -242,6 +255,20 @@ def _memory(member: Member) -> tuple[int, int, int]:
     rollup, status = (place / "smaps_rollup").read_text(), (place / "status").read_text()
     private = _kib("Private_Clean", rollup) + _kib("Private_Dirty", rollup)
     return _kib("Rss", rollup), private, _kib("VmHWM", status)
+
+
+def _parts(member: Member) -> dict[str, int]:
+    """Return what is resident of each mapped file, and of what Python and the libraries have allocated, in bytes."""
+    assert member.process is not None
+    found: dict[str, int] = {}
+    name = ""
+    for mapping in _MAPPING.finditer(Path(f"/proc/{member.process.pid}/smaps").read_text()):
+        if mapping[2] is None:
+            path = mapping[1]
+            name = Path(path).name.partition(".")[0] if path.startswith("/") else _ALLOCATED
+        else:
+            found[name] = found.get(name, 0) + (int(mapping[2]) << 10)
+    return found
 
 
 def _kib(name: str, text: str) -> int:

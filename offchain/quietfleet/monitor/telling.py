@@ -29,7 +29,7 @@ class Told(msgspec.Struct, frozen=True):
     `faults` is the number of devices by kind of fault in their data.
 
     With an `epsilon` all of it has noise (`monitor.privacy`), is of the devices as a group, and no drift is told:
-    `epsilon_left` is what may still be told within the week. Without one, and with none of it left, nothing is told.
+    `epsilon_left` is what may still be told within the week. Once it is `spent` nothing is told.
     """
 
     nonce: Nonce
@@ -42,6 +42,7 @@ class Told(msgspec.Struct, frozen=True):
     faults: Drift = {}
     epsilon: Error = 0.0
     epsilon_left: Error = 0.0
+    spent: bool = False
 
     @property
     def digest(self) -> bytes:

@@ -54,7 +54,9 @@ class Alarms:
         dropped, room = 0, min(MOST_OPEN - len(self.open(device)), MOST_HOURLY - self._raised(device, now - HOUR))
         for key, one in seen.items():
             if key in known:
-                self._write(known[key].again(one))
+                again = known[key].again(one)
+                if again != known[key]:  # a disk is not written each second for nothing
+                    self._write(again)
             elif len(raised) < room:
                 raised.append(self._raise(device, one, rules, now))
             else:

@@ -2,22 +2,24 @@
 
 Every ε is entered with the answer it was spent on, in the transaction that answers: who asks the same again hears the
 same again, and no average over many answers takes the noise away. A reading counts for a week, so that what is told
-within any seven days adds up to the budget at most.
+within any seven days adds up to the budget at most. Each device is judged by its own readings alone, at a moment that
+no device sets: what others make of it would let one device move what is told of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from quietfleet.monitor import FindingKind, Performance
+from quietfleet.monitor import Band, FindingKind, Performance, band, inspect
 from quietfleet.monitor.privacy import affordable, rational, tell_group
 from quietfleet.monitor.telling import SignedTold, Told
 
 if TYPE_CHECKING:
-    from quietfleet.monitor import DeviceVerdict
+    from quietfleet.monitor import Baseline
+    from quietfleet.monitor.integrity import Row
     from quietfleet.workers._runtime import Runtime
     from quietfleet.workers.messages import MonitorRun
 
@@ -25,6 +27,8 @@ WEEK: Final = 7 * 86_400.0
 DRIFTED: Final = "drifted"
 MEANINGFUL: Final = 24
 """Forecasts that were held against what came, from which on a device counts as compared."""
+FULL: Final = 130
+"""Readings of a week, of the 144 that there are by the hour, from which on a channel's drift is told."""
 KINDS: Final = (DRIFTED, *sorted(map(str, FindingKind)))
 _SCHEMA: Final = [
     """CREATE TABLE privacy (
@@ -50,10 +54,14 @@ class Privacy:
         self,
         asked: MonitorRun,
         release: int,
-        verdicts: Mapping[str, DeviceVerdict],
+        week: Mapping[str, Sequence[Row]],
+        baseline: Baseline | None,
         performances: Iterable[Performance],
     ) -> SignedTold:
-        """Answer by the settings' ε; once the budget is spent, with nothing but that."""
+        """Answer by the settings' ε; once the budget is spent, with nothing but that.
+
+        `week` has each device's readings, `performances` the errors of each that forecasts were held against.
+        """
         now = self._runtime.clock.now()
         kept = self._answered(asked.nonce)
         if kept is not None:
@@ -64,9 +72,9 @@ class Privacy:
         key = self._runtime.keyring.present or self._runtime.identity
         if not affordable(spent, epsilon, self._section.budget):
             self._runtime.metrics.count("privacy_refused")
-            return Told(asked.nonce, release, {}).signed(key)
+            return Told(asked.nonce, release, {}, spent=True).signed(key)
         left = max(0.0, self._section.budget - sum(spent) - epsilon)
-        told = self._noisy(asked, release, verdicts, performances)
+        told = self._noisy(asked, release, week, baseline, performances)
         signed = msgspec.structs.replace(told, epsilon=epsilon, epsilon_left=round(left, 6)).signed(key)
         row = (asked.nonce, now, epsilon, msgspec.msgpack.encode(signed))
         self._runtime.database.execute("INSERT INTO privacy (nonce, at, epsilon, answer) VALUES (?, ?, ?, ?)", row)
@@ -82,16 +90,14 @@ class Privacy:
         self,
         asked: MonitorRun,
         release: int,
-        verdicts: Mapping[str, DeviceVerdict],
+        week: Mapping[str, Sequence[Row]],
+        baseline: Baseline | None,
         performances: Iterable[Performance],
     ) -> Told:
         """Tell of the group alone: what drifted by how much is each device's own."""
-        faults = (
-            [*(one.kind.value for one in found.findings), *([DRIFTED] if found.channels else [])]
-            for found in verdicts.values()
-        )
+        today = self._runtime.data_clock.now()
         group = tell_group(
-            faults,
+            (wrong_with(rows, baseline, today) for rows in week.values()),
             KINDS,
             [(one.rmse, one.persistence_rmse) for one in performances if one.n >= MEANINGFUL],
             cap=self._section.rmse_cap,
@@ -117,3 +123,15 @@ class Privacy:
     def _answered(self, nonce: bytes) -> SignedTold | None:
         row = self._runtime.database.execute("SELECT answer FROM privacy WHERE nonce = ?", (nonce,)).fetchone()
         return _decoder.decode(row[0]) if row else None
+
+
+def wrong_with(rows: Sequence[Row], baseline: Baseline | None, now: float) -> list[str]:
+    """Say what is wrong with a device, by its own readings of a week up to `now` (data time) and nothing else."""
+    recent = [row for row in rows if row[0] < now]
+    found = [one.kind.value for one in inspect(recent, now=now)]
+    if baseline is None:
+        return found
+    columns = {name: [values[name] for _, values in recent if name in values] for name in baseline.features}
+    full = {name: column for name, column in columns.items() if len(column) >= FULL}
+    drifted = any(band(percent) is not Band.FINE for percent in baseline.drift(full).values())
+    return [*found, DRIFTED] if drifted else found

@@ -47,7 +47,8 @@ _SENTENCE: Final = 256
 class Recalibrations:
     """Asks, takes answers in, and passes them on; in the caller's transaction.
 
-    `restarted(device, at)` is called when a device's readings after `at` (data time) are other than before.
+    `restarted(device, at)` is called when a device's readings after `at` (data time) are other than before,
+    `moved(device)` when a person says that it stands elsewhere now.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Recalibrations:
         devices: Devices,
         uplink: Uplink,
         restarted: Callable[[str, float], None],
+        moved: Callable[[str], None],
     ) -> None:
         self._runtime = runtime
         self._week = week
         self._devices = devices
         self._uplink = uplink
         self._restarted = restarted
+        self._moved = moved
         section = runtime.settings.processor.recalibration
         self._together = section.side_by_side
         self._ages = section.ages
@@ -226,6 +229,7 @@ class Recalibrations:
         for one in self._kept.requests():
             if one.relearn:
                 self._kept.forget_levels(one.device, one.channels)
+                self._moved(one.device)
             if one.device not in self._devices:
                 self._runtime.note("recalibration-not-asked", sensor=one.device, reason=NOBODY)
             elif not self.ask(one.device, one.why, one.channels):

@@ -79,11 +79,14 @@ class Surveys:
             self._runtime.metrics.count("monitor_reports_refused", reason=wrong)
             return None
         self._state.set(self._name(_ASKED, event.peer), None)
+        told = report.signed.told
+        if told.spent:  # what it told before stands for as long as it would have
+            self._runtime.note("monitor-reported", release=told.release, epsilon="spent")
+            return self._reason(release) or {}
         row = self._name(_TOLD, event.peer)
         kept = msgspec.msgpack.encode(_Kept(event.peer, self._runtime.clock.now(), report.signed))
         self._state.set(row, self._sealed.seal(kept, row=row.encode()).hex())
         self._runtime.metrics.count("monitor_reports")
-        told = report.signed.told
         private = {"epsilon": told.epsilon, "epsilon_left": told.epsilon_left} if told.epsilon else {}
         self._runtime.note("monitor-reported", release=told.release, **private)
         return self._reason(release) or {}

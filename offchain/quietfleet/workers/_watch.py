@@ -191,10 +191,16 @@ class Watch:
             return {}, today
         week = {device: self._judged(device, today - WEEK, today + HOUR) for device in self._devices.all()}
         aligned, now = align(week)
-        self._neighbours.learn([device for device, _ in self._devices.sound()], lambda one: aligned.get(one, []), now)
+        sound = [device for device, _ in self._devices.sound()]
+        self._neighbours.learn(sound, lambda one: aligned.get(one, []), now, accused=self._accused)
         peers, verified = self._neighbours.reference, self.alarms.verified()
         found = assess(aligned, model.baseline, now=now, peers=peers, window=WATCHED, verified=verified)
         return found.devices, now
+
+    def _accused(self, device: str, since: float) -> bool:
+        """Whether anything was found of a device alone since then (data time)."""
+        own = FAULTS | {LEFT_PEERS, LEFT_SITE}
+        return any(one.device == device and one.cause in own and one.until >= since for one in self.alarms.all())
 
     def after(self) -> None:
         """Erase alarms that have long been over; in a transaction."""
@@ -208,6 +214,11 @@ class Watch:
         """Judge a device by what it reads after `at` (data time): what it read before was other readings."""
         self._devices.recalibrated(device, at)
         self._arrivals.forget(device)
+
+    def moved(self, device: str) -> None:
+        """Learn anew how far from the others a device is: it stands elsewhere, and what it read before is of there."""
+        self._neighbours.forget(device)
+        self.recalibrated(device, self._runtime.data_clock.now())
 
     def _judged(self, device: str, since: float, until: float) -> Rows:
         """Return its readings that it is judged by."""
@@ -284,7 +295,7 @@ class Watch:
 
     def _outage(self, ends: Mapping[str, float]) -> None:
         """All are silent: it is the place's, for as long as it lasts."""
-        since, now = max(ends.values(), default=0.0), self._runtime.data_clock.now()
+        since, now = max(ends.values(), default=0.0), self._runtime.data_clock.now() // HOUR * HOUR
         missed = int((now - since) // HOUR)
         if ends and missed > 0:
             who = f"none of {len(ends)} devices" if len(ends) > 1 else "its only device, which may be at fault itself"

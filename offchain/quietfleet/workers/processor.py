@@ -10,6 +10,7 @@ from quietfleet.clock import waits
 from quietfleet.crypto import derive
 from quietfleet.dispatch import FromOracle
 from quietfleet.errors import ErasureDelayed
+from quietfleet.monitor.telling import SignedTold
 from quietfleet.session import ORACLE, STATIC, CardMet, Closed, Event, Expired, LargeReceived, Opened, Received
 from quietfleet.storage import SealedColumn, TimeSeries
 from quietfleet.workers import _model_slot as slot
@@ -84,7 +85,9 @@ class Processor:
         self._uploads = Uploads(runtime, self._week, self._devices, self._uplink)
         self._slot = slot.ModelSlot(runtime, self._state, self._uplink)
         self._weekly = Weekly(runtime, self._state, self._week, self._slot, self._devices)
-        self._recalibrations = Recalibrations(runtime, self._week, self._devices, self._uplink, self._recalibrated)
+        self._recalibrations = Recalibrations(
+            runtime, self._week, self._devices, self._uplink, self._recalibrated, self._moved
+        )
         self._watch = Watch(runtime, self._week, self._slot, self._devices, self._uplink, self._recalibrations)
         own = SealedColumn(derive(secret, "storage", b"telemetry"), "telemetry.body", random=runtime.random)
         told = TimeSeries(runtime.database, WEEK, sealed=own, name="telemetry")
@@ -284,16 +287,26 @@ class Processor:
     def _recalibrated(self, device: str, at: float) -> None:
         self._watch.recalibrated(device, at)
 
+    def _moved(self, device: str) -> None:
+        self._watch.moved(device)
+
+    def _told(self, asked: MonitorRun) -> SignedTold:
+        verdicts, _ = self._watch.judged()
+        veiled = {self._devices.pseudonym(device): verdict for device, verdict in verdicts.items()}
+        return tell(self._runtime, asked, self._slot.sequence, veiled, self._weekly.current())
+
+    def _told_with_noise(self, asked: MonitorRun) -> SignedTold:
+        """Of a model that looks at neighbours no errors are told: each would be of more than one device."""
+        today, model = self._runtime.data_clock.now(), self._slot.model
+        week = {device: self._week.window(device, today - WEEK, today) for device in self._devices.all()}
+        errors = [] if self._slot.compares else self._weekly.each()
+        return self._privacy.tell(asked, self._slot.sequence, week, model.baseline if model else None, errors)
+
     def _tell(self, event: Received, asked: MonitorRun) -> None:
         """Tell the gateway, and nobody else, how devices and model do."""
         if event.peer != self._uplink.gateway:
             self._runtime.metrics.count("monitor_refused", reason="no gateway")
             return
-        verdicts, _ = self._watch.judged()
-        veiled = {self._devices.pseudonym(device): verdict for device, verdict in verdicts.items()}
-        if self._privacy.on:
-            signed = self._privacy.tell(asked, self._slot.sequence, veiled, self._weekly.each())
-        else:
-            signed = tell(self._runtime, asked, self._slot.sequence, veiled, self._weekly.current())
+        signed = self._told_with_noise(asked) if self._privacy.on else self._told(asked)
         self._runtime.messenger.reply(event, MonitorReport(signed))
         self._runtime.note("monitor-told", release=signed.told.release, compared=signed.told.compared)

@@ -78,6 +78,18 @@ def test_rules__with_a_mistake__one_sentence_says_which(text, says):
         read_rules(text)
 
 
+def test_see__the_same_again__is_not_written_again(tmp_path):
+    with Database(tmp_path / "worker.db") as database:
+        alarms = Alarms(database)
+        seen = [Seen("stuck", "temp", 0.0, 9.0, 12)]
+        with database.transaction():
+            alarms.see("s1", FAULTS, seen, load_rules(), now=1.0)
+        before = database.execute("SELECT total_changes()").fetchone()
+        with database.transaction():
+            alarms.see("s1", FAULTS, seen, load_rules(), now=2.0)
+        assert database.execute("SELECT total_changes()").fetchone() == before
+
+
 def test_rules__file_that_is_not_there__says_so(tmp_path):
     with pytest.raises(MonitorError, match="cannot be read"):
         load_rules(tmp_path / "none.toml")

@@ -41,6 +41,8 @@ def test_window__days_apart__is_half_open_and_ordered(series):
         series.append("a", time, {"temp": time})
     found = [time for time, _ in series.window("a", START + 23 * 3600, START + 50 * 3600)]
     assert found == [START + hours * 3600.0 for hours in (23, 24, 49)]
+    assert series.count("a", START + 23 * 3600, START + 50 * 3600) == 3
+    assert series.count("b", START, START + WEEK) == 0
 
 
 @pytest.mark.parametrize("time", [-1.0, float("nan"), float("inf"), 1e15])

@@ -24,7 +24,7 @@ def make_fleet(world, tmp_path, candidate):
     """A fleet whose processor has a model, and these rules."""
 
     async def make(*rules):
-        world.actuators = [fan(file="", effect="temp", gain=-1.0, lag=HOUR, settle=2 * HOUR, rest=0.0)]
+        world.actuators = [fan(file="", effect="temp", gain=-0.06, lag=HOUR, settle=2 * HOUR, rest=0.0)]
         world.commands = list(rules)
         gateway = await world.found()
         gateway.agent.answers[FetchRelease] = lambda _: world.bundle(1, candidate)

@@ -156,6 +156,22 @@ async def test_left_its_peers__after_a_week_together__set_aside_asked_to_recalib
     assert named(site, "sensor-2") in processor.agent._watch._neighbours.reference.devices, "what was learned is kept"
 
 
+async def test_relearn__a_person_says_that_it_stands_elsewhere__its_reference_begins_anew_and_the_others_keep_theirs(
+    site, feed
+):
+    processor = site.workers["processor"]
+    await feed(0, 168)
+    watch, week = processor.agent._watch, processor.agent._week
+    request = processor.agent._recalibrations._kept.request
+    await processor.do(lambda: request(named(site), [], "another wall", relearn=True))
+    await site.pass_time(12)
+    assert set(watch._neighbours.reference.devices) == {named(site, "sensor-2"), named(site, "sensor-3")}
+    assert watch._judged(named(site), 0.0, 169 * HOUR) == [], "what it read before is of the other wall"
+    assert len(week.window(named(site), 0.0, 169 * HOUR)) > 100, "and is kept"
+    await feed(168, 228, moved=lambda _hour: 6.0)
+    assert [one for one in open_alarms(site) if one.device == named(site)] == []
+
+
 async def test_silence__neighbours_went_on__found_without_waiting_for_the_next_reading(site, feed):
     await feed(0, 48)
     await feed(48, 60, lost=lambda _: True)
