@@ -372,6 +372,15 @@ class Slots(msgspec.Struct, frozen=True):
             return self._dropped(Device.ROLLED_BACK)
         return Slots(Device.ROLLED_BACK, active=self.previous, before=self.before)
 
+    def failed(self) -> Slots:
+        """What is in use fails again and again: the model before it goes on, if there is one, for good."""
+        if self.active is None or self.previous is None or self.busy:
+            return self
+        back, gone = self.previous, self.active.sequence
+        return msgspec.structs.replace(
+            self, state=Device.ROLLED_BACK, active=back, previous=None, refused=gone, after=Lost()
+        )
+
     def revoked(self, manifests: frozenset[bytes], own: frozenset[bytes]) -> Slots:
         """Let go of what was revoked: `manifests` by digest, `own` the terms of revoked releases, by theirs."""
 

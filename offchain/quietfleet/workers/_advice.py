@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from quietfleet.workers._fallback import SAFE
+from quietfleet.workers._fallback import LAST_MODEL, SAFE
 from quietfleet.workers.messages import Recommendation, Rows
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Advice:
             advice.confidence,
             advice.horizon_h,
             self._slot.sequence,
-            fallback,
+            fallback or (LAST_MODEL if self._slot.fell_back else ""),
         )
 
     def _lacks(self) -> str:

@@ -26,6 +26,7 @@ USUAL: Final = 48 * HOUR  # before an alarm, from which a device's usual distanc
 IMPUTED: Final = "imputed from neighbours"
 HELD: Final = "last known"
 SAFE: Final = "safe default"
+LAST_MODEL: Final = "last-known model"
 
 
 class StoodIn(NamedTuple):

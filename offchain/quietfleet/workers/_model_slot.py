@@ -29,6 +29,9 @@ from quietfleet.workers._uplink import Uplink
 from quietfleet.workers.messages import OutcomeHeard, ReleaseBundle
 
 _SLOTS: Final = "slots"
+_FELL_BACK: Final = "fell back"
+FAILURES: Final = 3
+"""Forecasts in a row that the model in use fails at, of whatever device, before the one before it goes on."""
 
 
 class ModelSlot:
@@ -46,12 +49,18 @@ class ModelSlot:
         self.candidate: Model | None = None
         self._slots = self._read()
         self._trial = Trial(runtime)
+        self._failures = 0
         self._start()
 
     @property
     def sequence(self) -> int:
         """The release in use; 0 before the first."""
         return self._slots.used.sequence if self._slots.used else 0
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether the model in use is the last one that worked, and not the newest that was taken up."""
+        return bool(self.manifest_hash) and self._state.get(_FELL_BACK) == self.manifest_hash.hex()
 
     @property
     def manifest_hash(self) -> bytes:
@@ -213,10 +222,33 @@ class ModelSlot:
         if failed is not None and self._slots.state is Device.TRIAL:
             self._failed(failed)
             found = self._trial.forecast_each(self.model, asked)
+        if self._fails(found):
+            found = self._trial.forecast_each(self.model, asked)
         used = [self._had(one) for one in found]
         if self.candidate is not None:
             self._shadow(self.candidate, [pair for pair in zip(asked, used, strict=True) if pair[0][1]])
         return used
+
+    def _fails(self, found: Sequence[Found]) -> bool:
+        """Go on with the model before when the one in use fails again and again; tell whether that was done."""
+        blamed = [one for one in found if isinstance(one, Exception) and not _is_nobodys(one)]
+        if any(not isinstance(one, Exception) and one is not None for one in found):
+            self._failures = 0
+        elif blamed:
+            self._failures += 1
+        install, slots = self._slots.active, self._slots.failed()
+        if self._failures < FAILURES or slots == self._slots:
+            return False
+        self._failures = 0
+        self._runtime.note("model-failed", error=type(blamed[0]).__name__ if blamed else "")
+        self._fall_back(slots)
+        self._settled(Outcome.ROLLED_BACK, Reason.CRASH, install)
+        return True
+
+    def _fall_back(self, slots: Slots) -> None:
+        """Go on with the model that worked before, and remember that it is that."""
+        self._keep(slots)
+        self._state.set(_FELL_BACK, self.manifest_hash.hex() or None)
 
     def _had(self, found: Found) -> Forecast | None:
         if not isinstance(found, Exception):
@@ -291,7 +323,7 @@ class ModelSlot:
         why = self._loaded.spoilt()
         if why:
             self._runtime.note("model-lost", reason=why)
-            self._keep(self._slots.lost())
+            self._fall_back(self._slots.lost())
 
     def _start(self) -> None:
         """Count this start against a model on trial, and load what is in use."""
@@ -321,8 +353,11 @@ class ModelSlot:
         return msgspec.msgpack.decode(bytes.fromhex(kept), type=Slots) if kept else Slots()
 
     def _load(self) -> None:
-        """Have the models of the slots in memory; one that is lost is fetched anew."""
-        self.model, self.candidate = (self._model(one) for one in (self._slots.used, self._slots.shadowed))
+        """Have the models of the slots in memory; one that is lost is fetched anew, and the one before goes on."""
+        before = None
+        while before != self._slots:
+            before = self._slots
+            self.model, self.candidate = (self._model(one) for one in (before.used, before.shadowed))
         self._loaded.keep((self._slots.active, self._slots.previous, self._slots.candidate))
 
     def _model(self, install: Install | None) -> Model | None:
@@ -333,6 +368,7 @@ class ModelSlot:
         except (StorageError, ModelRejected) as error:
             self._runtime.note("model-lost", reason=str(error))
             self._write(self._slots.lost())
+            self._state.set(_FELL_BACK, self.manifest_hash.hex() or None)
             return None
 
 

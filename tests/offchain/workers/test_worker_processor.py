@@ -369,6 +369,88 @@ async def test_restart__model_on_disk_is_corrupt__starts_all_the_same_and_fetche
     assert len(processor.journal("release-installed")) == 2
 
 
+class Broken:
+    """A model's sessions that raise whatever they are asked."""
+
+    personal = frozenset()
+
+    def run(self, _rows, _device):
+        raise ZeroDivisionError
+
+    def run_each(self, _rows, _devices):
+        raise ZeroDivisionError
+
+
+async def test_model__fails_again_and_again_once_it_is_in_use__the_one_before_goes_on_and_says_so(
+    equipped, candidate, feed, processor
+):
+    sensor, other = equipped.workers["sensor"], another(candidate)
+    equipped.workers["gateway"].agent.answers[FetchRelease] = lambda _: equipped.bundle(2, other)
+    await equipped.release(2, other.manifest_hash)
+    await equipped.until(lambda: processor.agent.status()["release"] == 2)
+    processor.agent._slot.model.runner = Broken()
+    for hour in range(30, 33):
+        await feed(hour, hour + 1)
+    assert (processor.agent.status()["release"], processor.agent.status()["rollout"]) == (1, "rolled back")
+    await feed(33, 36)
+    said = sensor.journal("recommendation")[-1]
+    assert (said["release"], said["fallback"]) == (1, "last-known model")
+    assert isinstance(said["forecast"], float)
+    await equipped.pass_time(20)
+    assert processor.agent.status()["release"] == 1, "what failed is not taken up anew"
+    reports = equipped.workers["gateway"].agent.heard(ReleaseOutcome)
+    last = reports[-1].signed.report
+    assert (last.sequence, last.outcome, last.reason) == (2, Outcome.ROLLED_BACK, Reason.CRASH)
+    processor.restart()
+    await equipped.pass_time(5)
+    await feed(36, 38)
+    assert sensor.journal("recommendation")[-1]["fallback"] == "last-known model"
+
+
+async def test_model__fails_and_there_was_none_before__goes_on_without_a_forecast(equipped, feed, processor):
+    processor.agent._slot.model.runner = Broken()
+    for hour in range(30, 36):
+        await feed(hour, hour + 1)
+    assert processor.agent.status()["release"] == 1
+    assert equipped.workers["sensor"].journal("recommendation")[-1]["advice"] == "not enough history yet"
+
+
+async def test_model__fails_now_and_then__stays(equipped, candidate, feed, processor):
+    other = another(candidate)
+    equipped.workers["gateway"].agent.answers[FetchRelease] = lambda _: equipped.bundle(2, other)
+    await equipped.release(2, other.manifest_hash)
+    await equipped.until(lambda: processor.agent.status()["release"] == 2)
+    sound = processor.agent._slot.model.runner
+    for hour in range(30, 40):
+        processor.agent._slot.model.runner = sound if hour % 3 == 2 else Broken()
+        await feed(hour, hour + 1)
+    assert processor.agent.status()["release"] == 2
+
+
+async def test_restart__newest_model_on_disk_is_corrupt__the_one_before_goes_on_until_it_is_there_again(
+    equipped, candidate, feed, processor
+):
+    gateway, other = equipped.workers["gateway"].agent, another(candidate)
+    gateway.answers[FetchRelease] = lambda _: equipped.bundle(2, other)
+    await equipped.release(2, other.manifest_hash)
+    await equipped.until(lambda: processor.agent.status()["release"] == 2)
+    gateway.answers[FetchRelease] = lambda fetch: NoSuchRelease(fetch.sequence)
+    (name, _) = processor.agent._slot._slots.active.names
+    kept = (processor.runtime.folder / "objects").rglob("*")
+    (path,) = (one for one in kept if one.is_file() and name.endswith(one.name))
+    path.chmod(0o600)
+    path.write_bytes(b"not what it was")
+    processor.restart()
+    assert processor.agent.status()["release"] == 1
+    await equipped.pass_time(8)
+    await feed(30, 36)
+    assert equipped.workers["sensor"].journal("recommendation")[-1]["fallback"] == "last-known model"
+    gateway.answers[FetchRelease] = lambda _: equipped.bundle(2, other)
+    await equipped.until(lambda: processor.agent.status()["release"] == 2, within=120)
+    await feed(36, 38)
+    assert "fallback" not in equipped.workers["sensor"].journal("recommendation")[-1]
+
+
 async def test_upload__next_message_a_day_late__what_may_be_a_beginning_fault_waits_for_it(cloud, feed):
     await feed(0, 78, needle)
     cloud.data.advance(30 * HOUR)
