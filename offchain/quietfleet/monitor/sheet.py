@@ -31,8 +31,9 @@ _READERS: Final = {
 }
 _TIMES: Final = ("time", "timestamp", "datetime", "date_time", "time_hour", "ts", "date", "when", "epoch", "created_at")
 _DEVICES: Final = (
-    "device", "device_id", "deviceid", "sensor", "sensor_id", "sensorid", "station", "station_id", "node", "node_id",
-    "mote", "moteid", "machine", "machine_id", "unit", "location", "site", "origin", "room", "id", "name",
+    "device", "device_id", "deviceid", "dev", "dev_id", "device_name", "sensor", "sensor_id", "sensorid", "station", "station_id", "node", "node_id",
+    "mote", "moteid", "machine", "machine_id", "unit", "location", "site", "origin", "room", "probe", "logger",
+    "meter", "asset", "tag", "mac", "host", "gerät", "geraet", "id", "name",
 )  # fmt: skip
 _CHANNELS: Final = (
     "channel", "parameter", "variable", "metric", "measurement", "quantity", "field", "sensor_type", "type",
@@ -55,6 +56,8 @@ _LAST: Final = 1e10
 _EPOCH: Final = (3e8, 4e9)  # Unix seconds a sensor's clock may show: 1979 to 2096
 _MOST_DEVICES: Final = 100_000
 _MOSTLY: Final = 0.95
+_SLOWER: Final = 0.9
+_COUNTED: Final = 12  # values that never fall, before that is no accident
 _COMMA: Final = re.compile(r"^\s*-?\d+(,\d+)?\s*$")
 
 
@@ -97,7 +100,10 @@ def read_sheet(path: Path, *, time: str = "", device: str = "", channels: Sequen
     columns = {names: table.numbers(value)} if names else {}
     columns = columns or _numbers(table, channels, taken | {device}, left_out, notes)
     if not columns:
-        raise MonitorError(f"no column holds measurements: there are {', '.join(table.columns)}")
+        why = (
+            ", ".join(f"{name} {reason}" for name, reason in left_out.items()) or f"{', '.join(table.columns)} are all"
+        )
+        raise MonitorError(f"no column holds measurements: {why}")
     refused: Counter[str] = Counter()
     who = table.text(device) if device else None
     labels = table.text(names) if names else None
@@ -119,6 +125,10 @@ class _Table:
         if not self.length:
             raise MonitorError("the file holds no rows")
 
+    def distinct(self) -> int:
+        """How many rows there are, each counted once."""
+        return len(set(zip(*(values for _, values in self.columns.values()), strict=True)))
+
     def kind(self, name: str) -> str:
         return self.columns[name][0]
 
@@ -134,8 +144,12 @@ class _Table:
 
     def is_numeric_text(self, name: str) -> bool:
         known = [value for value in self.columns[name][1] if value is not None and value.strip()]
-        commas = sum(_COMMA.match(value) is not None for value in known[:1000])
-        return bool(known) and commas >= _MOSTLY * min(len(known), 1000)
+        numbers = sum(_COMMA.match(value) is not None or _is_number(value) for value in known[:1000])
+        return bool(known) and numbers >= _MOSTLY * min(len(known), 1000)
+
+    def is_empty(self, name: str) -> bool:
+        """Whether there is nothing in a column."""
+        return all(value is None or (isinstance(value, str) and not value.strip()) for value in self.columns[name][1])
 
     def text(self, name: str) -> list[str]:
         return ["" if value is None else str(value) for value in self.columns[name][1]]
@@ -303,14 +317,15 @@ def _device(table: _Table, seconds: Array, taken: set[str], names: str) -> str:
     """Return the column that tells apart what was read at the same moment; empty if nothing needs to be told apart."""
     beside = table.text(names) if names else [""] * table.length
     alone = len(set(zip(seconds.tolist(), beside, strict=True)))
+    rows = table.distinct()  # one that is there twice tells nothing apart
     known = [name for name in table.named(_DEVICES) if name not in taken and _few(table, name)]
-    if alone >= _MOSTLY * table.length:
+    if alone >= _MOSTLY * rows:
         several = [name for name in known if len(set(table.text(name))) > 1]
         texts = [name for name in known if table.kind(name).startswith("VARCHAR")]
         return next(iter([*several, *texts]), "")
     others = [name for name in table.columns if name not in taken and name not in known and _few(table, name)]
     for name in (*known, *others):
-        if len(set(zip(table.text(name), seconds.tolist(), beside, strict=True))) >= _MOSTLY * table.length:
+        if len(set(zip(table.text(name), seconds.tolist(), beside, strict=True))) >= _MOSTLY * rows:
             return name
     return known[0] if known else ""
 
@@ -342,6 +357,8 @@ def _numbers(
 
 def _unfit(table: _Table, name: str) -> str:
     plain = name.strip().lower().replace(" ", "_")
+    if table.is_empty(name):
+        return "is empty"
     if table.kind(name).startswith("VARCHAR") and not table.is_numeric_text(name):
         return "holds text"
     if not table.is_number(name) and not table.kind(name).startswith("VARCHAR"):
@@ -357,7 +374,7 @@ def _unfit(table: _Table, name: str) -> str:
 
 def _grows(values: Array) -> bool:
     steps = np.diff(values)
-    return bool(values.size > 2) and bool((steps >= 0).all()) and bool((steps > 0).any())  # noqa: PLR2004
+    return values.size >= _COUNTED and bool((steps >= 0).all()) and bool((steps > 0).any())
 
 
 def _cleared(name: str, values: Array, notes: list[str]) -> Array:
@@ -372,6 +389,14 @@ def _cleared(name: str, values: Array, notes: list[str]) -> Array:
             notes.append(f"{name}: {int(hit.sum())} times {placeholder:g} are taken as not measured")
             values = np.where(hit, np.nan, values)
     return values
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(value: str | None) -> float:
@@ -409,8 +434,8 @@ def _grouped(
 
 
 def _period(readings: Mapping[str, Sequence[Row]]) -> float:
-    """The usual time between two readings of a device."""
+    """The usual time between two readings of the slower devices: the faster ones have one then as well."""
     steps = [np.median(np.diff([at for at, _ in rows])) for rows in readings.values() if len(rows) > 1]
     if not steps:
         raise MonitorError("each device has one reading: there is nothing to watch")
-    return float(np.median(steps))
+    return float(np.quantile(steps, _SLOWER, method="higher"))

@@ -93,6 +93,7 @@ class Actuators:
             self._end(present, REPLACED)
         until = limit.until(limits, command, now)
         self._orders.take(peer, command, until, now)
+        self._at.pop(command.actuator, None)  # also one that changes nothing is held against where it really is
         self._runtime.metrics.count("commands", did="taken")
         self._note("command-taken", command.actuator, value=command.value, until=until, processor=peer)
 

@@ -42,7 +42,7 @@ class HealthWatch:
         self._series = series
         self._devices = devices
         self._see = see
-        self._due = 0.0
+        self._due: dict[str, float] = {}
         self._poor: set[str] = set()
         self.found: dict[str, Health] = {}
 
@@ -62,21 +62,26 @@ class HealthWatch:
             last = at
 
     def tick(self) -> None:
-        """Judge every device that tells of itself."""
-        now = self._runtime.clock.now()
-        if waits(now, self._due, LOOK_EVERY):
-            return
-        self._due = now + LOOK_EVERY
-        here = self._devices.all()
-        self.found = {device: found for device in here if (found := self._judge(device, now)) is not None}
+        """Judge a device whose time it is; one a tick, so that nobody waits while a week is read."""
+        now, here = self._runtime.clock.now(), self._devices.all()
+        self.found = {device: found for device, found in self.found.items() if device in here}
         self._poor &= self.found.keys()
-        for device, found in self.found.items():
-            self._runtime.metrics.gauge("health", found.score, device=self._devices.pseudonym(device))
-            poor = found.score < (FAIR if device in self._poor else POOR)
-            (self._poor.add if poor else self._poor.discard)(device)
-            worst = f"{found.score:.0f} of 100: {found.words}"
-            seen = Seen(POOR_HEALTH, "", found.until, found.until, 1, worst[:_DETAIL], _SURE)
-            self._see(device, CAUSES, [seen] if poor else [])
+        device = next((one for one in here if not waits(now, self._due.get(one, 0.0), LOOK_EVERY)), None)
+        if device is None:
+            return
+        self._due = {one: due for one, due in self._due.items() if one in here} | {device: now + LOOK_EVERY}
+        found = self._judge(device, now)
+        if found is not None:
+            self.found[device] = found
+            self._tell(device, found)
+
+    def _tell(self, device: str, found: Health) -> None:
+        self._runtime.metrics.gauge("health", found.score, device=self._devices.pseudonym(device))
+        poor = found.score < (FAIR if device in self._poor else POOR)
+        (self._poor.add if poor else self._poor.discard)(device)
+        worst = f"{found.score:.0f} of 100: {found.words}"
+        seen = Seen(POOR_HEALTH, "", found.until, found.until, 1, worst[:_DETAIL], _SURE)
+        self._see(device, CAUSES, [seen] if poor else [])
 
     def erase(self) -> int:
         """Erase what is over a week old, outside of any transaction; `ErasureDelayed`."""

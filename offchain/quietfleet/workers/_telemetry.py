@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final, Protocol
@@ -51,13 +51,13 @@ class Teller:
             self._trips.append(max(0.0, self._runtime.clock.now() - self._since))
             self._since = None
 
-    def tick(self, processor: str | None, waiting: int) -> None:
-        """Sample if it is time, and tell the processor if there is one."""
+    def tick(self, processor: str | None, waiting: Callable[[], int]) -> None:
+        """Sample if it is time, with how many readings wait, and tell the processor if there is one."""
         now = self._runtime.clock.now()
         if not self._every or waits(now, self._due, self._every):
             return
         self._due = now + self._every
-        figures = {**self._machine.sample(), "queue": float(waiting), **self._link()}
+        figures = {**self._machine.sample(), "queue": float(waiting()), **self._link()}
         execute = self._runtime.database.execute
         execute("INSERT OR REPLACE INTO telemetry VALUES (?, ?)", (now, json.dumps(figures)))
         if processor is None:

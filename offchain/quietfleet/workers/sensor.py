@@ -111,7 +111,7 @@ class Sensor:
         held = waits(now, self._send_due, self._section.send_every)
         if processor and not held and not self._runtime.messenger.asks(processor, ASKED):
             self._send(processor, now)
-        self._telemetry.tick(processor, self._waiting())
+        self._telemetry.tick(processor, self._waiting)
 
     async def after(self) -> None:
         """Let go of what was measured, once it is stored, and move what is to be elsewhere."""

@@ -153,6 +153,12 @@ class ActuatorMachine(RuleBasedStateMachine):
             assert self.clock.now() < present.until <= self.clock.now() + LIMITS.hold + 1e-6
 
     @invariant()
+    def what_can_move_has_moved(self):
+        present = self.agent._orders.present("fan")
+        if present is not None and self.rotor.works and not self.agent._faults and not self.agent._again:
+            assert (present.state, self.rotor.value) == ("in force", present.value)
+
+    @invariant()
     def each_moves_once(self):
         moved = self._database.execute("SELECT count(*) FROM orders WHERE since IS NOT NULL").fetchone()[0]
         assert len([kind for kind, _ in self.journal if kind == "actuated"]) == moved

@@ -273,6 +273,7 @@ async def test_processor__says_the_same_again__no_rest_is_needed_and_nothing_mov
     await fleet.world.pass_time(30)
     assert fleet.shown == HALF
     assert fleet.sensor.journal("command-refused") == []
+    assert [entry["did"] for entry in fleet.effects()] == ["moved", "moved"]
 
 
 async def test_processor__replays_a_command__followed_once(make_fleet):
