@@ -10,21 +10,20 @@ from quietfleet.workers.messages import Rows
 if TYPE_CHECKING:
     from quietfleet.storage import TimeSeries
 
-HOUR: Final = 3600.0
-MOST_HOURLY: Final = 120
-"""Readings of one hour of data time; what is judged, forecast and learned from goes by the hour, or by minutes."""
+APART: Final = 30.0
+"""Seconds of data time of which one reading is kept, the first that came: what is judged, forecast and learned from
+goes by the hour, or by minutes, and a faster sensor is thinned out evenly."""
 
 
 def within(week: TimeSeries, device: str, rows: Rows) -> Rows:
-    """Leave out readings of hours that are full; those that are kept already stay among them."""
-    room: dict[float, int] = {}
+    """Leave out readings of spans that have one already; those that are kept already stay among them."""
+    taken: set[float] = set()
     kept: Rows = []
     for at, fields in rows:
-        hour = at // HOUR
-        if hour not in room:
-            room[hour] = MOST_HOURLY - week.count(device, hour * HOUR, (hour + 1) * HOUR)
-        new = not week.count(device, at, math.nextafter(at, math.inf))
-        if not new or room[hour] > 0:
+        span = at // APART
+        if week.count(device, at, math.nextafter(at, math.inf)):
             kept.append((at, fields))
-            room[hour] -= new
+        elif span not in taken and not week.count(device, span * APART, (span + 1) * APART):
+            kept.append((at, fields))
+            taken.add(span)
     return kept

@@ -253,14 +253,15 @@ class Processor:
             self._runtime.metrics.count("readings_refused", len(body.rows) - len(in_time))
             self._runtime.metrics.count("readings_beyond", len(in_time) - len(rows))
         told = {"first": body.first, "rows": len(body.rows), "new": new, "refused": refused}
-        if not rows:
-            wrong = "measure less often" if in_time else "check the clock: these readings are not of our time"
+        latest = max((at for at, _ in rows), default=self._week.newest(event.peer) if in_time else None)
+        if latest is None:
+            wrong = "check the clock: these readings are not of our time"
             self._runtime.messenger.reply(event, Recommendation(0, wrong))
             self._runtime.note("readings", sensor=event.peer, **told)
             return
-        self._slot.sampled(event.peer, rows, new)
-        latest = max(at for at, _ in rows)
-        self._watch.check(event.peer, latest, doubled)
+        if rows:
+            self._slot.sampled(event.peer, rows, new)
+            self._watch.check(event.peer, latest, doubled)
         asked = _Asked(event, latest, told)
         if self._runtime.unanswered is None:
             self._answer([asked])

@@ -97,3 +97,15 @@ def test_read__what_cannot_be_watched__says_what_is_missing(sheet, lines, option
 def test_read__neither_csv_nor_parquet__is_refused(sheet):
     with pytest.raises(MonitorError, match=r"neither \.csv nor \.parquet"):
         sheet(["x"], "readings.xlsx")
+
+
+def test_read__every_row_twice__devices_are_told_apart_all_the_same(sheet):
+    lines = [f"{stamp(hour)},{name},{hour % 5}" for hour in range(HOURS) for name in ("a7", "b8", "c9")]
+    found = sheet(["time,whatever,temp", *lines, *lines])
+    assert (found.device, found.rows) == ("whatever", 3 * HOURS)
+
+
+def test_read__infinite_and_beyond_any_sensor__taken_as_not_measured(sheet):
+    lines = [f"{stamp(hour)},{['inf', '1e300', '2.5', '3.5'][hour % 4]}" for hour in range(HOURS)]
+    found = sheet(["time,temp", *lines])
+    assert {values["temp"] for _, values in found.readings["device"]} == {2.5, 3.5}
