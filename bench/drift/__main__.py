@@ -52,6 +52,7 @@ def judged(made: list[Stream], folder: Path | None) -> dict[str, Score]:
     scores = {
         "ours, against peers": score(made, ours.peers(made)),
         "ours, from a week": score(made, ours.peers(made, ours.WEEK)),
+        "ours, a month later": score(made, ours.grown(made)),
         "ours, a lone device": score(some, ours.lone(some)),
         "70 % to the letter": score(made, ours.literal(made)),
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
 from bench.drift.scoring import Alarms
@@ -10,10 +12,12 @@ from bench.drift.streams import DAY, FEATURES, HOUR, REFERENCE, SOUND, Array, St
 
 from quietfleet.monitor.alone import alone
 from quietfleet.monitor.drift import DRIFTED_PCT, Baseline
+from quietfleet.monitor.growth import SETTLED, STEP, grow
 from quietfleet.monitor.integrity import DEFAULT_RULES, Row
 from quietfleet.monitor.peers import PeerReference
 
 WEEK = 7 * DAY
+KEPT = WEEK * HOUR
 Rows = list[Row]
 
 
@@ -44,6 +48,42 @@ def _peers(stream: Stream, references: dict[int, PeerReference], learned: int) -
     courses = references[stream.stretch].course(site, ends)
     raised = {name: course.percent[stream.device] > course.limit[stream.device] for name, course in courses.items()}
     return np.array([raised.get(name, np.zeros(ends.size, dtype=bool)) for name in FEATURES])
+
+
+def grown(streams: list[Stream]) -> list[Alarms]:
+    """As `peers` from the first week of the reference, which then grows day after day, fault or not."""
+    begun: dict[int, tuple[PeerReference, float]] = {}
+    return [_grown(stream, begun) for stream in streams]
+
+
+def _grown(stream: Stream, begun: dict[int, tuple[PeerReference, float]]) -> Alarms:
+    site = {str(device): rows(values) for device, values in enumerate(stream.site)}
+    if stream.fault == SOUND and stream.stretch not in begun:
+        first = {device: [row for row in each if row[0] < WEEK * HOUR] for device, each in site.items()}
+        begun[stream.stretch] = _grow(PeerReference.fit(first, FEATURES), site, WEEK * HOUR, REFERENCE * HOUR)
+    reference, since = begun[stream.stretch]
+    raised = []
+    for now in range(REFERENCE, len(stream.values), DAY):
+        reference, since = _grow(reference, site, since, now * HOUR)
+        ends = (np.arange(now, min(now + DAY, len(stream.values))) + 1) * HOUR
+        recent = {device: _within(each, ends[0] - KEPT, ends[-1]) for device, each in site.items()}
+        courses = reference.course(recent, ends)
+        alarms = {name: one.percent[stream.device] > one.limit[stream.device] for name, one in courses.items()}
+        raised.append([alarms.get(name, np.zeros(ends.size, dtype=bool)) for name in FEATURES])
+    return np.concatenate(raised, axis=1)
+
+
+def _grow(reference: PeerReference, site: dict[str, Rows], since: float, until: float) -> tuple[PeerReference, float]:
+    """Let a reference grow as a processor does that keeps a week; return it and how far it has come."""
+    while since + STEP + SETTLED <= until:
+        now = since + STEP + SETTLED
+        week = {device: _within(each, now - KEPT, now) for device, each in site.items()}
+        reference, since = grow(reference, week, since=since, now=now), since + STEP
+    return reference, since
+
+
+def _within(each: Rows, since: float, until: float) -> Rows:
+    return each[bisect_left(each, since, key=itemgetter(0)) : bisect_left(each, until, key=itemgetter(0))]
 
 
 def lone(streams: list[Stream]) -> list[Alarms]:

@@ -18,7 +18,7 @@ from quietfleet.monitor.drift import Baseline, fleet_drift
 WEEK = 168
 DEVICES = 1000
 SAMPLE = 20  # devices that slow peers really judge
-RUNS = 5
+RUNS = 9
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,12 @@ _ABOUT: Final = [
         "as never. *Joint*: all six features at once, the first that notices counts."
     ),
     (
-        "Against peers, which is what a gateway does with its month, and *from a week*, which is what a processor has "
-        "to learn from, judge after every sample, and so does River; the others once a day, on the last day or week, "
-        "NannyML on chunks. Evidently is run with its defaults, for 720 readings a Kolmogorov-Smirnov test at 5 %: by "
-        "the test alone, checked against whole reports. River's KSWIN is run on two stretches, a lone device on three: "
-        "slow."
+        "Against peers, which is what a gateway does with its month, *from a week*, which is what a processor has to "
+        "learn from, and *a month later*, the same as it grows from the first of the thirty days on, whether or not "
+        "there is a fault, judge after every sample, and so does River; the others once a day, on the last day or "
+        "week, NannyML on chunks. Evidently is run with its defaults, for 720 readings a Kolmogorov-Smirnov test at "
+        "5 %: by the test alone, checked against whole reports. River's KSWIN is run on two stretches, a lone device "
+        "on three: slow."
     ),
     (
         f"Speed: a week of 1,000 devices, six features each, against a month, CPU seconds of one thread; both sides "

@@ -26,6 +26,7 @@ ATOMS: Final = 100
 _DECIMALS: Final = 5
 _LEVELS: Final = (np.arange(ATOMS) + 0.5) / ATOMS
 _RECHECK_PCT: Final = 5.0
+_BLOCK: Final = 32  # devices
 
 Array = npt.NDArray[np.float64]
 
@@ -128,15 +129,25 @@ def fleet_drift(windows: npt.NDArray[np.floating[Any]], baseline: Baseline, feat
 
     Takes windows [devices, features, samples] without NaN and returns [devices, features]. Holds the samples in order
     against the sketch at their levels, off by a few hundredths of sigma at most, and recomputes exactly what lies near
-    a limit.
+    a limit. In single precision, from the reference's mean on, and as many devices at a time as stay in a cache.
     """
-    apart = np.sort(windows, axis=-1)
     references = [baseline.features[name] for name in features]
-    levels = (np.arange(apart.shape[-1]) + 0.5) / apart.shape[-1]
-    apart -= np.array([np.interp(levels, _LEVELS, reference.quantiles) for reference in references], dtype=apart.dtype)
-    np.abs(apart, out=apart)
+    samples = windows.shape[-1]
+    levels = (np.arange(samples) + 0.5) / samples
+    middle = np.array([[reference.mean] for reference in references])
+    usual = np.array([np.interp(levels, _LEVELS, reference.quantiles) for reference in references]) - middle
+    apart, total = np.empty((_BLOCK, *windows.shape[1:]), dtype=np.float32), np.empty(windows.shape[:2])
+    few, ones = usual.astype(np.float32), np.ones(samples, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond the ceiling anyway
+        for first in range(0, len(windows), _BLOCK):
+            block = windows[first : first + _BLOCK]
+            held = np.subtract(block, middle, out=apart[: len(block)], casting="unsafe")
+            held.sort(axis=-1)
+            held -= few
+            np.abs(held, out=held)
+            total[first : first + _BLOCK] = held @ ones
     sigma = np.array([max(reference.std, 10.0**-_DECIMALS) for reference in references])
-    percent: Array = np.minimum(100.0 * apart.mean(axis=-1) / sigma, CEILING_PCT).astype(np.float64)
+    percent: Array = np.minimum(total * (100.0 / samples / sigma), CEILING_PCT)
     for limit in (DRIFTED_PCT, ANOMALOUS_PCT):
         for device, feature in np.argwhere(np.abs(percent - limit) < _RECHECK_PCT):
             percent[device, feature] = drift_pct(windows[device, feature], references[feature])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 import numpy as np
@@ -27,7 +27,7 @@ from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row
 MINIMUM_DEVICES: Final = 3
 MINIMUM_DAYS: Final = 7
 FULL_DAYS: Final = 30
-"""A reference of so many days needs no allowance for its own sampling error, which shrinks with their root."""
+"""A reference of so many days needs no allowance for what it has not seen."""
 _DAY: Final = 86_400.0
 WINDOWS: Final = (_DAY, 3 * _DAY)
 """Seconds; `SAMPLES` readings if those take longer, and a window of so many besides if they take less."""
@@ -36,6 +36,8 @@ MATERIAL_PCT: Final = (DRIFTED_PCT, 50.0)
 """The least limit, of windows shorter than the longest of `WINDOWS` and of that one."""
 
 _MARGIN: Final = 1.9
+_UNSEEN: Final = 0.35  # how what a shorter reference may yet show grows with its shortness
+_UNSURE: Final = 0.15  # and the least limit
 _SHARE: Final = 0.5  # of a window's slots, for it to count
 _FILLED: Final = 0.9
 _LEAST: Final = 1e-9  # a channel that never moved: any change of it is one
@@ -64,6 +66,33 @@ class PeerDrift:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a device's usual distance was learned from, so that more of it can be added (`monitor.growth`).
+
+    `days` so far, mean and sigma of the device's own readings, the largest percent each window has shown; and of the
+    first days alone what they fixed for good: how far from the site, how far a shift of one sigma shows, the limits.
+    """
+
+    days: float
+    mean: float
+    std: float
+    seen: tuple[float, ...]
+    level: float
+    unit: float
+    limits: tuple[float, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"seen": list(self.seen), "limits": list(self.limits)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Rebuild what `to_plain` made."""
+        days, mean, std, level, unit = (float(plain[name]) for name in ("days", "mean", "std", "level", "unit"))
+        return cls(days, mean, std, tuple(plain["seen"]), level, unit, tuple(plain["limits"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Usual:
     """What is usual for one device in one channel.
 
@@ -75,16 +104,17 @@ class Usual:
     sketch: FeatureBaseline
     unit: float
     limits: tuple[float, ...]
+    basis: Basis
 
     def to_plain(self) -> dict[str, Any]:
-        plain = {"hours": list(self.hours), "sketch": self.sketch.to_plain()}
+        plain = {"hours": list(self.hours), "sketch": self.sketch.to_plain(), "basis": self.basis.to_plain()}
         return plain | {"unit": self.unit, "limits": list(self.limits)}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
         """Rebuild what `to_plain` made."""
-        sketch = FeatureBaseline.from_plain(plain["sketch"])
-        return cls(tuple(plain["hours"]), sketch, float(plain["unit"]), tuple(plain["limits"]))
+        sketch, basis = FeatureBaseline.from_plain(plain["sketch"]), Basis.from_plain(plain["basis"])
+        return cls(tuple(plain["hours"]), sketch, float(plain["unit"]), tuple(plain["limits"]), basis)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,23 +228,38 @@ def _learn(
     levelled = level(grid, times, offsets)
     distances = outside(levelled)
     days = np.isfinite(distances).sum(axis=1) * period / _DAY
-    if days.min() < MINIMUM_DAYS * _FILLED:
-        return {}, float(days.min())
+    span = (times[-1] - times[0] + period) / _DAY if times.size else 0.0
+    if span < MINIMUM_DAYS * _FILLED or days.min() < MINIMUM_DAYS * _SHARE:
+        return {}, min(float(days.min()), span)
     sketches = [FeatureBaseline.fit(distance, floor=resolution) for distance in distances]
     sigmas = [max(float(np.nanstd(line)), resolution, _LEAST) for line in grid]
-    units = [_unit(levelled, line, sketch, sigmas[line]) for line, sketch in enumerate(sketches)]
+    units = [unit_of(levelled, line, sketch, sigmas[line]) for line, sketch in enumerate(sketches)]
     lengths = widths(period)
     known = zip(distances, sketches, units, strict=True)
-    seen = np.array([[_largest(times, *one, width, period) for width in lengths] for one in known])
-    limits = _limits(seen, days, period)
-    learned = {
-        device: Usual(tuple(offsets[line]), sketches[line], units[line], limits[line])
-        for line, device in enumerate(readings)
-    }
+    seen = np.array([[largest(times, *one, width, period) for width in lengths] for one in known])
+    limits = limits_for(seen, days, period)
+    learned = {}
+    for line, device in enumerate(readings):
+        hours, sketch, unit = tuple(offsets[line]), sketches[line], units[line]
+        basis = Basis(
+            days=float(days[line]),
+            mean=float(np.nanmean(grid[line])),
+            std=sigmas[line],
+            seen=tuple(seen[line].tolist()),
+            level=where(hours, sketch),
+            unit=unit,
+            limits=limits[line],
+        )
+        learned[device] = Usual(hours, sketch, unit, limits[line], basis)
     return learned, float(days.min())
 
 
-def _unit(grid: Array, line: int, sketch: FeatureBaseline, sigma: float) -> float:
+def where(hours: Sequence[float], sketch: FeatureBaseline) -> float:
+    """How far a device usually is from its site."""
+    return float(np.mean(hours) + np.mean(sketch.quantiles[_MIDDLE]))
+
+
+def unit_of(grid: Array, line: int, sketch: FeatureBaseline, sigma: float) -> float:
     """How far from the usual distances those would be if the device had read one sigma more, or less."""
     apart = []
     for shift in (sigma, -sigma):
@@ -224,22 +269,25 @@ def _unit(grid: Array, line: int, sketch: FeatureBaseline, sigma: float) -> floa
     return max(min(apart), _LEAST_SHOWN * sigma)
 
 
-def _largest(times: Array, distance: Array, sketch: FeatureBaseline, unit: float, width: float, period: float) -> float:
-    """What the worst window of the reference itself showed, of so many that none is missed by much."""
-    ends = np.arange(times[0] + width, times[-1] + 2 * period, max(period, width / _STEPS))
+def largest(times: Array, distance: Array, sketch: FeatureBaseline, unit: float, width: float, period: float) -> float:
+    """What the worst window of a stretch itself showed, of so many that none is missed by much.
+
+    Windows that reach back beyond it count where half of their slots are there.
+    """
+    ends = np.arange(times[0] + _SHARE * width, times[-1] + 2 * period, max(period, width / _STEPS))
     percent = _percent(windows(times, distance, ends, width), sketch, unit, width / period)
     return float(np.nanmax(percent, initial=0.0))
 
 
-def _limits(seen: Array, days: Array, period: float) -> list[tuple[float, ...]]:
+def limits_for(seen: Array, days: Array, period: float) -> list[tuple[float, ...]]:
     """Place the limits [devices][windows] well above what the reference showed, of each device and of the middle one.
 
     A device that happened to keep between its peers for a month would else be allowed nothing.
     """
     material = [MATERIAL_PCT[width >= WINDOWS[-1]] for width in widths(period)]
-    allowance = np.sqrt(np.maximum(1.0, FULL_DAYS / days))[:, None]
-    shown = allowance * _MARGIN * np.maximum(seen, np.median(seen, axis=0))
-    least = np.maximum(np.sqrt(allowance) * material, shown)
+    short = np.maximum(1.0, FULL_DAYS / days)[:, None]
+    shown = short**_UNSEEN * _MARGIN * np.maximum(seen, np.median(seen, axis=0))
+    least = np.maximum(short**_UNSURE * material, shown)
     return [tuple(line) for line in least.round(1).tolist()]
 
 

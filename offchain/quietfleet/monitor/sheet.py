@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from quietfleet.errors import MonitorError
 from quietfleet.monitor.drift import Array
 from quietfleet.monitor.integrity import Row
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 _READERS: Final = {
     ".parquet": "read_parquet(?)",
@@ -31,9 +34,9 @@ _READERS: Final = {
 }
 _TIMES: Final = ("time", "timestamp", "datetime", "date_time", "time_hour", "ts", "date", "when", "epoch", "created_at")
 _DEVICES: Final = (
-    "device", "device_id", "deviceid", "dev", "dev_id", "device_name", "sensor", "sensor_id", "sensorid", "station", "station_id", "node", "node_id",
-    "mote", "moteid", "machine", "machine_id", "unit", "location", "site", "origin", "room", "probe", "logger",
-    "meter", "asset", "tag", "mac", "host", "gerät", "geraet", "id", "name",
+    "device", "device_id", "deviceid", "dev", "device_name", "sensor", "sensor_id", "sensorid", "station", "station_id",
+    "node", "node_id", "mote", "moteid", "machine", "machine_id", "unit", "location", "site", "origin", "room", "probe",
+    "logger", "meter", "asset", "tag", "mac", "host", "gerät", "geraet", "id", "name",
 )  # fmt: skip
 _CHANNELS: Final = (
     "channel", "parameter", "variable", "metric", "measurement", "quantity", "field", "sensor_type", "type",
@@ -57,6 +60,7 @@ _EPOCH: Final = (3e8, 4e9)  # Unix seconds a sensor's clock may show: 1979 to 20
 _MOST_DEVICES: Final = 100_000
 _MOSTLY: Final = 0.95
 _SLOWER: Final = 0.9
+_BEYOND: Final = 3.4e38
 _COUNTED: Final = 12  # values that never fall, before that is no accident
 _COMMA: Final = re.compile(r"^\s*-?\d+(,\d+)?\s*$")
 
@@ -169,11 +173,7 @@ def _columns(path: Path) -> dict[str, tuple[str, Sequence[Any]]]:
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET threads = 1; SET TimeZone = 'UTC'")
         try:
-            relation = connection.sql(f"SELECT * FROM {reader}", params=[str(path)])  # noqa: S608 - one of ours
-            if len(relation.columns) == 1 and " " in relation.columns[0]:
-                relation = connection.sql(
-                    "SELECT * FROM read_csv(?, sample_size = -1, delim = ' ')", params=[str(path)]
-                )
+            relation = _opened(connection, path, reader)
             kinds = list(zip(relation.columns, map(str, relation.types), strict=True))
             chosen = [_asked(name, kind) for name, kind in kinds]
             rows = relation.project(", ".join(chosen)).fetchall()
@@ -181,6 +181,23 @@ def _columns(path: Path) -> dict[str, tuple[str, Sequence[Any]]]:
             raise MonitorError(f"{path.name}: {str(error).splitlines()[0]}") from error
     lines = list(zip(*rows, strict=True)) if rows else [()] * len(kinds)
     return {name: _moments(kind, line) for (name, kind), line in zip(kinds, lines, strict=True)}
+
+
+def _opened(connection: DuckDBPyConnection, path: Path, reader: str) -> DuckDBPyRelation:
+    """Open a file; text that is no UTF-8 is taken for Latin-1, and one column with gaps in its name for several."""
+    import duckdb  # noqa: PLC0415 - as above
+
+    asked = f"SELECT * FROM {reader}"  # noqa: S608 - one of ours
+    latin = asked.replace("sample_size", "encoding = 'latin-1', sample_size")
+    try:
+        relation = connection.sql(asked, params=[str(path)])
+    except duckdb.InvalidInputException:
+        if latin == asked or b"\0" in path.read_bytes()[:4096]:
+            raise
+        relation = connection.sql(latin, params=[str(path)])
+    if len(relation.columns) == 1 and " " in relation.columns[0]:
+        relation = connection.sql("SELECT * FROM read_csv(?, sample_size = -1, delim = ' ')", params=[str(path)])
+    return relation
 
 
 def _moments(kind: str, line: Sequence[Any]) -> tuple[str, Sequence[Any]]:
@@ -378,7 +395,11 @@ def _grows(values: Array) -> bool:
 
 
 def _cleared(name: str, values: Array, notes: list[str]) -> Array:
-    """Take out what stands for "not measured": the same far-off number again and again."""
+    """Take out what stands for "not measured": the same far-off number again and again, or no number of a sensor's."""
+    beyond = np.abs(values) > _BEYOND
+    if beyond.any():
+        notes.append(f"{name}: {int(beyond.sum())} times a number beyond {_BEYOND:g} is taken as not measured")
+        values = np.where(beyond, np.nan, values)
     for placeholder in _PLACEHOLDERS:
         hit = values == placeholder
         rest = values[np.isfinite(values) & ~hit]

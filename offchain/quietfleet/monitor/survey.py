@@ -80,8 +80,8 @@ def survey(readings: Mapping[str, Sequence[Row]], *, period: float, progress: Pr
         raise MonitorError("there are no readings")
     since, until = min(first for first, _ in spans), max(last for _, last in spans) + period
     sound = since + min(REFERENCE, max(LEAST, (until - since) / 2))
-    watch = _Watch(readings, since, sound, until, period)
     dark = site_outages(readings, since=since, until=until, period=period)
+    watch = _Watch(readings, since, sound, until, period, dark)
     said = [*watch.run(progress), *(_down(one) for one in outages(dark, period=period))]
     return Survey(
         episodes=tuple(sorted(_merged(said), key=lambda one: (one.since, one.device))),
@@ -100,11 +100,17 @@ class _Watch:
     """The monitors, and the reference they go by at the moment."""
 
     def __init__(
-        self, readings: Mapping[str, Sequence[Row]], since: float, sound: float, until: float, period: float
+        self,
+        readings: Mapping[str, Sequence[Row]],
+        since: float,
+        sound: float,
+        until: float,
+        period: float,
+        dark: frozenset[int],
     ) -> None:
         self._readings = {device: list(rows) for device, rows in readings.items()}
         self._times = {device: [time for time, _ in rows] for device, rows in readings.items()}
-        self._since, self._sound, self._until, self._period = since, sound, until, period
+        self._since, self._sound, self._until, self._period, self._dark = since, sound, until, period, dark
         reference = self._between(since, sound)
         self.rules = learn_rules({device: rows for device, rows in reference.items() if rows}, period=period)
         self._baseline = self._fit(reference)
@@ -124,7 +130,8 @@ class _Watch:
         """Faults that need no reference."""
         for device, rows in self._between(self._since, self._sound).items():
             if rows:
-                found = inspect(rows, now=min(self._sound, self._until), rules=self.rules, period=self._period)
+                until = min(self._sound, self._until)
+                found = inspect(rows, now=until, rules=self.rules, period=self._period, outages=self._dark)
                 yield from (_fault(device, one, self._sound) for one in found)
 
     def _look(self, now: float) -> Iterator[Episode]:
