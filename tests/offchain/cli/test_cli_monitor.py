@@ -71,9 +71,8 @@ def test_run__devices_tell_of_themselves__their_health_is_said_in_text_json_and_
         for hour in range(24 * 20):
             for device in ("a", "b"):
                 left = 90 - 0.18 * hour if device == "a" else 80
-                out.write(
-                    f"{device},{1.7e9 + 3600 * hour},{15 + hour % 24 / 4 + hour % 7 / 10:.2f},{left:.2f},{20 + hour % 5}\n"
-                )
+                temp = 15 + hour % 24 / 4 + hour % 7 / 10
+                out.write(f"{device},{1.7e9 + 3600 * hour},{temp:.2f},{left:.2f},{20 + hour % 5}\n")
     done = run("monitor", "run", str(file), "--report", str(page), "--json")
     told = json.loads(done.stdout)["health"]
     assert told["b"]["score"] == 100.0
