@@ -98,16 +98,38 @@ class KeysSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rotate_every: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class ChannelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[data.channels.<name>]`: what a channel may read, in its own unit, beside the six of the weather.
+
+    Between `low` and `high`, in steps of `resolution`. After `stuck_after` identical readings, of as many hours, it is
+    stuck (0: never); with `step`, the most that it changes from one hour to the next, spikes are looked for as well.
+    """
+
+    low: Annotated[float, Meta(ge=-1e9, le=1e9)]
+    high: Annotated[float, Meta(ge=-1e9, le=1e9)]
+    resolution: Annotated[float, Meta(gt=0, le=1e9)]
+    stuck_after: Annotated[int, Meta(ge=0, le=10_000)] = 12
+    step: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise ValueError("[data.channels]: low has to be below high")
+
+
 class DataSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[data]`: the clock that readings go by, the same for every worker of a fleet.
 
     It is real time, unless a recording is replayed: then it shows `start` (ISO 8601, UTC) at the Unix time `epoch` and
-    runs `speed` times as fast. Retention, drift windows and what counts as too old or too early go by it.
+    runs `speed` times as fast. Retention, drift windows and what counts as too old or too early go by it. `channels`
+    says what channels may read that the defaults do not know: processors and gateway watch those alone.
     """
 
     start: str = ""
     epoch: Annotated[float, Meta(ge=0)] = 0.0
     speed: Seconds = 1.0
+    channels: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=32)], ChannelSection], Meta(max_length=64)
+    ] = {}
 
 
 class CalibrationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

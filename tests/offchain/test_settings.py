@@ -250,3 +250,17 @@ def test_actuators__that_cannot_be__one_sentence_says_why(write, given, said):
     with pytest.raises(SettingsError) as caught:
         load_settings(write(WORKER + given), {})
     assert said in sentence(caught)
+
+
+CO2 = "[data.channels.co2]\nlow = 300\nhigh = 5000\nresolution = 1\n"
+
+
+def test_channels__of_ones_own__read(write):
+    co2 = load_settings(write(WORKER + CO2), {}).data.channels["co2"]
+    assert (co2.low, co2.high, co2.stuck_after, co2.step) == (300.0, 5000.0, 12, 0.0)
+
+
+@pytest.mark.parametrize("given", [CO2.replace("5000", "200"), CO2.replace("resolution = 1", "resolution = 0")])
+def test_channels__that_cannot_be__one_sentence_says_why(write, given):
+    with pytest.raises(SettingsError):
+        load_settings(write(WORKER + given), {})

@@ -17,6 +17,7 @@ from statistics import median, quantiles
 from typing import Final
 
 from quietfleet.monitor.plausibility import contradictions
+from quietfleet.settings import ChannelSection
 
 Row = tuple[float, Mapping[str, float]]
 """Unix seconds and the channels read then."""
@@ -31,6 +32,7 @@ _RECEIVED: Final = math.log((1 - _FAULTY_LOSS) / (1 - _NORMAL_LOSS))
 _FAR: Final = 6.0
 """A change of so many usual steps at once is none of the weather's or the machine's making."""
 _NEAR: Final = 1.5
+_FILLED: Final = 0.9
 _CONFIRMED: Final = 4  # readings in a row
 _CLOCKED: Final = 12
 """Readings whose way here was timed, before a clock is judged by them."""
@@ -100,7 +102,7 @@ class ChannelRules:
     """What a channel may read: its physical range, its resolution, and how many identical readings mean stuck.
 
     `step` is the most that it changes between two readings in all normality; without it, spikes and changes of unit
-    are not looked for.
+    are not looked for. Identical readings are as many periods long at least.
     """
 
     low: float
@@ -120,6 +122,15 @@ DEFAULT_RULES: Final[Mapping[str, ChannelRules]] = {
 }
 
 
+def rules_with(channels: Mapping[str, ChannelSection]) -> dict[str, ChannelRules]:
+    """Return the default rules with an operator's beside them, or in their place."""
+    own = {
+        name: ChannelRules(one.low, one.high, one.resolution, one.stuck_after or None, one.step or None)
+        for name, one in channels.items()
+    }
+    return {**DEFAULT_RULES, **own}
+
+
 def inspect(
     readings: Sequence[Row],
     *,
@@ -136,7 +147,7 @@ def inspect(
     findings = [*_contradictions(ordered), *_ahead(ordered, now + period), *_losses(ordered, now, period, outages)]
     for channel, rule in rules.items():
         series = [(time, values[channel]) for time, values in ordered if channel in values]
-        findings += [*_stuck(channel, rule, series), *_out_of_range(channel, rule, series)]
+        findings += [*_stuck(channel, rule, series, period), *_out_of_range(channel, rule, series)]
         if rule.step is not None:
             findings += [*_spikes(channel, rule.step, series), *_units(channel, rule.step, series)]
     findings += [Finding(FindingKind.IMPLAUSIBLE, "", *one) for one in contradictions(ordered)]
@@ -197,12 +208,14 @@ def _off(ordered: Sequence[tuple[float, float]], errors: Sequence[float]) -> str
     return f"{said}, {'gaining' if change > 0 else 'losing'} {abs(change) / days:.0f} s a day"
 
 
-def _stuck(channel: str, rule: ChannelRules, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
+def _stuck(channel: str, rule: ChannelRules, series: Sequence[tuple[float, float]], period: float) -> Iterator[Finding]:
+    """Runs of identical readings that are long enough in time as well: a faster sensor may well read the same twice."""
     if rule.stuck_after is None:
         return
+    least = _FILLED * (rule.stuck_after - 1) * period
     for value, run in groupby(series, key=lambda point: point[1]):
         times = [time for time, _ in run]
-        if len(times) >= rule.stuck_after:
+        if len(times) >= rule.stuck_after and times[-1] - times[0] >= least:
             yield Finding(FindingKind.STUCK, channel, times[0], times[-1], len(times), f"at {value:g}")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from quietfleet.errors import ProjectError
 from quietfleet.monitor import FleetVerdict, Verdict, align, assess
 from quietfleet.monitor.assessment import WINDOW_SECONDS
+from quietfleet.monitor.integrity import rules_with
 from quietfleet.session import Received
 from quietfleet.workers._host import log
 from quietfleet.workers._veil import Device, JoinedSalts, Readings, Veil, carry_holds
@@ -50,6 +51,7 @@ class Intake:
         self._state = state
         self._month = month
         self._project = project
+        self._rules = rules_with(runtime.settings.data.channels)
         self._turn_due = 0.0
         self.k = runtime.settings.gateway.k
         self.veil = Veil(runtime.database, runtime.identity.to_bytes(), month.retention, runtime.random)
@@ -180,9 +182,13 @@ class Intake:
         own = {into[name] for name in self.names(processor) if name in into}
         names = {name: self._main(device, into) for name, device in reported.items() if device is not None}
         sure = frozenset(names[name] for name in report.verified if name in names)
-        every = assess(aligned, baseline, now=now, verified=sure)
+        every = assess(aligned, baseline, now=now, rules=self._rules, verified=sure)
         alone = {name: rows for name, rows in aligned.items() if name in own}
-        told = every if self.many(len(aligned) - len(alone)) else assess(alone, baseline, now=now, verified=sure)
+        told = (
+            every
+            if self.many(len(aligned) - len(alone))
+            else assess(alone, baseline, now=now, rules=self._rules, verified=sure)
+        )
         if doubts:
             self._doubt(reported, names, every, now)
         verdicts = {name: told.devices[main].verdict.value for name, main in names.items() if main in told.devices}

@@ -10,7 +10,7 @@ anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,9 +18,9 @@ import msgspec
 from quietfleet.clock import waits
 from quietfleet.crypto import derive
 from quietfleet.errors import CryptoError, MonitorError
-from quietfleet.monitor import DEFAULT_RULES, PeerReference
+from quietfleet.monitor import ChannelRules, PeerReference
 from quietfleet.monitor.growth import SETTLED, STEP, grow, join
-from quietfleet.monitor.integrity import Row
+from quietfleet.monitor.integrity import Row, rules_with
 from quietfleet.monitor.peers import MINIMUM_DEVICES
 from quietfleet.storage import SealedColumn
 
@@ -43,6 +43,7 @@ class Neighbours:
 
     def __init__(self, runtime: Runtime, state: State) -> None:
         self._state = state
+        self._rules = rules_with(runtime.settings.data.channels)
         secret = derive(runtime.identity.to_bytes(), "storage", b"neighbours")
         self._sealed = SealedColumn(secret, "state.neighbours", random=runtime.random)
         self._grown, self.reference = self._read()
@@ -69,7 +70,7 @@ class Neighbours:
         if self.reference is not None and now >= self._grown + STEP + SETTLED:
             since = max(self._grown, now - STEP - SETTLED)
             readings = {device: rows_of(device) for device in sound if not accused(device, since)}
-            self._keep(since + STEP, grow(self.reference, readings, since=since, now=now))
+            self._keep(since + STEP, grow(self.reference, readings, since=since, now=now, rules=self._rules))
 
     def forget(self, device: str) -> None:
         """Forget what was usual for a device: it is learned from its next week."""
@@ -83,9 +84,9 @@ class Neighbours:
 
     def _meet(self, readings: Mapping[str, Sequence[Row]], now: float) -> None:
         """Learn of whom nothing is known yet, from a week together with the others."""
-        channels = _common(readings)
+        channels = common(readings.values(), self._rules)
         try:
-            found = PeerReference.fit(readings, channels) if channels else None
+            found = PeerReference.fit(readings, channels, rules=self._rules) if channels else None
         except MonitorError:
             return  # not enough of a week together yet
         if found is not None and self.reference is not None:
@@ -110,7 +111,7 @@ class Neighbours:
             return 0.0, None  # of an earlier version: it is learned anew
 
 
-def _common(readings: Mapping[str, Sequence[Row]]) -> list[str]:
-    """The channels that all of them have, of those whose resolution is known."""
-    have = [{name for _, fields in rows for name in fields} for rows in readings.values()]
-    return sorted(set.intersection(*have) & DEFAULT_RULES.keys()) if have else []
+def common(readings: Iterable[Sequence[Row]], rules: Mapping[str, ChannelRules]) -> list[str]:
+    """The channels that all of them have, of those of which it is known what they may read."""
+    have = [{name for _, fields in rows for name in fields} for rows in readings if rows]
+    return sorted(set.intersection(*have) & rules.keys()) if have else []

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from quietfleet.monitor import Band, FindingKind, Performance, band, inspect
+from quietfleet.monitor import DEFAULT_RULES, Band, ChannelRules, FindingKind, Performance, band, inspect
+from quietfleet.monitor.integrity import rules_with
 from quietfleet.monitor.privacy import affordable, rational, tell_group
 from quietfleet.monitor.telling import SignedTold, Told
 
@@ -44,6 +45,7 @@ class Privacy:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._section = runtime.settings.processor.privacy
+        self._rules = rules_with(runtime.settings.data.channels)
         runtime.database.migrate("privacy", _SCHEMA)
 
     @property
@@ -97,7 +99,7 @@ class Privacy:
         """Tell of the group alone: what drifted by how much is each device's own."""
         today = self._runtime.data_clock.now()
         group = tell_group(
-            (wrong_with(rows, baseline, today) for rows in week.values()),
+            (wrong_with(rows, baseline, today, self._rules) for rows in week.values()),
             KINDS,
             [(one.rmse, one.persistence_rmse) for one in performances if one.n >= MEANINGFUL],
             cap=self._section.rmse_cap,
@@ -125,10 +127,12 @@ class Privacy:
         return _decoder.decode(row[0]) if row else None
 
 
-def wrong_with(rows: Sequence[Row], baseline: Baseline | None, now: float) -> list[str]:
+def wrong_with(
+    rows: Sequence[Row], baseline: Baseline | None, now: float, rules: Mapping[str, ChannelRules] = DEFAULT_RULES
+) -> list[str]:
     """Say what is wrong with a device, by its own readings of a week up to `now` (data time) and nothing else."""
     recent = [row for row in rows if row[0] < now]
-    found = [one.kind.value for one in inspect(recent, now=now)]
+    found = [one.kind.value for one in inspect(recent, now=now, rules=rules)]
     if baseline is None:
         return found
     columns = {name: [values[name] for _, values in recent if name in values] for name in baseline.features}

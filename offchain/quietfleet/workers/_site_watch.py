@@ -8,16 +8,17 @@ devices stand beside fewer than `k` of others is told what its own devices say o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from quietfleet.clock import waits
 from quietfleet.errors import MonitorError
-from quietfleet.monitor import DEFAULT_RULES, PeerReference, align
-from quietfleet.monitor.integrity import Row
+from quietfleet.monitor import DEFAULT_RULES, ChannelRules, PeerReference, align
+from quietfleet.monitor.integrity import Row, rules_with
 from quietfleet.monitor.peers import MINIMUM_DEVICES
 from quietfleet.session import GATEWAY
+from quietfleet.workers._neighbours import common
 from quietfleet.workers.messages import SiteVerdict
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class SiteWatch:
         self._runtime = runtime
         self._intake = intake
         self._every = runtime.settings.gateway.watch_hours * HOUR
+        self._rules = rules_with(runtime.settings.data.channels)
         self._due = 0.0
         self._told: dict[str, frozenset[str]] = {}
 
@@ -56,11 +58,11 @@ class SiteWatch:
         for site in sorted({one.site for one in devices}):
             readings, into = self._intake.of_site(site, why="watch of a place")
             owners = self._owners(into)
-            everybody = await asyncio.to_thread(left, readings)
+            everybody = await asyncio.to_thread(left, readings, self._rules)
             for processor, own in owners.items():
                 mine = {name: readings[name] for name in own.values() if name in readings}
                 crowd = self._intake.many(len(readings) - len(mine))
-                found = everybody if crowd else await asyncio.to_thread(left, mine)
+                found = everybody if crowd else await asyncio.to_thread(left, mine, self._rules)
                 named = {pseudonym: found[name] for pseudonym, name in own.items() if name in found}
                 await self._runtime.guarded(partial(self._tell, processor, named))
 
@@ -87,27 +89,22 @@ class SiteWatch:
         self._runtime.note("site-verdict", who=self._runtime.trail.who(processor))
 
 
-def left(readings: Readings) -> Left:
+def left(readings: Readings, rules: Mapping[str, ChannelRules] = DEFAULT_RULES) -> Left:
     """Hold the newest days of each device against what was usual before, between it and the others.
 
     Those without a week in common with two others are left out.
     """
     aligned, now = align(readings)
     before = {name: [row for row in rows if row[0] < now - JUDGED] for name, rows in aligned.items()}
-    channels = _common(before.values())
+    channels = common(before.values(), rules)
     company = {name: rows for name, rows in before.items() if rows}
     if len(company) < MINIMUM_DEVICES or not channels:
         return {}
     try:
-        reference = PeerReference.fit(company, channels)
+        reference = PeerReference.fit(company, channels, rules=rules)
     except MonitorError:
         return {}
     drift = reference.drift(aligned, now=now)
     return {
         name: tuple(channel for channel, one in channels.items() if one.exceeded) for name, channels in drift.items()
     }
-
-
-def _common(readings: Collection[Sequence[Row]]) -> list[str]:
-    have = [{name for _, fields in rows for name in fields} for rows in readings if rows]
-    return sorted(set.intersection(*have) & DEFAULT_RULES.keys()) if have else []

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from quietfleet.monitor.integrity import DEFAULT_RULES
+from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, rules_with
 from quietfleet.workers.messages import Rows, Stored, Upload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
     from quietfleet.storage import TimeSeries
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from quietfleet.workers._uplink import Uplink
 
 HOUR: Final = 3600.0
-HOLD: Final = (
-    24 * HOUR
-)  # data time readings wait before they go up, so that a fault is noticed before it is learned from
+HOLD: Final = 24 * HOUR
+"""Data time that readings wait before they go up, so that a fault is noticed before it is learned from."""
 MOST: Final = 240  # readings of one message
 
 
@@ -34,6 +34,7 @@ class Uploads:
         self._devices = devices
         self._uplink = uplink
         self._named = frozenset(runtime.settings.processor.uploads)
+        self._rules = rules_with(runtime.settings.data.channels)
 
     def tick(self) -> None:
         """Send what is due, once the day after it has been looked at as well."""
@@ -56,7 +57,7 @@ class Uploads:
         return [row for row in rows if row[0] < rows[-1][0] - HOLD][:MOST]
 
     def _send(self, pseudonym: str, rows: Rows) -> None:
-        kept = cleaned(rows, self._named)
+        kept = cleaned(rows, self._named, self._rules)
         withheld = sum(len(fields) for _, fields in rows) - sum(len(fields) for _, fields in kept)
         if withheld:
             self._runtime.metrics.count("fields_withheld", withheld)
@@ -64,15 +65,14 @@ class Uploads:
             self._uplink.ask(pseudonym, Upload(pseudonym, self._runtime.settings.processor.site, kept), Stored)
 
 
-def cleaned(rows: Rows, named: AbstractSet[str]) -> Rows:
+def cleaned(rows: Rows, named: AbstractSet[str], rules: Mapping[str, ChannelRules] = DEFAULT_RULES) -> Rows:
     """Leave out fields that are not named, values that there cannot be, and readings of which nothing is left."""
     kept = [
-        (at, {name: value for name, value in fields.items() if name in named and _can_be(name, value)})
+        (at, {name: value for name, value in fields.items() if name in named and _can_be(rules.get(name), value)})
         for at, fields in rows
     ]
     return [(at, fields) for at, fields in kept if fields]
 
 
-def _can_be(channel: str, value: float) -> bool:
-    rules = DEFAULT_RULES.get(channel)
+def _can_be(rules: ChannelRules | None, value: float) -> bool:
     return rules is None or rules.low <= value <= rules.high

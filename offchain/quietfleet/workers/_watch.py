@@ -20,6 +20,7 @@ from quietfleet.monitor import (
     site_outages,
 )
 from quietfleet.monitor.alarms import PLACE, Alarm, Seen, State, sureness
+from quietfleet.monitor.integrity import rules_with
 from quietfleet.monitor.rules import LEFT_PEERS, LEFT_SITE, LONE_DRIFT, POOR_HEALTH, SHARED_DRIFT, Action, load_rules
 from quietfleet.workers._alarms import Alarms, Turn
 from quietfleet.workers._clocks import Arrivals
@@ -70,6 +71,7 @@ class Watch:
         self._devices = devices
         self._uplink = uplink
         self._recalibrations = recalibrations
+        self._channels = rules_with(runtime.settings.data.channels)
         self._neighbours = Neighbours(runtime, Kept(runtime.database))
         rules = runtime.settings.processor.rules
         self._rules = load_rules(runtime.settings.path(rules) if rules else None)
@@ -109,9 +111,9 @@ class Watch:
     def _faults(self, device: str, latest: float) -> list[Finding]:
         """What is wrong with two days of a device; a gap that its whole place shares is none of its own."""
         rows, now = self._judged(device, latest - 2 * DAY, latest + 1), latest + HOUR
-        found = inspect(rows, now=now)
+        found = inspect(rows, now=now, rules=self._channels)
         if any(one.kind is FindingKind.GAP for one in found):
-            found = inspect(rows, now=now, outages=self._dark(latest - 2 * DAY, now))
+            found = inspect(rows, now=now, rules=self._channels, outages=self._dark(latest - 2 * DAY, now))
         skew = self._arrivals.skew(device)
         return [*found, skew] if skew else list(found)
 
@@ -194,7 +196,9 @@ class Watch:
         sound = [device for device, _ in self._devices.sound()]
         self._neighbours.learn(sound, lambda one: aligned.get(one, []), now, accused=self._accused)
         peers, verified = self._neighbours.reference, self.alarms.verified()
-        found = assess(aligned, model.baseline, now=now, peers=peers, window=WATCHED, verified=verified)
+        found = assess(
+            aligned, model.baseline, now=now, peers=peers, rules=self._channels, window=WATCHED, verified=verified
+        )
         return found.devices, now
 
     def _accused(self, device: str, since: float) -> bool:

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietfleet.monitor import Finding, FindingKind, clock_skew, inspect, outages, site_outages
+from quietfleet.monitor import DEFAULT_RULES, Finding, FindingKind, clock_skew, inspect, outages, site_outages
+from quietfleet.monitor.integrity import rules_with
+from quietfleet.settings import ChannelSection
 
 HOUR = 3600.0
 START = 1_699_999_200.0
@@ -190,3 +192,27 @@ def test_clock_skew__any_error__is_named_beyond_three_periods_and_the_tolerance(
         assert (found is not None) == (beyond > 0)
     if found is not None:
         assert ("ahead" in found.detail) == (error > 0)
+
+
+def test_inspect__read_each_minute__the_same_for_minutes_is_not_stuck_and_for_half_a_day_is():
+    def minutes(count):
+        return [(60.0 * minute, {"temp": 20.0 if minute < count else 20.0 + minute % 3}) for minute in range(15 * 60)]
+
+    def stuck(rows):
+        return [one for one in inspect(rows, now=rows[-1][0]) if one.kind is FindingKind.STUCK]
+
+    assert stuck(minutes(60)) == []
+    (found,) = stuck(minutes(11 * 60))
+    assert found.count == 11 * 60 + 1
+
+
+def test_rules_with__a_channel_of_ones_own__is_watched_like_the_others():
+    rules = rules_with(
+        {"co2": ChannelSection(300.0, 5000.0, 1.0, step=200.0), "temp": ChannelSection(0.0, 10.0, 1.0, 0)}
+    )
+    assert rules["humid"] == DEFAULT_RULES["humid"]
+    assert (rules["co2"].stuck_after, rules["co2"].step) == (12, 200.0)
+    assert (rules["temp"].high, rules["temp"].stuck_after) == (10.0, None)
+    rows = [(HOUR * hour, {"co2": 450.0 if hour > 20 else 400.0 + hour}) for hour in range(40)]
+    assert inspect(rows, now=40 * HOUR) == ()
+    assert [one.kind for one in inspect(rows, now=40 * HOUR, rules=rules)] == [FindingKind.STUCK]

@@ -17,7 +17,7 @@ from quietfleet.metrics import Metrics
 from quietfleet.monitor import Baseline, privacy
 from quietfleet.monitor.privacy import KINDS_EACH
 from quietfleet.monitor.telling import Told
-from quietfleet.settings import PrivacySection, ProcessorSection, load_settings
+from quietfleet.settings import DataSection, PrivacySection, ProcessorSection, load_settings
 from quietfleet.storage import Database
 from quietfleet.workers._privacy import KINDS, Privacy, wrong_with
 from quietfleet.workers.messages import FetchRelease, MonitorReport, MonitorRun
@@ -172,7 +172,9 @@ def counted(group):
     with tempfile.TemporaryDirectory() as folder, Database(Path(folder) / "worker.db") as database:
         clock = ManualClock(NOW)
         runtime = SimpleNamespace(
-            settings=SimpleNamespace(processor=ProcessorSection(privacy=PrivacySection(epsilon=1.0))),
+            settings=SimpleNamespace(
+                processor=ProcessorSection(privacy=PrivacySection(epsilon=1.0)), data=DataSection()
+            ),
             clock=clock,
             data_clock=clock,
             database=database,

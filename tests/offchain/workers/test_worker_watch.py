@@ -10,6 +10,7 @@ from worker_world import HOUR, Pen, hours
 
 from quietfleet.chain.types import Kind
 from quietfleet.monitor.rules import Action
+from quietfleet.settings import ChannelSection
 from quietfleet.workers._fallback import HELD, IMPUTED, SAFE
 from quietfleet.workers._quota import APART as SPAN
 from quietfleet.workers._uploads import cleaned
@@ -517,3 +518,27 @@ async def test_word__about_nobody_here__counted_and_passed_over(site, feed):
     await site.pass_time(2)
     assert processor.metric("site_verdicts_disputed", reason="nobody") == 1
     assert open_alarms(site) == []
+
+
+async def test_channel__of_ones_own__watched_and_sent_up_like_the_others(world):
+    world.channels = {"co2": ChannelSection(300.0, 5000.0, 1.0)}
+    gateway = await world.found()
+    processor, sensor = world.workers["processor"], world.workers["sensor"]
+    processor.agent._uploads._named |= {"co2"}
+    for first in range(0, 60, 6):
+        stuck = [(at, {**fields, "co2": 400.0 + min(20, at // HOUR)}) for at, fields in hours(first + 6, 0.0)[first:]]
+        sensor.measure(stuck)
+        await world.pass_time(2)
+    found = {(one.cause, one.channel) for one in processor.agent._watch.alarms.open()}
+    assert ("stuck", "co2") in found
+    assert processor.agent.status()["devices"][sensor.id] == "co2 stuck"
+    assert any("co2" in fields for upload in gateway.agent.heard(Upload) for _, fields in upload.rows)
+
+
+async def test_channel__nobody_said_what_it_may_read__left_alone(world):
+    await world.found()
+    processor, sensor = world.workers["processor"], world.workers["sensor"]
+    for first in range(0, 60, 6):
+        sensor.measure([(at, {**fields, "co2": 400.0}) for at, fields in hours(first + 6, 0.0)[first:]])
+        await world.pass_time(2)
+    assert "co2" not in {one.channel for one in processor.agent._watch.alarms.open()}

@@ -35,7 +35,9 @@ from quietfleet.session import Event, Received, epoch_commitment
 from quietfleet.settings import (
     ActuatorSection,
     ChainSection,
+    ChannelSection,
     CommandSection,
+    DataSection,
     DispatchSection,
     GatewaySection,
     NetworkSection,
@@ -261,6 +263,7 @@ class World:
     rollout: RolloutSection = field(default_factory=RolloutSection)
     recalibration: RecalibrationSection = field(default_factory=RecalibrationSection)
     inference: str = "inline"
+    channels: dict[str, ChannelSection] = field(default_factory=dict)
     telemetry_every: float = 0.0  # seconds; by default no machine's figures play a part
     actuators: list[ActuatorSection] = field(default_factory=list)
     commands: list[CommandSection] = field(default_factory=list)
@@ -282,6 +285,7 @@ class World:
             worker=WorkerSection(name, state=name, keystore=f"{name.partition('#')[0]}.json"),
             chain=ChainSection("deployment.json", max_age=MAX_AGE),
             network=NetworkSection(),
+            data=DataSection(channels=self.channels),
             sensor=SensorSection(
                 site=SITE, send_every=0.5, actuators=self.actuators, telemetry_every=self.telemetry_every
             ),
