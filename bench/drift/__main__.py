@@ -54,6 +54,7 @@ def judged(made: list[Stream], folder: Path | None) -> dict[str, Score]:
         "ours, from a week": score(made, ours.peers(made, ours.WEEK)),
         "ours, a month later": score(made, ours.grown(made)),
         "ours, a lone device": score(some, ours.lone(some)),
+        "ours, its channels alone": score(made, ours.agreeing(made)),
         "70 % to the letter": score(made, ours.literal(made)),
     }
     if folder is not None:

@@ -15,8 +15,11 @@ from quietfleet.monitor.drift import DRIFTED_PCT, Baseline
 from quietfleet.monitor.growth import SETTLED, STEP, grow
 from quietfleet.monitor.integrity import DEFAULT_RULES, Row
 from quietfleet.monitor.peers import PeerReference
+from quietfleet.monitor.plausibility import contradictions
 
 WEEK = 7 * DAY
+LOOKED = 3  # samples between two looks
+BOUND = ("temp", "dewp", "humid")
 KEPT = WEEK * HOUR
 Rows = list[Row]
 
@@ -89,6 +92,24 @@ def _within(each: Rows, since: float, until: float) -> Rows:
 def lone(streams: list[Stream]) -> list[Alarms]:
     """Judge each device by its own past, once a day."""
     return [_daily(stream, _alone) for stream in streams]
+
+
+def agreeing(streams: list[Stream]) -> list[Alarms]:
+    """Hold what each device reads in its channels against the laws of the air, every third sample; no peers, no past.
+
+    What is broken is broken for all channels of a law.
+    """
+    return [_agreeing(stream) for stream in streams]
+
+
+def _agreeing(stream: Stream) -> Alarms:
+    readings = rows(stream.values)
+    bound = np.array([name in BOUND for name in FEATURES])
+    raised = np.zeros((len(FEATURES), len(stream.values) - REFERENCE), dtype=bool)
+    for end in range(REFERENCE + LOOKED, len(stream.values) + 1, LOOKED):
+        if any(contradictions(_within(readings, (end - 2 * DAY) * HOUR, end * HOUR))):
+            raised[bound, end - REFERENCE - 1 : end - REFERENCE - 1 + LOOKED] = True
+    return raised
 
 
 def literal(streams: list[Stream]) -> list[Alarms]:

@@ -60,10 +60,11 @@ class _Mark(msgspec.Struct, frozen=True):
 
 
 class _Draft(msgspec.Struct, frozen=True):
-    """What is to be released: a manifest, and those of workers that get one of their own."""
+    """What is to be released: a manifest, those of workers that get one of their own, and whether a person asked."""
 
     manifest: bytes
     personal: dict[str, bytes] = {}
+    asked: bool = False
 
 
 class _Found(NamedTuple):
@@ -89,12 +90,17 @@ class Rollout:
         self._outcomes = Outcomes(runtime, state, channel)
         self._plans: dict[bytes, Plan] = {}
 
-    def submit(self, manifest_hash: bytes, personal: Mapping[str, bytes] | None = None) -> None:
+    def submit(self, manifest_hash: bytes, personal: Mapping[str, bytes] | None = None, *, asked: bool = False) -> None:
         """Have a manifest released, in place of one that still waits for its proposal.
 
-        `personal` has the manifest's digest of each processor that gets one of its own in the same release.
+        `personal` has the manifest's digest of each processor that gets one of its own in the same release. What a
+        person `asked` for gives way to another person's word alone, not to what was trained meanwhile.
         """
-        self._keep(_WANTED, _Draft(manifest_hash, dict(personal or {})))
+        waiting = self._wanted
+        if waiting is not None and waiting.asked and not asked and waiting.manifest != manifest_hash:
+            self._runtime.note("release-not-submitted", manifest=manifest_hash.hex(), reason="a person's waits")
+            return
+        self._keep(_WANTED, _Draft(manifest_hash, dict(personal or {}), asked))
         self._look_due = 0.0
 
     @property

@@ -259,7 +259,7 @@ class Gateway:
 
     def _release(self, version: int, manifest_hash: bytes) -> None:
         """Have released what two persons promoted to production."""
-        self._rollout.submit(manifest_hash, self._personals.given(manifest_hash))
+        self._rollout.submit(manifest_hash, self._personals.given(manifest_hash), asked=True)
         self._handout.shelve(version, self._registry.get(self._section.channel, version).artifact)
 
     def _serve(self, event: Received, request: FetchRelease) -> None:

@@ -887,3 +887,15 @@ async def test_drift__processor_confirms_a_device_that_is_anothers__nothing_of_i
     await say("processor-2", msgspec.structs.replace(report(device="hermit"), verified=["hermit"]))
     assert hermits(gateway) == before
     assert gateway.journal("drift-shared") == []
+
+
+async def test_submit__trained_while_a_persons_choice_waits__the_persons_stands(cloud, gateway):
+    rollout = gateway.agent._rollout
+    chosen, trained, other = (bytes([place]) * 32 for place in (1, 2, 3))
+    await gateway.do(lambda: rollout.submit(trained))
+    await gateway.do(lambda: rollout.submit(chosen, asked=True))
+    await gateway.do(lambda: rollout.submit(trained))
+    assert rollout._wanted.manifest == chosen
+    assert gateway.journal("release-not-submitted")[-1]["manifest"] == trained.hex()
+    await gateway.do(lambda: rollout.submit(other, asked=True))
+    assert rollout._wanted.manifest == other
