@@ -49,7 +49,7 @@ class Stream:
 
 def streams(seed: int, stretches: int = STRETCHES, watched: int = WATCHED) -> list[Stream]:
     """Make every stream: sound ones, a season later, and one for each fault; NaN where a reading is missing."""
-    year = _year()
+    year = whole_year()
     made = []
     for stretch in range(stretches):
         first = stretch * (STRETCHES // stretches) * APART
@@ -85,7 +85,7 @@ def save(made: list[Stream], path: Path) -> None:
     np.savez_compressed(path, values=[stream.values for stream in made], stretch=stretches, reference=REFERENCE)
 
 
-def _year() -> Array:
+def whole_year() -> Array:
     """Every station's year, hour by hour: [stations, hours, features]."""
     stations = load_weather()
     begin = min(rows[0][0] for rows in stations.values()) // (DAY * HOUR) * DAY * HOUR

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.drift.faults import LOSS, SILENCE, STUCK, Found, Outage
 from bench.drift.scoring import Score
 from bench.drift.speed import SAMPLE, Timed
+from bench.drift.standins import ALL, USUAL, StoodIn
 
 OURS, LITERAL, FIELD = "ours, against peers", "70 % to the letter", "Evidently, a week"
 DELAY, CAUGHT, FALSE = 24, 0.95, 0.2
@@ -28,6 +29,7 @@ class Measured:
     outage: Outage
     timed: Mapping[str, Timed]
     difference: float
+    stood_in: Sequence[StoodIn]
 
 
 def missed(measured: Measured) -> list[str]:
@@ -86,6 +88,7 @@ def results(measured: Measured, versions: str) -> dict[str, Any]:
             _alarms(measured.scores),
             _delays(measured.scores),
             _integrity(measured),
+            _stood_in(measured.stood_in),
             _speed(measured),
         ],
     }
@@ -115,6 +118,10 @@ _ABOUT: Final = [
         "5 %: by the test alone, checked against whole reports. River's KSWIN is run on two stretches, a lone device "
         "on three: slow. *Its channels alone*: a device's temperature, dew point and humidity against the laws that "
         "bind them, every third sample, without peers or past; of the other three features it says nothing."
+    ),
+    (
+        "What stands in: every fifth day of the year each station's channel is taken away for a day, and made from "
+        "what is left, learned from the week before; the unit is the channel's."
     ),
     (
         f"Speed: a week of 1,000 devices, six features each, against a month, CPU seconds of one thread; both sides "
@@ -176,6 +183,21 @@ def _integrity(measured: Measured) -> dict[str, Any]:
         "title": "Faults that distributions do not show",
         "columns": ["", "median samples", "within 7 d", "false, a month", "goal"],
         "rows": [*rows, ["six hours without anybody", said, "", "", "all, none"]],
+    }
+
+
+def _stood_in(stood_in: Sequence[StoodIn]) -> dict[str, Any]:
+    return {
+        "title": "What stands in for a channel at fault, by what it is made of: root mean square error over a day",
+        "columns": ["", *stood_in[0].errors, "less than the usual distance"],
+        "rows": [
+            [
+                one.channel,
+                *(round(error, 2) for error in one.errors.values()),
+                f"{round(100 - 100 * one.errors[ALL] / one.errors[USUAL])} %",
+            ]
+            for one in stood_in
+        ],
     }
 
 

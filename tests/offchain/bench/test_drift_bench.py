@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # the bench is a folder of the repository, not of the package
 
-from bench.drift import faults, field, ours, speed
+from bench.drift import faults, field, ours, speed, standins
 from bench.drift.scoring import NEVER, Caught, Score, score
 from bench.drift.streams import DAY, FAULTS, FEATURES, REFERENCE, SOUND, spoilt, streams
 from bench.drift.tables import LITERAL, OURS, Measured, missed, results
@@ -31,7 +31,12 @@ TIMED = {
     "NannyML": speed.Timed(12.0, 20, 1000),
 }
 MEASURED = Measured(
-    {OURS: GOOD, LITERAL: replace(GOOD, days=0.9)}, FOUND, faults.Outage(places=3, named=3, blamed=0), TIMED, 0.5
+    {OURS: GOOD, LITERAL: replace(GOOD, days=0.9)},
+    FOUND,
+    faults.Outage(places=3, named=3, blamed=0),
+    TIMED,
+    0.5,
+    [standins.StoodIn("temp", {standins.HELD: 4.0, standins.USUAL: 2.0, standins.AROUND: 1.8, standins.ALL: 1.0})],
 )
 
 
@@ -124,7 +129,9 @@ def test_missed__every_goal_missed__names_each():
     bad = replace(GOOD, days=0.5, caught=GOOD.caught | {"shift": Caught(NEVER, 0.1, 0.1)})
     found = {name: faults.Found(99, 0.5, 0.9) for name in FOUND}
     slow = TIMED | {"ours": speed.Timed(0.1, 1000, 1000)}
-    said = missed(Measured({OURS: bad, LITERAL: GOOD}, found, faults.Outage(places=3, named=2, blamed=0), slow, 0.5))
+    said = missed(
+        Measured({OURS: bad, LITERAL: GOOD}, found, faults.Outage(places=3, named=2, blamed=0), slow, 0.5, [])
+    )
     assert len(said) == 5 + 6 + 1 + 3
 
 
@@ -148,3 +155,13 @@ def test_judge__not_installed__says_what_to_run(tmp_path, monkeypatch, made):
     monkeypatch.setattr(field, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match="tools/drift-peers"):
         field.judge(made, tmp_path)
+
+
+def test_standins__a_device_that_is_its_neighbours_but_for_a_distance__is_told_to_the_last_digit():
+    dice = np.random.default_rng(2)
+    middle = dice.normal(10, 3, (standins.WEEK + 2 * DAY, len(FEATURES)))
+    found = standins.measure(np.stack([middle + 1.0, middle, middle - 1.0]))
+    temp = next(one for one in found if one.channel == "temp")
+    assert temp.errors[standins.USUAL] == pytest.approx(0.0, abs=1e-9)
+    assert temp.errors[standins.ALL] == pytest.approx(0.0, abs=1e-9)
+    assert temp.errors[standins.HELD] > 1.0
