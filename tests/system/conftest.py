@@ -15,13 +15,19 @@ from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "shared_fleet: on the fleet that each such test leaves as it found it")
+    config.addinivalue_line("markers", "second_fleet: on such a fleet too, beside those of the first")
 
 
 def pytest_collection_modifyitems(items):
-    """Name the tests of the shared fleet, so that the others, which stand up their own, may run beside them."""
+    """Name the tests of the shared fleet, so that the others may run beside them; a second one stands up last of all."""
+    items.sort(key=_second)
     for item in items:
-        if "flowing" in item.fixturenames:
+        if "flowing" in item.fixturenames and not _second(item):
             item.add_marker(pytest.mark.shared_fleet)
+
+
+def _second(item):
+    return item.get_closest_marker("second_fleet") is not None
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import time
 import pytest
 from test_system_crash import again
 
+pytestmark = pytest.mark.second_fleet
 VICTIMS = ["oracle", "gateway", "processor-1", "sensor-2", "relay-2"]
 DEATHS = int(os.environ.get("QUIETFLEET_DEATHS", "1"))  # of each
 STEPS = 400  # about as many as a busy worker takes in a few seconds

@@ -40,20 +40,33 @@ def monitor() -> None:
 @click.option("--time", default="", metavar="COLUMN", help="Which column is the time; guessed otherwise.")
 @click.option("--device", default="", metavar="COLUMN", help="Which column tells devices apart; guessed otherwise.")
 @click.option("--channel", "channels", multiple=True, metavar="COLUMN", help="What to watch; all that fits otherwise.")
+@click.option("--wide/--no-wide", default=None, help="Each column is a device, or none is; guessed otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def run(file: Path, report: Path | None, time: str, device: str, channels: tuple[str, ...], *, as_json: bool) -> None:
+def run(
+    file: Path,
+    report: Path | None,
+    time: str,
+    device: str,
+    channels: tuple[str, ...],
+    *,
+    wide: bool | None,
+    as_json: bool,
+) -> None:
     """Watch FILE, a CSV or Parquet file of readings, from its first day to its last.
 
-    Says how its columns were understood, then what the monitors would have said of which device and when. Devices are
-    taken for neighbours of one place. Exit code 3 when a device is faulty.
+    A row is a reading of one device, of devices side by side (--wide), or one named value. Says how columns were
+    understood, then what the monitors would have said of which device and when. Devices are taken for neighbours of
+    one place. Exit code 3 when a device is faulty.
     """
     from quietfleet.monitor.sheet import read_sheet  # noqa: PLC0415 - a sensor has no numpy
     from quietfleet.monitor.survey import survey  # noqa: PLC0415
     from quietfleet.monitor.telemetry import health, named  # noqa: PLC0415
     from quietfleet.monitor.verdict import Verdict  # noqa: PLC0415
 
-    sheet = read_sheet(file, time=time, device=device, channels=channels)
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    errors = Console(stderr=True)
+    with errors.status("reading"):
+        sheet = read_sheet(file, time=time, device=device, channels=channels, wide=wide)
+    with Bar(console=errors, transient=True) as bar:
         task = bar.add_task("watching", total=1.0)
         found = survey(sheet.readings, period=sheet.period, progress=lambda share: bar.update(task, completed=share))
     told = {device: named(rows) for device, rows in sheet.readings.items()}
@@ -94,6 +107,7 @@ def _understood(sheet: Sheet) -> dict[str, Any]:
     return {
         "time": sheet.time,
         "device": sheet.device or None,
+        "wide": sheet.wide,
         "channels": list(sheet.channels),
         "names": sheet.names or None,
         "left_out": dict(sheet.left_out),
@@ -108,11 +122,12 @@ def _show(sheet: Sheet, found: Survey, healths: Mapping[str, Health], report: Pa
     from quietfleet.monitor.survey import told  # noqa: PLC0415 - as above
 
     console = Console()
+    several = f"{len(found.devices)} device{'' if len(found.devices) == 1 else 's'}"
     console.print(
-        f"{sheet.rows:,} readings of {len(found.devices)} devices, one every {sheet.period:g} s, "
+        f"{sheet.rows:,} readings of {several}, one every {sheet.period:g} s, "
         f"{_day(found.since)} to {_day(found.until)}"
     )
-    console.print(f"time: {sheet.time}; device: {sheet.device or 'all one'}; channels: {', '.join(sheet.channels)}")
+    console.print(f"time: {sheet.time}; device: {sheet.apart_by}; channels: {', '.join(sheet.channels)}")
     for name, why in sheet.left_out.items():
         console.print(f"left out: {name} {why}", style="dim")
     for note in (*sheet.notes, *(f"{count} rows are {why}" for why, count in sheet.refused.items())):

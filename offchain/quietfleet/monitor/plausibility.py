@@ -36,6 +36,10 @@ class _Law(NamedTuple):
     broken: Callable[..., float]
     said: str
 
+    def gap(self, values: Mapping[str, float]) -> float:
+        """By how much one reading breaks it; 0 if it does not."""
+        return self.broken(*(values[name] for name in self.channels))
+
 
 class Contradiction(NamedTuple):
     """From when to when (Unix seconds) how many readings broke a law, and how badly; which channel lies is open."""
@@ -50,10 +54,8 @@ def contradictions(ordered: Sequence[Row]) -> Iterator[Contradiction]:
     """Find where one device's readings, in order of time, begin to break a law, and have not stopped since."""
     for law in _laws(ordered):
         points = [(at, values) for at, values in ordered if all(name in values for name in law.channels)]
-        gaps = [law.broken(*(values[name] for name in law.channels)) for _, values in points]
-        place = _breaks(gaps)
+        place, worst = _breaks(law, [values for _, values in points])
         if place is not None:
-            worst = max(gaps[place:])
             said = law.said.format(*law.channels, worst=worst)
             yield Contradiction(points[place][0], points[-1][0], len(points) - place, said)
 
@@ -71,15 +73,15 @@ def _named(names: Mapping[str, str], aliases: Sequence[str]) -> str:
     return next((name for alias in aliases for name, lower in names.items() if lower == alias), "")
 
 
-def _breaks(gaps: Sequence[float]) -> int | None:
-    """Where a law that was obeyed is broken from, up to now; None if it is not, or was never much obeyed."""
-    place = len(gaps)
-    while place and gaps[place - 1] > 0:
-        place -= 1
-    if len(gaps) - place < _PERSISTENT or place < _OBEYED:
-        return None
-    obeyed = sum(gap <= 0 for gap in gaps[:place])
-    return place if obeyed >= _MOSTLY * place else None
+def _breaks(law: _Law, told: Sequence[Mapping[str, float]]) -> tuple[int | None, float]:
+    """Since which reading a law that was obeyed is broken, up to now, and how badly; None if it is not."""
+    place, worst = len(told), 0.0
+    while place and (gap := law.gap(told[place - 1])) > 0:
+        place, worst = place - 1, max(worst, gap)
+    if len(told) - place < _PERSISTENT or place < _OBEYED:
+        return None, worst
+    obeyed = sum(law.gap(values) <= 0 for values in told[:place])
+    return (place if obeyed >= _MOSTLY * place else None), worst
 
 
 def _drier(air: float, dew: float) -> float:

@@ -1,37 +1,26 @@
 """A tidy sensor file that a person brings: which column is what is guessed, said, and can be told otherwise.
 
-Understood are one row a reading (device, time, a column a channel) and one row a value (device, time, name, value).
-Times may be timestamps, Unix seconds, milliseconds or microseconds, a date beside a time of day, or year, month, day
-and hour; those that name no zone are taken as UTC. Decimal commas and placeholders such as -999 are seen to.
+Understood are one row a reading (device, time, a column a channel), one row a value (device, time, name, value), and
+devices side by side. Times may be timestamps, Unix seconds to nanoseconds, a date beside a time of day, or year, month,
+day and hour; those that name no zone are taken as UTC. Placeholders such as -999 are seen to.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 
 from quietfleet.errors import MonitorError
+from quietfleet.monitor._devices import each_its_own, entities, side_by_side
+from quietfleet.monitor._table import WHOLE, Table, read_table
 from quietfleet.monitor.drift import Array
 from quietfleet.monitor.integrity import Row
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
-
-_READERS: Final = {
-    ".parquet": "read_parquet(?)",
-    ".csv": "read_csv(?, sample_size = -1)",
-    ".tsv": "read_csv(?, sample_size = -1)",
-    ".txt": "read_csv(?, sample_size = -1)",
-    ".gz": "read_csv(?, sample_size = -1)",
-}
 _TIMES: Final = ("time", "timestamp", "datetime", "date_time", "time_hour", "ts", "date", "when", "epoch", "created_at")
 _DEVICES: Final = (
     "device", "device_id", "deviceid", "dev", "device_name", "sensor", "sensor_id", "sensorid", "station", "station_id",
@@ -39,39 +28,34 @@ _DEVICES: Final = (
     "logger", "meter", "asset", "tag", "mac", "host", "gerät", "geraet", "id", "name",
 )  # fmt: skip
 _CHANNELS: Final = (
-    "channel", "parameter", "variable", "metric", "measurement", "quantity", "field", "sensor_type", "type",
+    "channel", "parameter", "variable", "metric", "field", "measurement", "quantity", "sensor_type", "type",
 )  # fmt: skip
 _VALUES: Final = ("value", "reading", "val", "measured", "result")
 _PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
 _PLACES: Final = ("lat", "latitude", "lon", "lng", "longitude", "altitude", "elevation", "index", "row", "unnamed")
-_PLACEHOLDERS: Final = (-9999.0, -999.0, -200.0, -99.0, 9999.0, 99999.0, -99999.0)
-_SPELLINGS: Final = (
-    *(f"{date}{gap}{time}" for date in ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%Y/%m/%d", "%m/%d/%y")
-      for gap, time in ((" ", "%H:%M:%S"), (" ", "%H:%M"), (" ", "%H.%M.%S"), ("", ""))),
-    "%H.%M.%S", "%H:%M:%S", "%H:%M",
+_PLACEHOLDERS: Final = (
+    -99_999.0, -9999.9, -9999.0, -999.9, -999.0, -200.0, -127.0, -99.0, 9999.0, 32_767.0, -32_768.0, 65_535.0, 99_999.0,
 )  # fmt: skip
-"""Of dates and times of day that DuckDB takes for text."""
-_LOOKED_AT: Final = 200
-_WHOLE: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINY", "USMALL", "UINT", "UBIG")
-_NUMBERS: Final = (*_WHOLE, "FLOAT", "DOUBLE", "DECIMAL")
-_SCALES: Final = ((1e14, 1e6), (1e11, 1e3))  # Unix microseconds, milliseconds
+_HABIT: Final = 3  # times that a placeholder is one even where it is not far off
+_FAR: Final = 10.0  # times the spread of the rest
+_SCALES: Final = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # Unix nanoseconds, microseconds, milliseconds
 _LAST: Final = 1e10
 _EPOCH: Final = (3e8, 4e9)  # Unix seconds a sensor's clock may show: 1979 to 2096
 _MOST_DEVICES: Final = 100_000
 _MOSTLY: Final = 0.95
 _SLOWER: Final = 0.9
 _BEYOND: Final = 3.4e38
+_VALUELESS: Final = "without a value"
 _COUNTED: Final = 12  # values that never fall, before that is no accident
-_COMMA: Final = re.compile(r"^\s*-?\d+(,\d+)?\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """What a file holds: readings by device, in order of time, and how its columns were understood.
 
-    `time` and `device` name columns (empty: there is none, and all is one device), `channels` are columns or, where a
-    row is a value, names in the column `names`. `left_out` says which columns were not taken, and why. `notes` are
-    whatever else was assumed. `refused` counts rows by reason.
+    `time` and `device` name columns (empty: there is none, and all is one device, or columns are devices if `wide`),
+    `channels` are columns or, where a row is a value, names in the column `names`. `left_out` says which columns were
+    not taken, and why. `notes` are whatever else was assumed. `refused` counts rows by reason.
     """
 
     readings: Mapping[str, Sequence[Row]]
@@ -83,6 +67,12 @@ class Sheet:
     notes: tuple[str, ...] = ()
     refused: Mapping[str, int] = field(default_factory=dict)
     period: float = 3600.0
+    wide: bool = False
+
+    @property
+    def apart_by(self) -> str:
+        """What tells devices apart, in words."""
+        return self.device or ("by column" if self.wide else "all one")
 
     @property
     def rows(self) -> int:
@@ -90,9 +80,14 @@ class Sheet:
         return sum(map(len, self.readings.values()))
 
 
-def read_sheet(path: Path, *, time: str = "", device: str = "", channels: Sequence[str] = ()) -> Sheet:
-    """Read a CSV or Parquet file; what is named is believed, the rest guessed. `MonitorError` says what is missing."""
-    table = _Table(_columns(path))
+def read_sheet(
+    path: Path, *, time: str = "", device: str = "", channels: Sequence[str] = (), wide: bool | None = None
+) -> Sheet:
+    """Read a CSV or Parquet file; what is named is believed, the rest guessed. `MonitorError` says what is missing.
+
+    `wide`: each column is a device, or (False) none is; guessed by their names otherwise.
+    """
+    table = read_table(path)
     notes: list[str] = []
     clock, seconds = _time(table, time, notes)
     names, value = _long(table) if not channels else ("", "")
@@ -109,148 +104,37 @@ def read_sheet(path: Path, *, time: str = "", device: str = "", channels: Sequen
         )
         raise MonitorError(f"no column holds measurements: {why}")
     refused: Counter[str] = Counter()
-    who = table.text(device) if device else None
-    labels = table.text(names) if names else None
-    readings = _grouped(who, seconds, columns, labels, refused)
+    beside = {} if device or names else _beside(columns, wide, notes)
+    if beside:
+        readings = _apart(seconds, columns, beside, refused)
+    else:
+        who = table.text(device) if device else None
+        labels = table.text(names) if names else None
+        if who and not labels and len(columns) == 1 and (told := entities(who)):
+            who, labels = [one for one, _ in told], [channel for _, channel in told]
+            notes.append(f"{device} names a device and what it measures, as in {table.text(device)[0]}")
+        readings = _grouped(who, seconds, columns, labels, refused)
     if not readings:
         raise MonitorError("no row has a time and a value")
     found = dict.fromkeys(name for rows in readings.values() for _, values in rows for name in values)
     return Sheet(
-        readings, clock, device, tuple(found), names, left_out, tuple(notes), dict(refused), _period(readings)
-    )  # fmt: skip
-
-
-class _Table:
-    """Columns as they came."""
-
-    def __init__(self, columns: Mapping[str, tuple[str, Sequence[Any]]]) -> None:
-        self.columns = columns
-        self.length = len(next(iter(columns.values()))[1]) if columns else 0
-        if not self.length:
-            raise MonitorError("the file holds no rows")
-
-    def distinct(self) -> int:
-        """How many rows there are, each counted once."""
-        return len(set(zip(*(values for _, values in self.columns.values()), strict=True)))
-
-    def kind(self, name: str) -> str:
-        return self.columns[name][0]
-
-    def is_number(self, name: str) -> bool:
-        return self.kind(name).startswith(_NUMBERS)
-
-    def numbers(self, name: str) -> Array:
-        """A column as numbers, NaN where there is none; decimal commas are read."""
-        values = self.columns[name][1]
-        if self.kind(name).startswith("VARCHAR"):
-            return np.array([_number(value) for value in values], dtype=np.float64)
-        return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
-
-    def is_numeric_text(self, name: str) -> bool:
-        known = [value for value in self.columns[name][1] if value is not None and value.strip()]
-        numbers = sum(_COMMA.match(value) is not None or _is_number(value) for value in known[:1000])
-        return bool(known) and numbers >= _MOSTLY * min(len(known), 1000)
-
-    def is_empty(self, name: str) -> bool:
-        """Whether there is nothing in a column."""
-        return all(value is None or (isinstance(value, str) and not value.strip()) for value in self.columns[name][1])
-
-    def text(self, name: str) -> list[str]:
-        return ["" if value is None else str(value) for value in self.columns[name][1]]
-
-    def named(self, names: Iterable[str]) -> list[str]:
-        """Columns with one of these names, the first first, whatever their case."""
-        folded = {name.strip().lower().replace(" ", "_"): name for name in self.columns}
-        return [folded[name] for name in names if name in folded]
-
-
-def _columns(path: Path) -> dict[str, tuple[str, Sequence[Any]]]:
-    import duckdb  # noqa: PLC0415 - sensors and processors do without
-
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise MonitorError(f"{path.name} is neither .csv nor .parquet")
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("SET threads = 1; SET TimeZone = 'UTC'")
-        try:
-            relation = _opened(connection, path, reader)
-            kinds = list(zip(relation.columns, map(str, relation.types), strict=True))
-            chosen = [_asked(name, kind) for name, kind in kinds]
-            rows = relation.project(", ".join(chosen)).fetchall()
-        except duckdb.Error as error:
-            raise MonitorError(f"{path.name}: {str(error).splitlines()[0]}") from error
-    lines = list(zip(*rows, strict=True)) if rows else [()] * len(kinds)
-    return {name: _moments(kind, line) for (name, kind), line in zip(kinds, lines, strict=True)}
-
-
-def _opened(connection: DuckDBPyConnection, path: Path, reader: str) -> DuckDBPyRelation:
-    """Open a file; text that is no UTF-8 is taken for Latin-1, and one column with gaps in its name for several."""
-    import duckdb  # noqa: PLC0415 - as above
-
-    asked = f"SELECT * FROM {reader}"  # noqa: S608 - one of ours
-    latin = asked.replace("sample_size", "encoding = 'latin-1', sample_size")
-    try:
-        relation = connection.sql(asked, params=[str(path)])
-    except duckdb.InvalidInputException:
-        if latin == asked or b"\0" in path.read_bytes()[:4096]:
-            raise
-        relation = connection.sql(latin, params=[str(path)])
-    if len(relation.columns) == 1 and " " in relation.columns[0]:
-        relation = connection.sql("SELECT * FROM read_csv(?, sample_size = -1, delim = ' ')", params=[str(path)])
-    return relation
-
-
-def _moments(kind: str, line: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-    """Read text that is dates or times of day in some other spelling; anything else stays what it is."""
-    if kind != "VARCHAR" or not any(line):
-        return kind, line
-    known = [text for text in line if text]
-    for form in _SPELLINGS:
-        read = [_parsed(text, form) for text in known[:_LOOKED_AT]]
-        if None in read or ("%d/%m" in form and not _first_day(known)):
-            continue
-        kind = "TIME" if "%Y" not in form and "%y" not in form else "TIMESTAMP" if "%H" in form else "DATE"
-        return kind, [_parsed(text, form) if text else None for text in line]
-    return kind, line
-
-
-def _first_day(known: Sequence[str]) -> bool:
-    """Whether days stand before months: no second number is over 12, and dates in that order go less back and forth."""
-    numbers = [[int(part) for part in re.findall(r"\d+", text)[:3]] for text in known]
-    if any(one[1] > 12 for one in numbers if len(one) > 1):  # noqa: PLR2004 - months
-        return False
-    if any(one[0] > 12 for one in numbers if one):  # noqa: PLR2004
-        return True
-    orders = ([(one[2], one[1], one[0]) for one in numbers], [(one[2], one[0], one[1]) for one in numbers])
-    day_first, month_first = (sum(a > b for a, b in pairwise(order)) for order in orders)
-    return day_first < month_first
-
-
-def _parsed(text: str, form: str) -> float | None:
-    try:
-        moment = datetime.strptime(text.strip(), form).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    if "%Y" not in form and "%y" not in form:
-        return 3600.0 * moment.hour + 60.0 * moment.minute + moment.second
-    return moment.timestamp()
-
-
-def _asked(name: str, kind: str) -> str:
-    column = '"' + name.replace('"', '""') + '"'
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
-        return f"epoch({column}::TIMESTAMP)" if kind != "TIMESTAMP WITH TIME ZONE" else f"epoch({column})"
-    if kind == "TIME":
-        return f"epoch({column})"
-    if kind.startswith("DECIMAL"):
-        return f"{column}::DOUBLE"
-    return f"{column}::VARCHAR" if kind == "BOOLEAN" else column
+        readings,
+        clock,
+        device,
+        tuple(found),
+        names,
+        left_out,
+        (*table.notes, *notes),
+        dict(refused),
+        _period(readings),
+        bool(beside),
+    )
 
 
 # time
 
 
-def _time(table: _Table, name: str, notes: list[str]) -> tuple[str, Array]:
+def _time(table: Table, name: str, notes: list[str]) -> tuple[str, Array]:
     """Return which column is the time, and it in Unix seconds."""
     if name and name not in table.columns:
         raise MonitorError(f"there is no column {name}; there are {', '.join(table.columns)}")
@@ -263,20 +147,20 @@ def _time(table: _Table, name: str, notes: list[str]) -> tuple[str, Array]:
     raise MonitorError(f"no column holds times: name it (--time); there are {', '.join(table.columns)}")
 
 
-def _clock(table: _Table) -> str:
+def _clock(table: Table) -> str:
     stamps = [name for name in table.columns if table.kind(name).startswith("TIMESTAMP") or table.kind(name) == "DATE"]
     shown = [name for name in table.columns if table.is_number(name) and _shows_time(table, name)]
     named = [name for name in table.named(_TIMES) if name in stamps or name in shown]
     return next(iter([*(name for name in named if table.kind(name) != "DATE"), *stamps, *named, *shown]), "")
 
 
-def _shows_time(table: _Table, name: str) -> bool:
+def _shows_time(table: Table, name: str) -> bool:
     values = _in_seconds(table.numbers(name))
     known = values[np.isfinite(values)]
     return bool(known.size) and bool(((known > _EPOCH[0]) & (known < _EPOCH[1])).all()) and np.unique(known).size > 1
 
 
-def _seconds(table: _Table, clock: str, notes: list[str]) -> Array:
+def _seconds(table: Table, clock: str, notes: list[str]) -> Array:
     kind = table.kind(clock)
     if kind.startswith("VARCHAR"):
         raise MonitorError(f"{clock} holds text that is no time, such as {table.text(clock)[0]!r:.40}")
@@ -301,7 +185,7 @@ def _in_seconds(values: Array) -> Array:
     return values / scale
 
 
-def _from_parts(table: _Table, parts: Sequence[str], notes: list[str]) -> Array:
+def _from_parts(table: Table, parts: Sequence[str], notes: list[str]) -> Array:
     year, month, day = (table.numbers(part) for part in parts[:3])
     months = (year - 1970) * 12 + month - 1
     known = np.isfinite(months) & np.isfinite(day)
@@ -313,7 +197,7 @@ def _from_parts(table: _Table, parts: Sequence[str], notes: list[str]) -> Array:
     return np.where(known, seconds, np.nan)
 
 
-def _clock_parts(table: _Table, clock: str) -> list[str]:
+def _clock_parts(table: Table, clock: str) -> list[str]:
     """Columns that only say again what the time is."""
     parts = [*table.named(_PARTS), *table.named(("weekday", "dayofweek", "hr"))]
     moments = [name for name in table.columns if table.kind(name).startswith(("TIME", "DATE"))]
@@ -323,14 +207,14 @@ def _clock_parts(table: _Table, clock: str) -> list[str]:
 # devices and channels
 
 
-def _long(table: _Table) -> tuple[str, str]:
+def _long(table: Table) -> tuple[str, str]:
     """Return the columns of names and values where each row is one value."""
     names = [name for name in table.named(_CHANNELS) if table.kind(name).startswith("VARCHAR")]
     values = [name for name in table.named(_VALUES) if table.is_number(name)]
     return (names[0], values[0]) if names and values else ("", "")
 
 
-def _device(table: _Table, seconds: Array, taken: set[str], names: str) -> str:
+def _device(table: Table, seconds: Array, taken: set[str], names: str) -> str:
     """Return the column that tells apart what was read at the same moment; empty if nothing needs to be told apart."""
     beside = table.text(names) if names else [""] * table.length
     alone = len(set(zip(seconds.tolist(), beside, strict=True)))
@@ -347,15 +231,15 @@ def _device(table: _Table, seconds: Array, taken: set[str], names: str) -> str:
     return known[0] if known else ""
 
 
-def _few(table: _Table, name: str) -> bool:
+def _few(table: Table, name: str) -> bool:
     kind = table.kind(name)
-    if not kind.startswith(("VARCHAR", *_WHOLE)):
+    if not kind.startswith(("VARCHAR", *WHOLE)):
         return False
     return len(set(table.columns[name][1])) <= min(_MOST_DEVICES, max(1, table.length // 2))
 
 
 def _numbers(
-    table: _Table, channels: Sequence[str], taken: set[str], left_out: dict[str, str], notes: list[str]
+    table: Table, channels: Sequence[str], taken: set[str], left_out: dict[str, str], notes: list[str]
 ) -> dict[str, Array]:
     missing = [name for name in channels if name not in table.columns]
     if missing:
@@ -372,7 +256,7 @@ def _numbers(
     return found
 
 
-def _unfit(table: _Table, name: str) -> str:
+def _unfit(table: Table, name: str) -> str:
     plain = name.strip().lower().replace(" ", "_")
     if table.is_empty(name):
         return "is empty"
@@ -403,28 +287,42 @@ def _cleared(name: str, values: Array, notes: list[str]) -> Array:
     for placeholder in _PLACEHOLDERS:
         hit = values == placeholder
         rest = values[np.isfinite(values) & ~hit]
-        if hit.sum() < 3 or not rest.size:  # noqa: PLR2004 - once or twice is no habit
+        if not hit.any() or not rest.size:
             continue
         low, high = np.quantile(rest, (0.01, 0.99))
-        if not low - (high - low) <= placeholder <= high + (high - low):
-            notes.append(f"{name}: {int(hit.sum())} times {placeholder:g} are taken as not measured")
+        beyond = (_FAR if hit.sum() < _HABIT else 1.0) * (high - low)
+        if not low - beyond <= placeholder <= high + beyond:
+            notes.append(f"{name}: {int(hit.sum())} times {placeholder:g} is taken as not measured")
             values = np.where(hit, np.nan, values)
     return values
 
 
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+def _beside(columns: Mapping[str, Array], wide: bool | None, notes: list[str]) -> dict[str, tuple[str, str]]:
+    """Return device and channel of each column, if columns are devices."""
+    if wide is False:
+        return {}
+    if wide:
+        return each_its_own(columns)
+    found = side_by_side(columns)
+    if found:
+        first = next(name for name, (device, _) in found.items() if device.isdigit())
+        devices = len({device for device, _ in found.values()})
+        notes.append(f"columns such as {first} are taken for {devices} devices (--no-wide: for channels of one)")
+    return found
 
 
-def _number(value: str | None) -> float:
-    try:
-        return float(value.replace(",", ".")) if value else float("nan")
-    except ValueError:
-        return float("nan")
+def _apart(
+    seconds: Array, columns: Mapping[str, Array], beside: Mapping[str, tuple[str, str]], refused: Counter[str]
+) -> dict[str, list[Row]]:
+    """Readings of devices whose columns stand side by side; a moment at which one has no value is a gap of its own."""
+    found: dict[str, list[Row]] = {}
+    for device in dict.fromkeys(device for device, _ in beside.values()):
+        own = {beside[name][1]: column for name, column in columns.items() if beside[name][0] == device}
+        counted: Counter[str] = Counter()
+        rows = next(iter(_grouped(None, seconds, own, None, counted).values()), [])
+        found |= {device: rows} if rows else {}
+        refused |= {why: count for why, count in counted.items() if why != _VALUELESS}
+    return found
 
 
 def _grouped(
@@ -445,7 +343,7 @@ def _grouped(
         if not 0.0 < moment < _LAST:
             refused["without a time"] += 1
         elif not values:
-            refused["without a value"] += 1
+            refused[_VALUELESS] += 1
         else:
             rows = found.setdefault(who[place] if who else "device", {})
             if labels is None and moment in rows and rows[moment] != values:

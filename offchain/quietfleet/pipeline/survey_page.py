@@ -126,7 +126,7 @@ def _channels(episodes: Sequence[Episode]) -> list[str]:
 def _foot(sheet: Sheet, found: Survey) -> str:
     refused = ", ".join(f"{count:,} {why}" for why, count in sheet.refused.items()) or "none"
     facts = {
-        "Columns": f"time: {sheet.time}; device: {sheet.device or 'all one'}; channels: {', '.join(sheet.channels)}",
+        "Columns": f"time: {sheet.time}; device: {sheet.apart_by}; channels: {', '.join(sheet.channels)}",
         "Left out": "; ".join(f"{name} {why}" for name, why in sheet.left_out.items()) or "none",
         "Assumed": "; ".join(sheet.notes) or "nothing",
         "Rows refused": refused,

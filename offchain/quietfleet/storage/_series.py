@@ -13,11 +13,14 @@ import math
 from collections.abc import Mapping
 from typing import Final, Literal
 
+import msgspec
+
 from quietfleet.errors import StorageError
 from quietfleet.storage._database import Database
 from quietfleet.storage._sealed import SealedColumn
 
 _DAY: Final = 86_400
+_READ: Final = msgspec.json.Decoder(dict[str, float])
 _LAST_TIME: Final = 253_402_300_800.0  # year 10000: later times are broken clocks, not readings
 
 
@@ -151,8 +154,7 @@ class TimeSeries:
 
     def _decode(self, device: str, time: float, body: bytes) -> dict[str, float]:
         plain = self._sealed.open(body, row=_row(device, time)) if self._sealed else body
-        values: dict[str, float] = json.loads(plain)
-        return values
+        return _READ.decode(plain)
 
 
 def _row(device: str, time: float) -> bytes:

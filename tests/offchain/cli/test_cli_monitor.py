@@ -81,3 +81,13 @@ def test_run__devices_tell_of_themselves__their_health_is_said_in_text_json_and_
     assert "its battery lasts" in page.read_text()
     plain = run("monitor", "run", str(file))
     assert "a: health" in plain.stdout
+
+
+def test_run__columns_are_devices__as_is_said(run, tmp_path):
+    path = tmp_path / "mine.csv"
+    lines = [f"{1_700_000_000 + 3600 * hour},{hour % 7},{hour % 7 + 1},{hour % 7 - 1}" for hour in range(24 * 35)]
+    path.write_text("\n".join(["ts,north,south,roof", *lines]))
+    result = run("monitor", "run", str(path), "--wide", "--json")
+    said = json.loads(result.stdout)
+    assert (said["columns"]["wide"], sorted(said["devices"]), said["peers"]) == (True, ["north", "roof", "south"], True)
+    assert "device: by column" in run("monitor", "run", str(path), "--wide").stdout
