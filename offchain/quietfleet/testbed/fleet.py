@@ -81,6 +81,7 @@ class Fleet:
     random: Callable[[int], bytes] = secrets.token_bytes
     data: dict[str, Any] = field(default_factory=dict)
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    _journals: dict[str, list[AuditEntry]] = field(default_factory=dict)
 
     def add(
         self,
@@ -206,13 +207,8 @@ class Fleet:
 
     def journal(self, name: str, kind: str | None = None, after: int = 0) -> list[AuditEntry]:
         """Read a worker's audit trail beside it."""
-        path = self.members[name].folder / "state" / "worker.db"
-        if not path.exists():
-            return []
-        with Database.observe(path) as database:
-            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'").fetchone() is None:
-                return []
-            return list(AuditLog(database, create=False).entries(after=after, kind=kind))
+        entries = self._journal(name)
+        return [entry for entry in entries if entry.sequence > after and kind in {None, entry.kind}]
 
     def status(self, name: str) -> dict[str, Any]:
         """Read what a worker last said of itself."""
@@ -233,6 +229,24 @@ class Fleet:
             if time.monotonic() > deadline:
                 raise TestbedError(f"waited {within:.0f} s in vain: {what}")
             await asyncio.sleep(LOOK)
+
+    def _journal(self, name: str) -> list[AuditEntry]:
+        """Read what is new in a trail to what is known of it: whoever waits looks ten times a second."""
+        known = self._journals.setdefault(name, [])
+        path = self.members[name].folder / "state" / "worker.db"
+        if not path.exists():
+            known.clear()
+            return known
+        with Database.observe(path) as database:
+            if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'").fetchone() is None:
+                return known
+            log = AuditLog(database, create=False)
+            fresh = list(log.entries(after=known[-1].sequence - 1 if known else 0))
+            if known and (not fresh or fresh[0].hash != known[-1].hash):  # a worker was set back, and began anew
+                known.clear()
+                fresh = list(log.entries())
+        known[-1:] = fresh
+        return known
 
     def _chosen(self, names: Iterable[str] | None) -> list[Member]:
         return [self.members[name] for name in (self.members if names is None else names)]

@@ -116,7 +116,7 @@ async def lose(scene: Scene) -> None:
     alarm, advice = _alarms(scene, DROPS, "gap", begun)[0].detail, _stood_in(scene, DROPS, begun)[-1].detail
     retrained = len(scene.fleet.journal("gateway", "run-triggered")) - runs
     scene.line(
-        f"a sensor lost every other reading ({alarm['sure']:.0%} sure): its forecasts went on, {advice['fallback']}",
+        f"a sensor lost every other reading ({alarm['sure']:.0%} sure): its forecasts went on ({advice['fallback']})",
         f"journals: alarm {alarm['number']} at its processor, {', '.join(alarm['actions'])}; at the sensor "
         f"{advice['forecast']} °C; {retrained} runs begun for it",
         holds=advice["forecast"] is not None and retrained == 0,

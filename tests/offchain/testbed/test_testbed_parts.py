@@ -200,3 +200,32 @@ def test_free_port__asked_for__nothing_listens_there():
 def test_program__not_installed__says_what_to_run():
     with pytest.raises(TestbedError, match="make setup"):
         program("no-such-program")
+
+
+def test_journal__read_again_and_again__has_what_is_new_and_forgets_what_a_worker_that_began_anew_had(fleet):
+    state = fleet.add("porch", Kind.SENSOR, owner=3).folder / "state"
+    state.mkdir()
+
+    def write(*kinds):
+        with Database(state / "worker.db") as database:
+            log = AuditLog(database)
+            for kind in kinds:
+                log.append(kind, {"n": len(kind)}, at=1.0)
+
+    def kinds(**chosen):
+        return [entry.kind for entry in fleet.journal("porch", **chosen)]
+
+    assert kinds() == []
+    write("one", "two")
+    assert (kinds(), kinds(kind="two"), kinds(after=1)) == (["one", "two"], ["two"], ["two"])
+    write("three")
+    assert (kinds(), kinds(after=2)) == (["one", "two", "three"], ["three"])
+    for file in state.iterdir():
+        file.unlink()
+    assert kinds() == []
+    write("four", "five", "six", "seven")
+    assert kinds() == ["four", "five", "six", "seven"]
+    for file in state.iterdir():
+        file.unlink()
+    write("eight")
+    assert kinds() == ["eight"]
