@@ -8,9 +8,7 @@ import shutil
 import pytest
 from system_fleet import System, standing
 
-from quietfleet.chain.deployment import save_deployment
-from quietfleet.crypto import PrivateKey
-from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
+from quietfleet.testbed.contracts import ROOT, compile_contracts
 
 
 def pytest_configure(config):
@@ -19,7 +17,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Name the tests of the shared fleet, so that the others may run beside them; a second one stands up last of all."""
+    """Name the tests of the shared fleet, so that others may run beside them; a second one stands up last of all."""
     items.sort(key=_second)
     for item in items:
         if "flowing" in item.fixturenames and not _second(item):
@@ -48,22 +46,8 @@ def project(tmp_path_factory):
 def system(request, tmp_path_factory):
     artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
     with standing(System, tmp_path_factory.mktemp("system")) as system:
-        asyncio.run(_found(system, artifacts))
+        asyncio.run(system.found(artifacts))
         yield system
-
-
-async def _found(system, artifacts):
-    anvil = system.anvil
-    owner, publisher = anvil.keys()[:2]
-    named = PrivateKey.from_bytes(publisher).public.id
-    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, approver=named)
-    save_deployment(system.fleet.deployment, place)
-    system.people()
-    await system.appoint(named)
-    await system.name_relays()
-    system.fleet.start(*system.fleet.members)
-    await system.fleet.enrol()
-    await system.rotate()
 
 
 @pytest.fixture

@@ -14,16 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from quietfleet.chain.deployment import load_deployment
+from quietfleet.chain.deployment import load_deployment, save_deployment
 from quietfleet.chain.releases import ReleasesContract
 from quietfleet.chain.rpc import ChainClient
 from quietfleet.chain.service import Rotation, ServiceContract
 from quietfleet.chain.types import Kind
 from quietfleet.chain.wallet import Wallet
+from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import create_keystore
 from quietfleet.errors import TestbedError
 from quietfleet.storage import AuditEntry, AuditLog, Database
 from quietfleet.testbed.anvil import MNEMONIC, Anvil, key_of
+from quietfleet.testbed.contracts import deploy
 from quietfleet.testbed.fleet import SITE, Fleet, write_history, write_readings
 from quietfleet.workers._keys import prepare_key
 
@@ -36,6 +38,7 @@ LAST = 8  # entries of each journal that tell where it got stuck
 FAN = {"name": "fan", "file": "fan", "low": 0, "high": 255, "safe": 0, "digits": 0, "rest": 0, "hold": 20}
 FAN |= {"effect": "temp", "settle": 6 * 3600}
 VENTILATE = {"actuator": "fan", "value": 128, "above": -60.0, "confidence": 0.0, "lasts": 12}
+_DIALLED = 2  # relays that workers know from their settings
 CHATTER = {"readings", "recommendation"}
 START = datetime(2013, 3, 20, tzinfo=UTC).timestamp()
 IGNORED = 'quietfleet_messages_ignored_total{reason="severed"}'
@@ -75,7 +78,7 @@ class System:
         return self.fleet.members["sensor-2"].folder / "fan"
 
     def add(self, name: str, kind: Kind, *, owner: int, **sections: Any) -> Any:
-        chosen = sections.pop("network", {"peers": self.relays[:2]})
+        chosen = sections.pop("network", {"peers": self.relays[:_DIALLED]})
         network = {"ttl": 20, "cover_rate": 8.0, "hop_delay": 0.03} | chosen
         chain = {"poll": 0.3, "max_age": MAX_AGE}
         return self.fleet.add(name, kind, owner=owner, network=network, chain=chain, **sections)
@@ -94,6 +97,22 @@ class System:
         sensor |= {"telemetry_every": 5.0}
         member = self.add(name, Kind.SENSOR, owner=owner, program=program, sensor=sensor, **sections)
         write_readings(member.folder / "readings.csv", station, START, START + 200 * DAY)
+
+    async def found(self, artifacts: Any, *, start: bool = True) -> None:
+        """Put the contracts on chain, and everybody under them; who is to wait for that is started by the caller."""
+        anvil = self.anvil
+        owner, publisher = anvil.keys()[:2]
+        named = PrivateKey.from_bytes(publisher).public.id
+        place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, approver=named)
+        save_deployment(self.fleet.deployment, place)
+        self.people()
+        await self.appoint(named)
+        if len(self.relays) > _DIALLED:
+            await self.name_relays()
+        if start:
+            self.fleet.start(*self.fleet.members)
+        await self.fleet.enrol()
+        await self.rotate()
 
     # what owners do
 

@@ -14,15 +14,13 @@ from pathlib import Path
 import pytest
 from system_fleet import DAY, SPEED, START, System, standing
 
-from quietfleet.chain.deployment import save_deployment
 from quietfleet.chain.types import Kind
-from quietfleet.crypto import PrivateKey
 from quietfleet.crypto.keystore import create_keystore
 from quietfleet.storage import OciLayout
 from quietfleet.testbed import box
 from quietfleet.testbed.anvil import MNEMONIC, key_of
 from quietfleet.testbed.box import SECRETS, Box
-from quietfleet.testbed.contracts import ROOT, compile_contracts, deploy
+from quietfleet.testbed.contracts import ROOT, compile_contracts
 from quietfleet.testbed.fleet import SITE, write_history
 from quietfleet.testbed.image import SETTINGS
 
@@ -93,24 +91,12 @@ class Town(System):
 def town(request, room, image, tmp_path_factory):
     artifacts = compile_contracts(request.config.cache.mkdir("contracts"))
     with standing(Town, tmp_path_factory.mktemp("town")) as town:
-        asyncio.run(found(town, artifacts))
+        asyncio.run(town.found(artifacts, start=False))
         place = Box(room / "box")
         place.folder.mkdir()
         place.unpack(image, "processor")
         town.put_inside(place)
         yield town, place
-
-
-async def found(town, artifacts):
-    anvil = town.anvil
-    owner, publisher = anvil.keys()[:2]
-    named = PrivateKey.from_bytes(publisher).public.id
-    place = await deploy(anvil.url, anvil.chain_id, artifacts, owner, fee=1000, approver=named)
-    save_deployment(town.fleet.deployment, place)
-    town.people()
-    await town.appoint(named)
-    await town.fleet.enrol()
-    await town.rotate()
 
 
 def check_powerless(pid, passphrase):
