@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 _PAGE = click.Path(path_type=Path, dir_okay=False)
 _SHOWN = 40
+_DAY = 86_400.0
+_UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 0.0))
 
 
 @click.group()
@@ -97,6 +99,7 @@ def _plain(sheet: Sheet, found: Survey, healths: Mapping[str, Health]) -> dict[s
         "until": found.until,
         "peers": found.peers,
         "outages": found.outages,
+        "day": found.day,
         "devices": {device: found.verdict(device).value for device in found.devices},
         "health": {device: msgspec.to_builtins(how) for device, how in healths.items()},
         "episodes": [{**msgspec.to_builtins(one), "told": told(one)} for one in found.episodes],
@@ -132,7 +135,9 @@ def _show(sheet: Sheet, found: Survey, healths: Mapping[str, Health], report: Pa
         console.print(f"left out: {name} {why}", style="dim")
     for note in (*sheet.notes, *(f"{count} rows are {why}" for why, count in sheet.refused.items())):
         console.print(note, style="dim")
-    console.print(f"taken for sound until {_day(found.reference_until)}; {_company(found)}\n", style="dim")
+    console.print(f"taken for sound until {_day(found.reference_until)}; {_company(found)}", style="dim")
+    if found.day < _DAY:
+        console.print(f"a short recording: {_span(found.day)} of it are a day to the monitors", style="dim")
     table = Table("device", "verdict", "what was said of it")
     for device in found.devices[:_SHOWN]:
         said = len(found.of(device))
@@ -158,6 +163,11 @@ def _company(found: Survey) -> str:
     if found.peers:
         return "devices are held against each other"
     return "nobody to hold a device against: drift is judged by its own past, which sees less"
+
+
+def _span(seconds: float) -> str:
+    unit, size = next(one for one in _UNITS if seconds >= 2 * one[1])
+    return f"{seconds / (size or 1.0):.3g} {unit}"
 
 
 def _day(moment: float) -> str:

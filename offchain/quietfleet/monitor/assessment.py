@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
+from types import MappingProxyType
 from typing import Final
 
 from quietfleet.monitor.alone import alone
@@ -30,10 +31,12 @@ def assess(
     window: float = WINDOW_SECONDS,
     verified: frozenset[str] = frozenset(),
     own: bool = False,
+    baselines: Mapping[str, Baseline] = MappingProxyType({}),
 ) -> FleetVerdict:
     """Judge the devices of one site by their readings in `[now - window, now)`, one every `period` seconds.
 
-    A channel counts as drifted only from a window at least nine tenths full; faults count at once. With `own`, devices
+    Raw drift is from `baseline`, or from a device's own in `baselines`: devices may stand where levels differ. A
+    channel counts as drifted only from a window at least nine tenths full; faults count at once. With `own`, devices
     without peers are judged by their own past (`monitor.alone`), of which `readings` then has six weeks.
     """
     recent = {device: [row for row in rows if row[0] >= now - window] for device, rows in readings.items()}
@@ -45,7 +48,7 @@ def assess(
     company = peers.drift(sound, now=now, period=period) if peers else {}
     evidence = {
         device: DeviceEvidence(
-            raw=baseline.drift(_full_channels(rows, baseline, _FILLED * window / period)),
+            raw=_raw(rows, baselines.get(device, baseline), _FILLED * window / period),
             peer=company.get(device),
             own=alone(readings[device], now=now, rules=rules, period=period) if own and device not in company else None,
             findings=findings[device],
@@ -71,6 +74,7 @@ def align(readings: Mapping[str, Sequence[Row]], *, period: float = 3600.0) -> t
     return cut, now
 
 
-def _full_channels(rows: Sequence[Row], baseline: Baseline, needed: float) -> dict[str, list[float]]:
+def _raw(rows: Sequence[Row], baseline: Baseline, needed: float) -> dict[str, float]:
+    """Raw drift in percent of the channels that delivered enough."""
     columns = {name: [values[name] for _, values in rows if name in values] for name in baseline.features}
-    return {name: column for name, column in columns.items() if len(column) >= max(needed, 1)}
+    return dict(baseline.drift({name: column for name, column in columns.items() if len(column) >= max(needed, 1)}))

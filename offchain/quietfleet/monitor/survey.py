@@ -16,10 +16,10 @@ from quietfleet.monitor.assessment import WINDOW_SECONDS, assess
 from quietfleet.monitor.drift import Baseline
 from quietfleet.monitor.integrity import ChannelRules, Finding, FindingKind, Row, inspect, outages, site_outages
 from quietfleet.monitor.learned import learn_rules
+from quietfleet.monitor.pace import DAY, Pace
 from quietfleet.monitor.peers import MINIMUM_DEVICES, PeerReference
 from quietfleet.monitor.verdict import DeviceVerdict, FleetVerdict, Verdict
 
-DAY: Final = 86_400.0
 REFERENCE: Final = 30 * DAY
 LEAST: Final = 7 * DAY
 PAST: Final = 40 * DAY  # what a lone device is judged by
@@ -50,7 +50,10 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that was said about a recording; `rules` are what its channels may read, learned from the reference."""
+    """All that was said about a recording; `rules` are what its channels may read, learned from the reference.
+
+    `day` is how many seconds of it are a day to the monitors (`monitor.pace`).
+    """
 
     episodes: tuple[Episode, ...]
     rules: Mapping[str, ChannelRules]
@@ -61,6 +64,7 @@ class Survey:
     peers: bool
     outages: int
     period: float
+    day: float = DAY
 
     def of(self, device: str) -> list[Episode]:
         """What was said of one device alone."""
@@ -79,21 +83,31 @@ def survey(readings: Mapping[str, Sequence[Row]], *, period: float, progress: Pr
     if not spans:
         raise MonitorError("there are no readings")
     since, until = min(first for first, _ in spans), max(last for _, last in spans) + period
-    sound = since + min(REFERENCE, max(LEAST, (until - since) / 2))
-    dark = site_outages(readings, since=since, until=until, period=period)
-    watch = _Watch(readings, since, sound, until, period, dark)
-    said = [*watch.run(progress), *(_down(one) for one in outages(dark, period=period))]
+    pace = Pace.of(since, until)
+    stretched, end, step = pace.there(readings), pace.stretch(until), period * pace.times
+    sound = since + min(REFERENCE, max(LEAST, (end - since) / 2))
+    dark = site_outages(stretched, since=since, until=end, period=step)
+    watch = _Watch(stretched, since, sound, end, step, dark)
+    said = [*watch.run(progress), *(_down(one) for one in outages(dark, period=step))]
     return Survey(
-        episodes=tuple(sorted(_merged(said), key=lambda one: (one.since, one.device))),
+        episodes=tuple(sorted((_in(pace, one) for one in _merged(said)), key=lambda one: (one.since, one.device))),
         rules=watch.rules,
         devices=tuple(readings),
         since=since,
-        reference_until=min(sound, until),
+        reference_until=pace.back(sound),
         until=until,
         peers=watch.peers is not None,
         outages=len(dark),
         period=period,
+        day=pace.day,
     )
+
+
+def _in(pace: Pace, one: Episode) -> Episode:
+    """Tell an episode in the recording's own time."""
+    since, noticed, until = (pace.back(moment) for moment in (one.since, one.noticed, one.until))
+    findings = tuple(pace.found(finding) for finding in one.findings)
+    return replace(one, since=since, noticed=noticed, until=until, findings=findings)
 
 
 class _Watch:
@@ -113,7 +127,7 @@ class _Watch:
         self._since, self._sound, self._until, self._period, self._dark = since, sound, until, period, dark
         reference = self._between(since, sound)
         self.rules = learn_rules({device: rows for device, rows in reference.items() if rows}, period=period)
-        self._baseline = self._fit(reference)
+        self._baseline, self._own = self._fit(reference), self._fit_each(reference)
         self.peers = self._company(reference, since, sound)
         self._set_aside: dict[str, float] = {}
 
@@ -139,7 +153,14 @@ class _Watch:
         here = self._present(recent, now)
         alone = self.peers is None
         verdict = assess(
-            here, self._baseline, now=now, peers=self.peers, rules=self.rules, period=self._period, own=alone
+            here,
+            self._baseline,
+            now=now,
+            peers=self.peers,
+            rules=self.rules,
+            period=self._period,
+            own=alone,
+            baselines=self._own,
         )
         for device, told in verdict.devices.items():
             if told.verdict is Verdict.QUARANTINE:
@@ -163,7 +184,7 @@ class _Watch:
             device: [row for row in rows if row[0] < self._set_aside.get(device, now)]
             for device, rows in self._between(now - REFERENCE, now).items()
         }
-        self._baseline = self._fit(reference)
+        self._baseline, self._own = self._fit(reference), self._own | self._fit_each(reference)
         settled = now - _ACCUSED  # a device that has just left its peers is not yet accused
         company = {device: [row for row in rows if row[0] < settled] for device, rows in reference.items()}
         self.peers = self._company(company, now - REFERENCE, settled) or self.peers
@@ -176,6 +197,11 @@ class _Watch:
         }
         floors = {name: rule.resolution for name, rule in self.rules.items()}
         return Baseline.fit({name: column for name, column in columns.items() if column}, floors=floors)
+
+    def _fit_each(self, readings: Mapping[str, Sequence[Row]]) -> dict[str, Baseline]:
+        """What each device read that has read for long enough to be told by it."""
+        least = _SHARE * LEAST / self._period
+        return {device: self._fit({device: rows}) for device, rows in readings.items() if len(rows) >= least}
 
     def _company(self, readings: Mapping[str, Sequence[Row]], since: float, until: float) -> PeerReference | None:
         """How devices usually differ; None where there are too few, or for too short a time."""
