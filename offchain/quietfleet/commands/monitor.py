@@ -98,6 +98,7 @@ def _plain(sheet: Sheet, found: Survey, healths: Mapping[str, Health]) -> dict[s
         "reference_until": found.reference_until,
         "until": found.until,
         "peers": found.peers,
+        "drift_by": found.drift_by,
         "outages": found.outages,
         "day": found.day,
         "devices": {device: found.verdict(device).value for device in found.devices},
@@ -135,7 +136,7 @@ def _show(sheet: Sheet, found: Survey, healths: Mapping[str, Health], report: Pa
         console.print(f"left out: {name} {why}", style="dim")
     for note in (*sheet.notes, *(f"{count} rows are {why}" for why, count in sheet.refused.items())):
         console.print(note, style="dim")
-    console.print(f"taken for sound until {_day(found.reference_until)}; {_company(found)}", style="dim")
+    console.print(f"taken for sound until {_day(found.reference_until)}; {found.drift_by}", style="dim")
     if found.day < _DAY:
         console.print(f"a short recording: {_span(found.day)} of it are a day to the monitors", style="dim")
     table = Table("device", "verdict", "what was said of it")
@@ -157,12 +158,6 @@ def _why(how: Health) -> str:
     """What takes points off, and how long battery and storage last."""
     lasts = [f"its {one.what} lasts {one.days:.0f} days ({one.low:.0f} to {one.high:.0f})" for one in how.longevity]
     return "".join(f"; {words}" for words in (how.words, *lasts) if words)
-
-
-def _company(found: Survey) -> str:
-    if found.peers:
-        return "devices are held against each other"
-    return "nobody to hold a device against: drift is judged by its own past, which sees less"
 
 
 def _span(seconds: float) -> str:

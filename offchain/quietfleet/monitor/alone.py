@@ -22,6 +22,8 @@ _WEEK: Final = 7 * _DAY
 _MONTH: Final = 30 * _DAY
 _MARGIN: Final = 2.5
 _SHARE: Final = 0.5  # of the readings that there should be
+NEEDED: Final = _SHARE * _MONTH + _WEEK + _DAY
+"""Seconds of readings below which nothing is said of a device."""
 
 
 def alone(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from quietfleet.errors import MonitorError
+from quietfleet.monitor.alone import NEEDED
 from quietfleet.monitor.assessment import WINDOW_SECONDS, assess
 from quietfleet.monitor.drift import Baseline
 from quietfleet.monitor.integrity import ChannelRules, Finding, FindingKind, Row, inspect, outages, site_outages
@@ -65,6 +66,15 @@ class Survey:
     outages: int
     period: float
     day: float = DAY
+
+    @property
+    def drift_by(self) -> str:
+        """What drift was judged by, in words."""
+        if self.peers:
+            return "devices are held against each other"
+        if self.day == DAY and self.until - self.since >= NEEDED:
+            return "nobody to hold a device against: drift is judged by its own past, which sees less"
+        return "nobody to hold a device against, and too short to judge drift by its own past"
 
     def of(self, device: str) -> list[Episode]:
         """What was said of one device alone."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
+from quietfleet.monitor.pace import DAY
 from quietfleet.monitor.sheet import Sheet
 from quietfleet.monitor.survey import Episode, Survey, told
 from quietfleet.monitor.telemetry import Health
@@ -26,7 +28,7 @@ _WORDS: Final = {
 def render(name: str, sheet: Sheet, found: Survey, healths: Mapping[str, Health]) -> str:
     """Return the page, which stands alone; with how those devices do that tell of themselves."""
     sections = [
-        section("What was said", "The newest first.", [card("", _episodes(found.episodes))], wide=True),
+        section("What was said", "The newest first.", [card("", _episodes(found))], wide=True),
         section("Readings", "Where something was said of a channel, it is marked.", _curves(sheet, found), wide=True),
         section("Devices", "", [card("", _devices(found))], wide=True),
     ]
@@ -54,12 +56,17 @@ def headline(found: Survey) -> str:
     return f"Nothing is wrong with any of {of}."
 
 
+def _when(found: Survey, time: float) -> str:
+    """Spell a moment's day (UTC), and what time it was where days do not tell moments apart."""
+    return day(time) + (datetime.fromtimestamp(time, UTC).strftime(", %H:%M") if found.day < DAY else "")
+
+
 def _head(name: str, sheet: Sheet, found: Survey) -> str:
     faults = sum(bool(episode.device and episode.findings) for episode in found.episodes)
     moved = sum(episode.verdict is Verdict.RETRAIN for episode in found.episodes)
     tiles = (
         ("Readings", f"{sheet.rows:,}", f"one every {sheet.period:g} s"),
-        ("Devices", str(len(found.devices)), "held against each other" if found.peers else "each by its own past"),
+        ("Devices", str(len(found.devices)), found.drift_by),
         ("Faults", str(faults), "episodes of faulty data"),
         ("The world changed", str(moved), "times, for all devices together"),
     )
@@ -69,16 +76,16 @@ def _head(name: str, sheet: Sheet, found: Survey) -> str:
     )
     good = all(found.verdict(device) is Verdict.FINE for device in found.devices)
     return (
-        f"<header><p class=eyebrow>{escaped(name)} · {day(found.since)} to {day(found.until)}</p>"
+        f"<header><p class=eyebrow>{escaped(name)} · {_when(found, found.since)} to {_when(found, found.until)}</p>"
         f"<h1 class={'good' if good else 'bad'}>{escaped(headline(found))}</h1><div class=tiles>{shown}</div></header>"
     )
 
 
-def _episodes(episodes: Sequence[Episode]) -> str:
-    newest = sorted(episodes, key=lambda one: -one.since)[:_ROWS]
+def _episodes(found: Survey) -> str:
+    newest = sorted(found.episodes, key=lambda one: -one.since)[:_ROWS]
     if not newest:
         return "<p>Nothing.</p>"
-    rows = [(day(one.since), day(one.noticed), _WORDS[one.verdict], told(one)) for one in newest]
+    rows = [(_when(found, one.since), _when(found, one.noticed), _WORDS[one.verdict], told(one)) for one in newest]
     return grid(("Since", "Noticed", "Verdict", "What, and what to do"), rows)
 
 
@@ -130,7 +137,8 @@ def _foot(sheet: Sheet, found: Survey) -> str:
         "Left out": "; ".join(f"{name} {why}" for name, why in sheet.left_out.items()) or "none",
         "Assumed": "; ".join(sheet.notes) or "nothing",
         "Rows refused": refused,
-        "Reference": f"until {day(found.reference_until)}, taken for sound; renewed when all devices drift together",
+        "Reference": f"until {_when(found, found.reference_until)}, taken for sound; renewed when all devices drift together",
+        "Pace": f"{found.day / 60:.3g} minutes of it are a day to the monitors" if found.day < DAY else "days are days",
         "Outages": f"{found.outages} periods in which nobody delivered count against no device",
     }
     told_ = "".join(f"<dt>{name}</dt><dd>{escaped(value)}</dd>" for name, value in facts.items())
