@@ -131,13 +131,14 @@ def _channels(episodes: Sequence[Episode]) -> list[str]:
 
 
 def _foot(sheet: Sheet, found: Survey) -> str:
+    until = _when(found, found.reference_until)
     refused = ", ".join(f"{count:,} {why}" for why, count in sheet.refused.items()) or "none"
     facts = {
         "Columns": f"time: {sheet.time}; device: {sheet.apart_by}; channels: {', '.join(sheet.channels)}",
         "Left out": "; ".join(f"{name} {why}" for name, why in sheet.left_out.items()) or "none",
         "Assumed": "; ".join(sheet.notes) or "nothing",
         "Rows refused": refused,
-        "Reference": f"until {_when(found, found.reference_until)}, taken for sound; renewed when all devices drift together",
+        "Reference": f"until {until}, taken for sound; renewed when all devices drift together",
         "Pace": f"{found.day / 60:.3g} minutes of it are a day to the monitors" if found.day < DAY else "days are days",
         "Outages": f"{found.outages} periods in which nobody delivered count against no device",
     }
