@@ -1,6 +1,7 @@
 """`python -m bench.drift`: what a monitor notices, how soon, how often for nothing. Exit code 1 if a goal is missed.
 
---quick leaves the field out and takes three stretches of the year; --update writes bench/results/drift.json.
+--quick takes three stretches of the year, without the field and without other recordings; --update writes
+bench/results/drift.json.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import click
 from bench import report, showing
-from bench.drift import faults, field, ours, speed, standins
+from bench.drift import elsewhere, faults, field, ours, speed, standins, unseen
 from bench.drift.scoring import Score, score
 from bench.drift.streams import STRETCHES, Stream, streams, whole_year
 from bench.drift.tables import Measured, missed, results
@@ -21,7 +22,7 @@ LONE_STRETCHES = (0, 4, 8)  # judging a device by its own past takes 20 ms
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="Without the field, on three stretches.")
+@click.option("--quick", is_flag=True, help="Without the field and other recordings, on three stretches.")
 @click.option("--update", is_flag=True, help="Write the results and renew the report.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--seed", default=1, help="Of the moments at which faults begin.")
@@ -33,7 +34,8 @@ def main(quick: bool, update: bool, as_json: bool, seed: int) -> None:
         found, outage = faults.measure(made, seed)
         timed, difference = speed.measure(seed, folder)
     stood_in = standins.measure(whole_year())
-    measured = Measured(scores, found, outage, timed, difference, stood_in)
+    others = [] if quick else [unseen.measure(one, seed) for one in elsewhere.recordings()]
+    measured = Measured(scores, found, outage, timed, difference, stood_in, others)
     result = results(measured, "" if quick else field.versions())
     if update:
         report.write("drift", result)

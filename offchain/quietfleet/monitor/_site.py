@@ -13,8 +13,11 @@ from quietfleet.monitor.integrity import Row
 
 WITNESSES: Final = 2
 """So many others must have a value before they say anything."""
+Flags = npt.NDArray[np.bool_]
 _DAY: Final = 86_400.0
 _HOURS: Final = 24
+_RESTS: Final = 0.2
+"""Share of one value from which on a channel rests there; and how much of the time it has to do something else."""
 
 
 def side_by_side(readings: Mapping[str, Sequence[Row]], channel: str, period: float) -> tuple[Array, Array]:
@@ -29,16 +32,58 @@ def side_by_side(readings: Mapping[str, Sequence[Row]], channel: str, period: fl
     return np.array(slots, dtype=np.float64) * period, grid
 
 
+def comparable(grid: Array, gains: Array, turn: float = 0.0) -> Array:
+    """Bring readings [devices, t] to one size: divided by gains [devices]; angles that begin anew at `turn` unwound.
+
+    An angle is unwound to within half a turn of the one that is nearest to all others of its slot.
+    """
+    if not turn:
+        divided: Array = grid / gains[:, None]
+        return divided
+    apart = np.stack([np.nansum(np.abs(_wound(grid - line, turn)), axis=0) for line in grid])
+    total = np.where(np.isfinite(grid), apart, np.inf)
+    middle = np.take_along_axis(grid, total.argmin(axis=0)[None, :], axis=0)
+    unwound: Array = middle + _wound(grid - middle, turn)
+    return unwound
+
+
+def _wound(angle: Array, turn: float) -> Array:
+    wound: Array = (angle + turn / 2) % turn - turn / 2
+    return wound
+
+
+def rest_of(grid: Array) -> float | None:
+    """Return what most devices of a site [devices, t] read together part of the time: nothing, at night; or None."""
+    found, counts = np.unique(grid[np.isfinite(grid)], return_counts=True)
+    if not found.size or counts.max() < _RESTS * counts.sum():
+        return None
+    rest = float(found[counts.argmax()])
+    idle = _mostly(at_rest(grid, rest)).mean()
+    return rest if _RESTS <= idle <= 1 - _RESTS else None
+
+
+def at_rest(grid: Array, rest: float | None) -> Flags:
+    """Which readings [devices, t] are those of a channel at rest, or missing."""
+    resting: Flags = ~np.isfinite(grid) if rest is None else (grid == rest) | ~np.isfinite(grid)
+    return resting
+
+
+def _mostly(resting: Flags) -> Flags:
+    most: Flags = resting.sum(axis=0) > len(resting) / 2
+    return most
+
+
 def level(grid: Array, times: Array, offsets: Sequence[Sequence[float]]) -> Array:
     """Take every device's usual offset off its readings."""
     levelled: Array = grid - np.asarray(offsets, dtype=np.float64)[:, _hour(times)]
     return levelled
 
 
-def outside(grid: Array) -> Array:
+def outside(grid: Array, resting: Flags | None = None) -> Array:
     """How far every device [devices, t] lies outside of the two middle ones of the others; NaN with fewer than two.
 
-    The witness that speaks for the accused counts: with two others it must be apart from both, on one side.
+    The witness that speaks for the accused counts: with two others it must be apart from both, on one side. Infinite
+    where it is `resting` [devices, t] as most of them are: a night over solar roofs says nothing about any.
     """
     if grid.shape[0] <= WITNESSES:
         return np.full_like(grid, np.nan)
@@ -50,6 +95,8 @@ def outside(grid: Array) -> Array:
     lowest = np.take_along_axis(ordered, low + (low >= ranks), axis=0)
     highest = np.take_along_axis(ordered, high + (high >= ranks), axis=0)
     distance = grid - np.clip(grid, lowest, highest)
+    if resting is not None:
+        distance[np.isfinite(grid) & resting & _mostly(resting)] = np.inf
     return np.where(others >= WITNESSES, distance, np.nan)
 
 

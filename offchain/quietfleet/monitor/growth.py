@@ -20,7 +20,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from quietfleet.monitor._site import hourly, level, outside, side_by_side, site_median
+from quietfleet.monitor._site import Flags, hourly, level, outside, side_by_side, site_median
+from quietfleet.monitor._usual import Usual
 from quietfleet.monitor.drift import ATOMS, DRIFTED_PCT, Array, FeatureBaseline
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row
 from quietfleet.monitor.peers import (
@@ -28,8 +29,8 @@ from quietfleet.monitor.peers import (
     MINIMUM_DEVICES,
     WINDOWS,
     PeerReference,
-    Usual,
     largest,
+    like_usual,
     limits_for,
     unit_of,
     where,
@@ -77,7 +78,8 @@ def grow(
         usual = {device: devices[device][channel] for device in sound}
         rows = {device: [row for row in readings[device] if row[0] < until] for device in sound}
         times, grid = side_by_side(rows, channel, period)
-        grown = _grown(usual, _Stretch(times, grid, times >= since, period), rules[channel].resolution)
+        sized, resting = like_usual(grid, usual.values())
+        grown = _grown(usual, _Stretch(times, sized, resting, times >= since, period), rules[channel].resolution)
         for device, one in grown.items():
             devices[device][channel] = one
     return PeerReference(devices)
@@ -109,10 +111,11 @@ def join(reference: PeerReference, found: PeerReference) -> PeerReference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stretch:
-    """One channel of some devices side by side: slot times [t], readings [devices, t], which slots are `new`."""
+    """One channel of some devices side by side: slot times [t], readings [devices, t], which are at rest, are `new`."""
 
     times: Array
     grid: Array
+    resting: Flags
     new: npt.NDArray[np.bool_]
     period: float
 
@@ -135,11 +138,13 @@ def _grown(usual: Mapping[str, Usual], stretch: _Stretch, resolution: float) -> 
     moved = [hourly(stretch.times[stretch.new], line[stretch.new]) for line in beside]
     hours = np.asarray(before) + np.asarray(shares)[:, None] * np.asarray(moved)
     levelled = level(stretch.grid, stretch.times, hours.tolist())
-    distances = outside(levelled)
+    distances = outside(levelled, stretch.resting)
     grown = dict(usual)
     for line, (device, one) in enumerate(usual.items()):
         if shares[line] > 0 and np.isfinite(distances[line][stretch.new]).any():
-            grown[device] = _added(one, hours[line], shares[line], stretch, levelled, distances[line], line, resolution)
+            grown[device] = _added(
+                one, hours[line], shares[line], stretch, levelled, distances[line], line, resolution / one.gain
+            )
     limited = _limited(grown, stretch.period)
     return {device: one for device, one in limited.items() if grown[device] is not usual[device]}
 

@@ -29,10 +29,12 @@ _LOST: Final = math.log(_FAULTY_LOSS / _NORMAL_LOSS)
 _RECEIVED: Final = math.log((1 - _FAULTY_LOSS) / (1 - _NORMAL_LOSS))
 
 
-_FAR: Final = 6.0
+FAR: Final = 6.0
 """A change of so many usual steps at once is none of the weather's or the machine's making."""
 _NEAR: Final = 1.5
 _FILLED: Final = 0.9
+_CIRCLE: Final = 360.0
+_SEAM: Final = 2 / 3  # of a circle: shorter the other way round
 _CONFIRMED: Final = 4  # readings in a row
 _CLOCKED: Final = 12
 """Readings whose way here was timed, before a clock is judged by them."""
@@ -102,7 +104,8 @@ class ChannelRules:
     """What a channel may read: its physical range, its resolution, and how many identical readings mean stuck.
 
     `step` is the most that it changes between two readings in all normality; without it, spikes and changes of unit
-    are not looked for. Identical readings are as many periods long at least.
+    are not looked for. Identical readings are as many periods long at least, and `rest` seconds at `low`, at `high` and
+    at `rests`, where a channel rests: calm, dark, full. `turn` is where an angle begins anew; 0 of all else.
     """
 
     low: float
@@ -110,6 +113,14 @@ class ChannelRules:
     resolution: float
     stuck_after: int | None = 12
     step: float | None = None
+    rests: tuple[float, ...] = ()
+    rest: float = 86_400.0
+    turn: float = 0.0
+
+    def change(self, before: float, after: float) -> float:
+        """How far it is from one reading to another, the short way round if it is an angle."""
+        change = after - before
+        return (change + self.turn / 2) % self.turn - self.turn / 2 if self.turn else change
 
 
 DEFAULT_RULES: Final[Mapping[str, ChannelRules]] = {
@@ -149,7 +160,8 @@ def inspect(
         series = [(time, values[channel]) for time, values in ordered if channel in values]
         findings += [*_stuck(channel, rule, series, period), *_out_of_range(channel, rule, series)]
         if rule.step is not None:
-            findings += [*_spikes(channel, rule.step, series), *_units(channel, rule.step, series)]
+            findings += _spikes(channel, rule, rule.step, series)
+            findings += [] if rule.turn else _units(channel, rule, rule.step, series)
     findings += [Finding(FindingKind.IMPLAUSIBLE, "", *one) for one in contradictions(ordered)]
     return tuple(findings)
 
@@ -213,9 +225,11 @@ def _stuck(channel: str, rule: ChannelRules, series: Sequence[tuple[float, float
     if rule.stuck_after is None:
         return
     least = _FILLED * (rule.stuck_after - 1) * period
+    resting = {rule.low, rule.high, *rule.rests}
     for value, run in groupby(series, key=lambda point: point[1]):
         times = [time for time, _ in run]
-        if len(times) >= rule.stuck_after and times[-1] - times[0] >= least:
+        lasted = times[-1] - times[0]
+        if len(times) >= rule.stuck_after and lasted >= (max(least, rule.rest - period) if value in resting else least):
             yield Finding(FindingKind.STUCK, channel, times[0], times[-1], len(times), f"at {value:g}")
 
 
@@ -227,35 +241,54 @@ def _out_of_range(channel: str, rule: ChannelRules, series: Sequence[tuple[float
         yield Finding(FindingKind.RANGE, channel, found[0][0], found[-1][0], len(found), said)
 
 
-def _spikes(channel: str, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
+def _spikes(channel: str, rule: ChannelRules, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
     """Single readings far from both their neighbours, which agree with each other."""
     found = [
-        (here[0], here[1] - before[1])
+        (here[0], rule.change(before[1], here[1]))
         for before, here, after in zip(series, series[1:], series[2:], strict=False)
-        if min(abs(here[1] - before[1]), abs(here[1] - after[1])) > _FAR * step
-        and abs(after[1] - before[1]) < _NEAR * step
+        if min(abs(rule.change(before[1], here[1])), abs(rule.change(here[1], after[1]))) > FAR * step
+        and abs(rule.change(before[1], after[1])) < _NEAR * step
+        and not _over_the_seam(before[1], here[1])
     ]
     if found:
         largest = max((jump for _, jump in found), key=abs)
         yield Finding(FindingKind.SPIKE, channel, found[0][0], found[-1][0], len(found), f"by {largest:+g}")
 
 
-def _units(channel: str, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
-    """Find a jump after which the values go on as before once they are read in another unit."""
+def _units(channel: str, rule: ChannelRules, step: float, series: Sequence[tuple[float, float]]) -> Iterator[Finding]:
+    """Find a jump after which the values go on as before once they are read in another unit; one that was stuck did."""
     for place in range(2, len(series) - _CONFIRMED + 1):
         before = series[place - 1][1]
-        if abs(series[place][1] - before) <= _FAR * step:
+        if abs(series[place][1] - before) <= FAR * step or _over_the_seam(before, series[place][1]):
             continue
         if abs(before - series[place - 2][1]) > _NEAR * step:  # it comes back from a spike
             continue
+        if rule.stuck_after and all(point[1] == before for point in series[max(place - rule.stuck_after, 0) : place]):
+            continue  # or from having been stuck
         after = [value for _, value in series[place : place + _CONFIRMED]]
         for name, scale, offset in _CONVERSIONS:
             back = [before, *((value - offset) / scale for value in after)]
             smooth = all(abs(later - earlier) <= _NEAR * step for earlier, later in pairwise(back))
-            if smooth and all(abs(value - before) > _FAR * step for value in after):
-                rest = series[place:]
+            rest = series[place:]
+            if (
+                smooth
+                and all(abs(value - before) > FAR * step for value in after)
+                and _goes_on(series[:place], [(value - offset) / scale for _, value in rest], _NEAR * step)
+            ):
                 yield Finding(FindingKind.UNIT, channel, rest[0][0], rest[-1][0], len(rest), name)
                 return
+
+
+def _over_the_seam(before: float, after: float) -> bool:
+    """Whether an angle nobody named one passes from one end of its circle to the other."""
+    circles = any(low <= min(before, after) and max(before, after) <= low + _CIRCLE for low in (0.0, -_CIRCLE / 2))
+    return circles and abs(after - before) > _SEAM * _CIRCLE
+
+
+def _goes_on(before: Sequence[tuple[float, float]], after: Sequence[float], room: float) -> bool:
+    """Whether most of what came after, read in another unit, is about where the channel was before."""
+    low, high = (edge(value for _, value in before) for edge in (min, max))
+    return 2 * sum(low - room <= value <= high + room for value in after) > len(after)
 
 
 def _contradictions(ordered: Sequence[Row]) -> Iterator[Finding]:

@@ -13,21 +13,35 @@ ever showed, and wider the shorter that reference was.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from quietfleet.errors import MonitorError
-from quietfleet.monitor._site import hourly, level, outside, side_by_side, site_median, windows
+from quietfleet.monitor._gains import gains
+from quietfleet.monitor._site import (
+    Flags,
+    at_rest,
+    comparable,
+    hourly,
+    level,
+    outside,
+    rest_of,
+    side_by_side,
+    site_median,
+    windows,
+)
+from quietfleet.monitor._usual import Basis, Usual
 from quietfleet.monitor.drift import ATOMS, CEILING_PCT, DRIFTED_PCT, Array, FeatureBaseline
 from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row
 
 MINIMUM_DEVICES: Final = 3
 MINIMUM_DAYS: Final = 7
 FULL_DAYS: Final = 30
-"""A reference of so many days needs no allowance for what it has not seen."""
+"""A reference of so many days, or windows of a slow sensor, needs no allowance for what it has not seen."""
 _DAY: Final = 86_400.0
 WINDOWS: Final = (_DAY, 3 * _DAY)
 """Seconds; `SAMPLES` readings if those take longer, and a window of so many besides if they take less."""
@@ -38,6 +52,8 @@ MATERIAL_PCT: Final = (DRIFTED_PCT, 50.0)
 _MARGIN: Final = 1.9
 _UNSEEN: Final = 0.35  # how what a shorter reference may yet show grows with its shortness
 _UNSURE: Final = 0.15  # and the least limit
+_FEWEST: Final = 3  # windows that tell how they differ
+_TELLING: Final = SAMPLES / 4  # readings of a window, for it to say anything of a channel that rests
 _SHARE: Final = 0.5  # of a window's slots, for it to count
 _FILLED: Final = 0.9
 _LEAST: Final = 1e-9  # a channel that never moved: any change of it is one
@@ -63,58 +79,6 @@ class PeerDrift:
     def severity(self) -> float:
         """How many times over its limit the device is."""
         return self.percent / self.limit
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What a device's usual distance was learned from, so that more of it can be added (`monitor.growth`).
-
-    `days` so far, mean and sigma of the device's own readings, the largest percent each window has shown; and of the
-    first days alone what they fixed for good: how far from the site, how far a shift of one sigma shows, the limits.
-    """
-
-    days: float
-    mean: float
-    std: float
-    seen: tuple[float, ...]
-    level: float
-    unit: float
-    limits: tuple[float, ...]
-
-    def to_plain(self) -> dict[str, Any]:
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {"seen": list(self.seen), "limits": list(self.limits)}
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """Rebuild what `to_plain` made."""
-        days, mean, std, level, unit = (float(plain[name]) for name in ("days", "mean", "std", "level", "unit"))
-        return cls(days, mean, std, tuple(plain["seen"]), level, unit, tuple(plain["limits"]))
-
-
-@dataclass(frozen=True, slots=True)
-class Usual:
-    """What is usual for one device in one channel.
-
-    Offsets from its site by hour (UTC), the distances left then, how far from those a shift of one sigma shows, and a
-    limit for each window, in percent of that.
-    """
-
-    hours: tuple[float, ...]
-    sketch: FeatureBaseline
-    unit: float
-    limits: tuple[float, ...]
-    basis: Basis
-
-    def to_plain(self) -> dict[str, Any]:
-        plain = {"hours": list(self.hours), "sketch": self.sketch.to_plain(), "basis": self.basis.to_plain()}
-        return plain | {"unit": self.unit, "limits": list(self.limits)}
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        """Rebuild what `to_plain` made."""
-        sketch, basis = FeatureBaseline.from_plain(plain["sketch"]), Basis.from_plain(plain["basis"])
-        return cls(tuple(plain["hours"]), sketch, float(plain["unit"]), tuple(plain["limits"]), basis)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,20 +112,20 @@ class PeerReference:
     ) -> Self:
         """Learn from a sound site's readings, `FULL_DAYS` of them if they exist.
 
-        Leaves out a channel that not all have for `MINIMUM_DAYS` together; `MonitorError` when no channel is left, or
-        there are fewer than `MINIMUM_DEVICES`.
+        Leaves out devices that do not have a channel for `least_days` together with others, and a channel that fewer
+        than `MINIMUM_DEVICES` have; `MonitorError` when no channel is left, or there are fewer devices.
         """
         if len(readings) < MINIMUM_DEVICES:
             raise MonitorError(f"peers need {MINIMUM_DEVICES} devices, not {len(readings)}")
         devices: dict[str, dict[str, Usual]] = {device: {} for device in readings}
         most = 0.0
         for channel in channels:
-            learned, days = _learn(readings, channel, rules[channel].resolution, period)
+            learned, days = _learn(readings, channel, rules[channel], period)
             most = max(most, days)
             for device, usual in learned.items():
                 devices[device][channel] = usual
         if not any(devices.values()):
-            raise MonitorError(f"peers need {MINIMUM_DAYS} days of common readings, not {most:.1f}")
+            raise MonitorError(f"peers need {least_days(period):g} days of common readings, not {most:.1f}")
         return cls(devices)
 
     def drift(
@@ -190,9 +154,10 @@ class PeerReference:
             usual = {device: self.devices[device][channel] for device in known if channel in self.devices[device]}
             times, grid = side_by_side({device: known[device] for device in usual}, channel, period)
             if len(usual) >= MINIMUM_DEVICES and times.size:
-                levelled = level(grid, times, [one.hours for one in usual.values()])
+                sized, resting = like_usual(grid, usual.values())
+                site = _Site(level(sized, times, [one.hours for one in usual.values()]), resting)
                 found[channel] = Course(
-                    tuple(usual), *_accuse(times, levelled, tuple(usual.values()), np.asarray(ends), period)
+                    tuple(usual), *_accuse(times, site, tuple(usual.values()), np.asarray(ends), period)
                 )
         return found
 
@@ -213,6 +178,38 @@ class PeerReference:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Site:
+    """Levelled readings of one channel [devices, t], and which of them are those of a channel at rest."""
+
+    grid: Array
+    resting: Flags
+
+    def of(self, devices: npt.NDArray[np.intp]) -> _Site:
+        """Some of the devices alone."""
+        return _Site(self.grid[devices], self.resting[devices])
+
+
+def like_usual(grid: Array, usual: Iterable[Usual]) -> tuple[Array, Flags]:
+    """Bring readings [devices, t] of one channel to the size in which their usual distances were learned.
+
+    Returns them, and which of them are those of a channel at rest.
+    """
+    known = list(usual)
+    turn, rest = (known[0].turn, known[0].rest) if known else (0.0, None)
+    return comparable(grid, np.array([one.gain for one in known]), turn), at_rest(grid, rest)
+
+
+def least_days(period: float) -> float:
+    """Of how many days peers are learned at least: `MINIMUM_DAYS`, or a few windows of a slow sensor."""
+    return max(float(MINIMUM_DAYS), _FEWEST * _slow(period))
+
+
+def _slow(period: float) -> float:
+    """How many days the shortest window takes, one at least."""
+    return max(1.0, SAMPLES * period / _DAY)
+
+
 def widths(period: float) -> tuple[float, ...]:
     """Return the lengths of the windows that are looked at, in seconds, shortest first."""
     least = SAMPLES * period
@@ -220,19 +217,28 @@ def widths(period: float) -> tuple[float, ...]:
 
 
 def _learn(
-    readings: Mapping[str, Sequence[Row]], channel: str, resolution: float, period: float
+    readings: Mapping[str, Sequence[Row]], channel: str, rule: ChannelRules, period: float
 ) -> tuple[dict[str, Usual], float]:
     """What is usual in a channel, if there is enough of it, and of how many days."""
     times, grid = side_by_side(readings, channel, period)
+    rest = rest_of(grid)
+    resting = at_rest(grid, rest)
+    follows = np.ones(len(grid)) if rule.turn else gains(times, grid)
+    grid = comparable(grid, follows, rule.turn)
     offsets = [hourly(times, line - site_median(grid)) for line in grid]
     levelled = level(grid, times, offsets)
-    distances = outside(levelled)
-    days = np.isfinite(distances).sum(axis=1) * period / _DAY
+    distances = outside(levelled, resting)
+    days = (~np.isnan(distances)).sum(axis=1) * period / _DAY
     span = (times[-1] - times[0] + period) / _DAY if times.size else 0.0
-    if span < MINIMUM_DAYS * _FILLED or days.min() < MINIMUM_DAYS * _SHARE:
-        return {}, min(float(days.min()), span)
-    sketches = [FeatureBaseline.fit(distance, floor=resolution) for distance in distances]
-    sigmas = [max(float(np.nanstd(line)), resolution, _LEAST) for line in grid]
+    enough = (days >= least_days(period) * _SHARE) & (np.isfinite(distances).sum(axis=1) >= SAMPLES)
+    if span < least_days(period) * _FILLED or enough.sum() < MINIMUM_DEVICES:
+        return {}, min(float(days.max(initial=0.0)), span)
+    if not enough.all():
+        having = {device: rows for (device, rows), has in zip(readings.items(), enough, strict=True) if has}
+        return _learn(having, channel, rule, period)
+    steps = (rule.resolution / follows).tolist()
+    sketches = [FeatureBaseline.fit(line, floor=step) for line, step in zip(distances, steps, strict=True)]
+    sigmas = [max(float(np.nanstd(line)), step, _LEAST) for line, step in zip(grid, steps, strict=True)]
     units = [unit_of(levelled, line, sketch, sigmas[line]) for line, sketch in enumerate(sketches)]
     lengths = widths(period)
     known = zip(distances, sketches, units, strict=True)
@@ -250,7 +256,7 @@ def _learn(
             unit=unit,
             limits=limits[line],
         )
-        learned[device] = Usual(hours, sketch, unit, limits[line], basis)
+        learned[device] = Usual(hours, sketch, unit, limits[line], basis, float(follows[line]), rule.turn, rest)
     return learned, float(days.min())
 
 
@@ -285,16 +291,20 @@ def limits_for(seen: Array, days: Array, period: float) -> list[tuple[float, ...
     A device that happened to keep between its peers for a month would else be allowed nothing.
     """
     material = [MATERIAL_PCT[width >= WINDOWS[-1]] for width in widths(period)]
-    short = np.maximum(1.0, FULL_DAYS / days)[:, None]
+    short = np.maximum(1.0, FULL_DAYS * _slow(period) / days)[:, None]
     shown = short**_UNSEEN * _MARGIN * np.maximum(seen, np.median(seen, axis=0))
     least = np.maximum(short**_UNSURE * material, shown)
     return [tuple(line) for line in least.round(1).tolist()]
 
 
 def _percent(cut: Array, sketch: FeatureBaseline, unit: float, slots: float) -> Array:
-    """Drift of windows [..., samples] from a sketch in percent of a unit; NaN where half of the slots are missing."""
+    """Drift of windows [..., samples] from a sketch in percent of a unit; NaN where half of the slots are missing.
+
+    None where nearly all of a window was spent at rest, by all.
+    """
     percent: Array = np.minimum(100.0 * _apart(cut, sketch) / unit, CEILING_PCT)
-    return np.where(np.isfinite(cut).sum(axis=-1) >= max(_SHARE * slots, 1.0), percent, np.nan)
+    told = np.where(np.isfinite(cut).sum(axis=-1) >= min(_TELLING, _SHARE * slots), percent, 0.0)
+    return np.where((~np.isnan(cut)).sum(axis=-1) >= max(_SHARE * slots, 1.0), told, np.nan)
 
 
 def _apart(cut: Array, sketch: FeatureBaseline) -> Array:
@@ -308,9 +318,9 @@ def _apart(cut: Array, sketch: FeatureBaseline) -> Array:
     return apart
 
 
-def _compare(times: Array, grid: Array, usual: Sequence[Usual], ends: Array, period: float) -> tuple[Array, Array]:
+def _compare(times: Array, site: _Site, usual: Sequence[Usual], ends: Array, period: float) -> tuple[Array, Array]:
     """Return percent and limit [devices, ends] of the window that says the most against each."""
-    distances = outside(grid)
+    distances = outside(site.grid, site.resting)
     percent = np.full((len(usual), ends.size), np.nan)
     limit = np.full_like(percent, np.nan)
     for place, width in enumerate(widths(period)):
@@ -322,9 +332,9 @@ def _compare(times: Array, grid: Array, usual: Sequence[Usual], ends: Array, per
     return percent, limit
 
 
-def _accuse(times: Array, grid: Array, usual: Sequence[Usual], ends: Array, period: float) -> tuple[Array, Array]:
+def _accuse(times: Array, site: _Site, usual: Sequence[Usual], ends: Array, period: float) -> tuple[Array, Array]:
     """Take the worst offender out until the rest agrees or is too small to tell."""
-    percent, limit = _compare(times, grid, usual, ends, period)
+    percent, limit = _compare(times, site, usual, ends, period)
     severity = np.where(np.isfinite(percent), percent / limit, 0.0)
     worst = severity.argmax(axis=0)
     guilty = severity.max(axis=0) > 1
@@ -334,6 +344,6 @@ def _accuse(times: Array, grid: Array, usual: Sequence[Usual], ends: Array, peri
         again = np.full((2, rest.size, places.size), np.nan)
         if rest.size >= MINIMUM_DEVICES:
             company = [usual[other] for other in rest]
-            again[:] = _accuse(times, grid[rest], company, ends[places], period)
+            again[:] = _accuse(times, site.of(rest), company, ends[places], period)
         percent[np.ix_(rest, places)], limit[np.ix_(rest, places)] = again
     return percent, limit

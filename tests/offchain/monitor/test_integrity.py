@@ -1,10 +1,20 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quietfleet.monitor import DEFAULT_RULES, Finding, FindingKind, clock_skew, inspect, outages, site_outages
+from quietfleet.monitor import (
+    DEFAULT_RULES,
+    ChannelRules,
+    Finding,
+    FindingKind,
+    clock_skew,
+    inspect,
+    outages,
+    site_outages,
+)
 from quietfleet.monitor.integrity import rules_with
 from quietfleet.settings import ChannelSection
 
@@ -53,6 +63,31 @@ def test_inspect__eleven_identical_samples__is_weather():
 @pytest.mark.parametrize(("length", "found"), [(23, set()), (24, {(FindingKind.STUCK, "wind_speed")})])
 def test_inspect__calm_wind__may_last_longer(length, found):
     assert kinds([reading(hour, wind_speed=0.0) if hour < length else reading(hour) for hour in range(168)]) == found
+
+
+@pytest.mark.parametrize(("value", "found"), [(100.0, set()), (88.0, {(FindingKind.STUCK, "humid")})])
+def test_inspect__a_night_of_fog__rests_at_the_end_of_the_range_and_nowhere_else(value, found):
+    assert kinds([reading(hour, humid=value) if 20 <= hour < 36 else reading(hour) for hour in range(168)]) == found
+
+
+def test_inspect__a_vane_that_passes_north_and_back__neither_jumped_nor_changed_its_unit():
+    rows = [(START + hour * HOUR, {"vane": (355 + 10 * math.sin(hour)) % 360}) for hour in range(168)]
+    straight = ChannelRules(0.0, 360.0, 1.0, step=15.0)
+    assert kinds(rows, rules={"vane": replace(straight, turn=360.0)}) == set()
+    assert kinds(rows, rules={"vane": straight}) == set()  # nor if nobody said that it is an angle
+    rows[80] = (rows[80][0], {"vane": 175.0})
+    assert kinds(rows, rules={"vane": replace(straight, turn=360.0)}) == {(FindingKind.SPIKE, "vane")}
+
+
+def test_inspect__what_was_stuck_goes_on_where_the_world_is__has_not_changed_its_unit():
+    def warming(hour):
+        return 10.0 if 40 <= hour < 70 else 10.0 + 0.6 * (hour - 40)
+
+    rows = [reading(hour, temp=warming(hour), dewp=-20.0 + 0.01 * hour) for hour in range(90)]
+    jump = warming(70) / 10.0
+    assert jump == pytest.approx(2.8)
+    found = kinds(rows, now=START + 90 * HOUR, rules={"temp": replace(DEFAULT_RULES["temp"], step=2.0)})
+    assert found == {(FindingKind.STUCK, "temp")}
 
 
 def test_inspect__stuck_run_interrupted_by_a_missing_value__is_still_stuck():

@@ -1,9 +1,10 @@
 """A whole recording watched day by day, with faults put in at known moments."""
 
+import numpy as np
 import pytest
 
 from quietfleet.errors import MonitorError
-from quietfleet.monitor.integrity import FindingKind
+from quietfleet.monitor.integrity import FindingKind, inspect
 from quietfleet.monitor.learned import learn_rules
 from quietfleet.monitor.survey import survey, told
 from quietfleet.monitor.verdict import Verdict
@@ -109,6 +110,87 @@ def test_learn__resting_two_state_and_coarse_channels__none_of_them_looks_stuck(
         for hour in range(720)
     ]
     rules = learn_rules({"a": rows}, period=HOUR)
-    assert rules["rain"].stuck_after is None or rules["rain"].stuck_after > 96
+    assert rules["rain"].stuck_after is None or rules["rain"].rest > 96 * HOUR
     assert rules["lamp"].stuck_after is None
     assert rules["coarse"].stuck_after > 12
+
+
+def noisy(hours, seed=5):
+    return np.random.default_rng(seed).normal(0, 1, hours)
+
+
+def test_learn__a_blade_that_rests_at_two_angles__is_stuck_after_longer_than_that():
+    noise = noisy(720)
+    angle = [(-1.0 if hour % 60 < 25 else 45.0 if hour % 60 < 45 else 20 + value) for hour, value in enumerate(noise)]
+    rows = [(HOUR * hour, {"pitch": float(value)}) for hour, value in enumerate(angle)]
+    rule = learn_rules({"a": rows}, period=HOUR)["pitch"]
+    assert inspect(rows, now=720 * HOUR, rules={"pitch": rule}) == ()
+    stuck = rows[:600] + [(at, {"pitch": 21.5}) for at, _ in rows[600:]]
+    assert {one.kind for one in inspect(stuck, now=720 * HOUR, rules={"pitch": rule})} == {FindingKind.STUCK}
+
+
+def test_learn__a_roof_is_dark_every_night__but_not_at_noon():
+    power = [max(0.0, 500 * np.sin((hour % 24 - 6) * np.pi / 12)) + 0.01 * (hour % 7) * (6 < hour % 24 < 18)
+             for hour in range(720)]  # fmt: skip
+    rows = [(HOUR * hour, {"power": float(value)}) for hour, value in enumerate(power)]
+    rule = learn_rules({"a": rows, "b": rows, "dead": [(at, {"power": 0.0}) for at, _ in rows]}, period=HOUR)["power"]
+    assert inspect(rows, now=720 * HOUR, rules={"power": rule}) == ()
+    noon = next(value["power"] for at, value in rows if at == 12 * HOUR)
+    held = rows[:600] + [(at, {"power": noon}) for at, _ in rows[600:612]]
+    assert {one.kind for one in inspect(held, now=612 * HOUR, rules={"power": rule})} == {FindingKind.STUCK}
+
+
+def test_learn__a_heavy_shower_after_dry_weeks__is_not_out_of_range():
+    noise = noisy(2000)
+    rows = [(HOUR * hour, {"rain": abs(float(noise[hour])) if hour % 50 == 0 else 0.0}) for hour in range(2000)]
+    rule = learn_rules({"a": rows}, period=HOUR)["rain"]
+    assert rule.low < 0
+    assert 6.0 < rule.high < 20.0
+
+
+@pytest.mark.parametrize("low", [0.0, -180.0])
+def test_learn__jumps_across_north_and_never_halfway__are_those_of_an_angle(low):
+    wind = np.cumsum(15 * noisy(2000))
+    rows = [(HOUR * hour, {"wind": float((value - low) % 360 + low)}) for hour, value in enumerate(wind)]
+    rule = learn_rules({"a": rows}, period=HOUR)["wind"]
+    assert (rule.turn, rule.step < 60) == (360.0, True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        180 + 179 * np.sin(np.arange(2000) * np.pi / 12),  # it comes back the way it went
+        np.where(np.arange(2000) % 40 < 20, 0.0, 350.0) + np.abs(noisy(2000)),  # a switch
+        np.clip(180 + 80 * noisy(2000), 0, 360),  # anything anywhere
+    ],
+)
+def test_learn__other_channels_between_0_and_360__are_no_angles(values):
+    rows = [(HOUR * hour, {"power": float(value)}) for hour, value in enumerate(values)]
+    assert learn_rules({"a": rows}, period=HOUR)["power"].turn == 0.0
+
+
+def test_learn__a_channel_that_jumps_by_nature__neither_spikes_nor_changes_its_unit_then():
+    noise = noisy(2000)
+    calm = [0.5 * value for value in noise]
+    vane = [
+        value - 170.0 if hour % 400 in (200, 201, 202, 203, 204, 205, 206) else value for hour, value in enumerate(calm)
+    ]
+    rows = [(HOUR * hour, {"vane": float(value)}) for hour, value in enumerate(vane)]
+    rule = learn_rules({"a": rows}, period=HOUR)["vane"]
+    assert inspect(rows, now=2000 * HOUR, rules={"vane": rule}) == ()
+    once = [(at, {"vane": calm[place] + (170.0 if place == 900 else 0.0)}) for place, (at, _) in enumerate(rows)]
+    rule = learn_rules({"a": once[:720]}, period=HOUR)["vane"]
+    assert {one.kind for one in inspect(once, now=2000 * HOUR, rules={"vane": rule})} == {
+        FindingKind.SPIKE,
+        FindingKind.RANGE,
+    }
+
+
+def test_learn__a_collector_that_held_all_back_thrice__is_no_habit_of_a_channel():
+    warmth, air = 20 + np.cumsum(0.05 * noisy(2000)), np.cumsum(noisy(2000, seed=6))
+    held = [hour - hour % 500 if hour % 500 < 40 else hour for hour in range(2000)]
+    rows = [(HOUR * at, {"warmth": float(warmth[hour]), "air": float(air[hour])}) for at, hour in enumerate(held)]
+    assert learn_rules({"a": rows}, period=HOUR)["warmth"].stuck_after == 12
+    coarse = [(at, {"warmth": values["warmth"] if hour % 500 < 40 else 0.0 + hour, "air": float(hour)})
+              for hour, (at, values) in enumerate(rows)]  # fmt: skip
+    assert learn_rules({"a": coarse}, period=HOUR)["warmth"].stuck_after >= 80
