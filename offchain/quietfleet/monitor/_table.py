@@ -48,6 +48,8 @@ _CANDIDATES: Final = ["BOOLEAN", "BIGINT", "DOUBLE", "TIME", "VARCHAR"]
 _DAY: Final = r"^\s*\d{4}[-/]\d{1,2}[-/]\d{1,2}\s*$"
 _ZONE: Final = r"(Z|UTC|GMT|\d[+-]\d\d(:?\d\d)?)\s*$"
 _DATED: Final = re.compile(r"\s*\d{1,4}[-/.:]\d|\s*\d{1,2}[ -][A-Z][a-z]{2}[ -]\d|\s*[A-Z][a-z]{2} \d{1,2},? \d{4}")
+_SPAN: Final = re.compile(r"\s*-\s*\d{1,2}:\d{2}$")
+"""The end of an hour that is told by both its ends."""
 _SAID: Final = {"%d/%m": "day/month", "%m/%d": "month/day"}
 _LOOKED_AT: Final = 200
 WHOLE: Final = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINY", "USMALL", "UINT", "UBIG")
@@ -262,7 +264,7 @@ def _nearer(known: Sequence[str], form: str) -> bool:
 
 def _parsed(text: str, form: str) -> float | None:
     try:
-        moment = datetime.strptime(text.strip(), form).replace(tzinfo=UTC)
+        moment = datetime.strptime(_SPAN.sub("", text.strip()), form).replace(tzinfo=UTC)
     except ValueError:
         return None
     if "%d" not in form:

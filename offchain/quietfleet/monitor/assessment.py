@@ -9,7 +9,7 @@ from typing import Final
 
 from quietfleet.monitor.alone import alone
 from quietfleet.monitor.drift import Baseline
-from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Row, inspect, site_outages
+from quietfleet.monitor.integrity import DEFAULT_RULES, ChannelRules, Finding, FindingKind, Row, inspect, site_outages
 from quietfleet.monitor.peers import PeerReference
 from quietfleet.monitor.verdict import DeviceEvidence, FleetVerdict, judge
 
@@ -18,6 +18,7 @@ WINDOW_SECONDS: Final = 7 * 86_400.0
 PATIENCE_SECONDS: Final = 3 * 86_400.0
 """How far a device's newest reading may be from its site's median before the others stop waiting for it."""
 _FILLED: Final = 0.9
+_OTHERS: Final = 2  # devices, to excuse another
 
 
 def assess(
@@ -44,6 +45,7 @@ def assess(
     findings = {
         device: inspect(rows, now=now, rules=rules, period=period, outages=outages) for device, rows in recent.items()
     }
+    findings = {device: _excused(device, found, recent, rules) for device, found in findings.items()}
     sound = {device: rows for device, rows in recent.items() if not findings[device]}
     company = peers.drift(sound, now=now, period=period) if peers else {}
     evidence = {
@@ -56,6 +58,28 @@ def assess(
         for device, rows in recent.items()
     }
     return judge(evidence, verified=verified)
+
+
+def _excused(
+    device: str, found: Sequence[Finding], recent: Mapping[str, Sequence[Row]], rules: Mapping[str, ChannelRules]
+) -> tuple[Finding, ...]:
+    """Leave out that a channel rests where most of the others rest as well: nobody is stuck in a drought."""
+    return tuple(
+        one for one in found if one.kind is not FindingKind.STUCK or not _shared_rest(device, one, recent, rules)
+    )
+
+
+def _shared_rest(
+    device: str, one: Finding, recent: Mapping[str, Sequence[Row]], rules: Mapping[str, ChannelRules]
+) -> bool:
+    rests, told = set(rules[one.channel].rests), []
+    for other, rows in recent.items():
+        then = [values[one.channel] for at, values in rows if one.since <= at <= one.until and one.channel in values]
+        if then and other != device:
+            told.append(sum(value in rests for value in then) >= _FILLED * len(then))
+        elif other == device and not set(then) <= rests:
+            return False
+    return len(told) >= _OTHERS and sum(told) > len(told) / 2
 
 
 def align(readings: Mapping[str, Sequence[Row]], *, period: float = 3600.0) -> tuple[dict[str, list[Row]], float]:

@@ -249,6 +249,7 @@ def _spikes(channel: str, rule: ChannelRules, step: float, series: Sequence[tupl
         if min(abs(rule.change(before[1], here[1])), abs(rule.change(here[1], after[1]))) > FAR * step
         and abs(rule.change(before[1], after[1])) < _NEAR * step
         and not _over_the_seam(before[1], here[1])
+        and not {before[1], after[1]} <= set(rule.rests)  # a shower is none
     ]
     if found:
         largest = max((jump for _, jump in found), key=abs)

@@ -26,6 +26,7 @@ _MONTH: Final = 30 * _DAY
 _RESTING: Final = 0.2  # share of one value above which the channel is taken to rest there
 _STILL: Final = 0.95
 _BEYOND: Final = 3.0
+_HEAVY: Final = 10.0  # times as far
 _EDGE: Final = 0.002
 _LARGE: Final = 0.995
 _HABIT: Final = 3
@@ -68,7 +69,8 @@ def _rules(lines: Sequence[Line], frozen: Sequence[set[float]], period: float) -
     still, moving, own = _runs(lines, frozen, rests)
     rest = max(_DAY, 2 * period * median(max(runs, default=0) for runs in still))
     stuck_after = None if _is_switch(values) else _stuck_after(moving, own, period)
-    return ChannelRules(low - room, high + room, resolution, stuck_after, step, rests, rest, turn)
+    lowest, highest = _range(values, resting, room)
+    return ChannelRules(lowest, highest, resolution, stuck_after, step, rests, rest, turn)
 
 
 def _steps(line: Line, period: float) -> Array:
@@ -84,6 +86,13 @@ def _step(each: Sequence[Array]) -> float | None:
         return None
     habits = [float(np.sort(steps)[-_HABIT]) for steps in each if steps.size >= _HABIT] or [0.0]
     return max(float(np.quantile(moved, _LARGE)), 2 * median(habits) / FAR)
+
+
+def _range(values: Array, resting: Sequence[float], room: float) -> tuple[float, float]:
+    """What it may read: much more on the far side of where it rests, as a dry week says little of how hard it rains."""
+    low, high = _ends(values)
+    least, most = float(values.min()) in resting, float(values.max()) in resting
+    return low - (_HEAVY if most else 1.0) * room, high + (_HEAVY if least else 1.0) * room
 
 
 def _ends(values: Array) -> tuple[float, float]:

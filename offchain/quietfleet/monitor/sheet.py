@@ -225,6 +225,7 @@ def _device(table: Table, seconds: Array, taken: set[str], names: str) -> str:
         texts = [name for name in known if table.kind(name).startswith("VARCHAR")]
         return next(iter([*several, *texts]), "")
     others = [name for name in table.columns if name not in taken and name not in known and _few(table, name)]
+    others.sort(key=lambda name: not table.kind(name).startswith("VARCHAR"))  # a number is rather something measured
     for name in (*known, *others):
         if len(set(zip(table.text(name), seconds.tolist(), beside, strict=True))) >= _MOSTLY * rows:
             return name

@@ -83,6 +83,10 @@ SINGLE = {
         rows(lambda h: f"{at(h, '%m/%d/%Y %I:%M %p')},{temp(h)}", "when,temp"),
         ONE,
     ),
+    "hours by both their ends": (
+        rows(lambda h: f"{at(h, '%d/%m/%Y')},{h % 24}:00-{h % 24}:59,{temp(h)}", "Date,Hour,temp"),
+        ONE,
+    ),
     "months by name": (rows(lambda h: f"{at(h, '%d-%b-%Y %H:%M:%S')},{temp(h)}", "when,temp"), ONE),
     "zone named": (rows(lambda h: f"{at(h)} UTC,{h},{temp(h)}", "created_at,entry_id,temp"), ONE),
     "offset": (
@@ -150,6 +154,10 @@ def test_read__encoded_or_packed_otherwise__is_the_same_readings(read, encoding,
 
 SEVERAL = {
     "a column a device": each(lambda h, n, name: f"{at(h)},{name},{temp(h, n)}", "time,station,temp"),
+    "devices by a name nobody knows, beside whole numbers": each(
+        lambda h, n, name: f"{at(h)},{900 + n + h % 40},{temp(h, n)},{name}",
+        "when,luftdruck,temp,vlinder",
+    ),
     "year, month, day, hour": each(
         lambda h, n, name: f"{h},{at(h, '%Y,%m,%d,%H')},{temp(h, n)},{'NW' if h % 2 else 'E'},{name}",
         "No,year,month,day,hour,temp,wd,station",
@@ -176,7 +184,8 @@ SEVERAL = {
 @pytest.mark.parametrize("layout", SEVERAL)
 def test_read__several_devices_however_laid_out__are_told_apart(read, layout):
     sheet = read(SEVERAL[layout])
-    channels = {"temp": temp, "humid": humid} if layout == "entities" else ONE
+    channels = ONE | ({"humid": humid} if layout == "entities" else {})
+    channels |= {"luftdruck": lambda h, n=0: 900 + n + h % 40} if "luftdruck" in sheet.channels else {}
     assert sheet.readings == {name: truth(channels, place) for place, name in enumerate("abc")}
 
 

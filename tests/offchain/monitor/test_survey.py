@@ -145,7 +145,7 @@ def test_learn__a_heavy_shower_after_dry_weeks__is_not_out_of_range():
     rows = [(HOUR * hour, {"rain": abs(float(noise[hour])) if hour % 50 == 0 else 0.0}) for hour in range(2000)]
     rule = learn_rules({"a": rows}, period=HOUR)["rain"]
     assert rule.low < 0
-    assert 6.0 < rule.high < 20.0
+    assert 20.0 < rule.high < 200.0
 
 
 @pytest.mark.parametrize("low", [0.0, -180.0])
@@ -194,3 +194,21 @@ def test_learn__a_collector_that_held_all_back_thrice__is_no_habit_of_a_channel(
     coarse = [(at, {"warmth": values["warmth"] if hour % 500 < 40 else 0.0 + hour, "air": float(hour)})
               for hour, (at, values) in enumerate(rows)]  # fmt: skip
     assert learn_rules({"a": coarse}, period=HOUR)["warmth"].stuck_after >= 80
+
+
+def test_survey__a_drought_that_all_share__nobody_is_stuck_and_one_that_one_alone_has_is():
+    dice = np.random.default_rng(4)
+    wet = (np.arange(24 * 60) // 24 % 4 == 0) & (np.arange(24 * 60) < 24 * 30)
+
+    def reads(rain):
+        return [(HOUR * hour, {"rain": float(amount)}) for hour, amount in enumerate(rain)]
+
+    showers = [np.where(wet, np.round(dice.gamma(1.0, 2.0, wet.size), 2), 0.0) for _ in range(4)]
+    drought = {f"d{place}": reads(one) for place, one in enumerate(showers)}
+    assert [one for one in survey(drought, period=HOUR).episodes if one.reason == "stuck"] == []
+    always = np.arange(wet.size) // 24 % 4 == 0
+    showers = [np.where(always, np.round(dice.gamma(1.0, 2.0, wet.size), 2), 0.0) for _ in range(4)]
+    showers[2][24 * 35 :] = 0.0
+    alone = {f"d{place}": reads(one) for place, one in enumerate(showers)}
+    said = {one.device for one in survey(alone, period=HOUR).episodes if one.verdict is Verdict.QUARANTINE}
+    assert said == {"d2"}
