@@ -76,7 +76,8 @@ def measure(*, quick: bool) -> dict[str, Any]:
     each = _each(bare["sensor fast"], bare["sensor idle"])
     message = _each(bare["sensor slow"], bare["sensor idle"])
     with_work = _each(worked["sensor slow"], worked["sensor idle"])
-    heaviest = max(one.memory for name, one in bare.items() if not name.startswith("full"))
+    everywhere = [*bare.items(), *worked.items()]
+    heaviest = max(one.memory for name, one in everywhere if not name.startswith("full"))
     return {
         "about": [_ABOUT],
         "tables": [_processes(taken), _where(bare["sensor slow"]), _costs(each, message, with_work)],

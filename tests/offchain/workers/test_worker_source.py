@@ -55,7 +55,10 @@ def test_replay__opened_late__what_was_slept_through_is_not_measured(recording, 
     assert hours(replay.due()) == [4]
 
 
-@pytest.mark.parametrize("text", [None, "at,temp\n1,2\n", "time,temp\nnoon,2\n", "time,temp\n1,warm\n"])
+@pytest.mark.parametrize(
+    "text",
+    [None, "at,temp\n1,2\n", "time,temp\nnoon,2\n", "time,temp\n1,warm\n", "time,temp\n1,2,5\n", "time,temp\n1\n"],
+)
 def test_replay__no_such_recording__says_which_setting(tmp_path, clock, text):
     path = tmp_path / "readings.csv"
     if text is not None:
