@@ -99,7 +99,7 @@ bench-darkness: setup ## who can tell which worker sent an envelope, on 220 node
 bench-pipeline: setup ## a model for each device, and running one, beside scikit-learn, three minutes (ARGS="--quick", "--json")
 	@OMP_NUM_THREADS=1 python -m bench.pipeline --update $(ARGS)
 
-bench-drift: setup ## what monitors notice, how soon, and how often for nothing, beside the field, nine minutes (ARGS="--quick")
+bench-drift: setup ## what monitors notice, how soon, and how often for nothing, beside the field, five minutes (ARGS="--quick")
 	@[[ "$(ARGS)" == *--quick* ]] || tools/drift-peers
 	@OMP_NUM_THREADS=1 python -m bench.drift $(if $(findstring --quick,$(ARGS)),,--update) $(ARGS)
 

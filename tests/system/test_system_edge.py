@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from quietfleet.chain.types import Kind
 from quietfleet.storage import Database
 
 FAULTY = "sensor-1"
@@ -25,7 +26,7 @@ def stood_in(system, begun):
 
 
 def left_alone(system, begun):
-    """Answers without a forecast: it stuck long ago and has no neighbour, so that nothing could stand in."""
+    """Answers without a forecast: it stuck long ago and nobody is beside it, so that nothing could stand in."""
     said = [entry.detail for entry in system.since(FAULTY, "recommendation", begun)]
     return [entry for entry in said if entry.get("fallback") == "safe default" and entry["forecast"] is None]
 
@@ -48,22 +49,38 @@ async def advised(flowing):
     return system, system.processor_of(FAULTY)
 
 
-async def test_stuck__on_real_processes__set_aside_asked_to_recalibrate_and_nothing_of_it_forecast_or_sent_up(advised):
+async def test_stuck__alone__set_aside_asked_to_recalibrate_and_nothing_of_it_forecast_or_sent_up(advised):
     system, processor = advised
-    begun = time.time()
-    with system.faulty(FAULTY, stuck=True):
-        await system.until("an alarm", lambda: alarms(system, processor, "stuck", begun))
-        before = gone_up(system, processor)
-        me = system.fleet.members[FAULTY].id
-        await system.until(
-            "it answers under its signature",
-            lambda: me in [entry.detail["sensor"] for entry in system.since(processor, "recalibrated", begun)],
-        )
-        await system.until("nothing is forecast from it", lambda: left_alone(system, begun))
-        assert gone_up(system, processor) == before
+    async with system.switched_off("sensor-2"):
+        begun = time.time()
+        with system.faulty(FAULTY, stuck=True):
+            await system.until("an alarm", lambda: alarms(system, processor, "stuck", begun))
+            before = gone_up(system, processor)
+            me = system.fleet.members[FAULTY].id
+            await system.until(
+                "it answers under its signature",
+                lambda: me in [entry.detail["sensor"] for entry in system.since(processor, "recalibrated", begun)],
+            )
+            await system.until("nothing is forecast from it", lambda: left_alone(system, begun))
+            assert gone_up(system, processor) == before
     assert {"quarantine", "recalibrate", "impute"} <= set(alarms(system, processor, "stuck", begun)[0]["actions"])
     await system.until("it is over", lambda: alarms(system, processor, "stuck", begun, "alarm-over"))
     await system.until("its readings go up again", lambda: gone_up(system, processor) > before)
+    await system.flowing()
+
+
+async def test_stuck__beside_a_sound_neighbour__forecast_from_a_virtual_sensor_alone(advised):
+    system, processor = advised
+    (other,) = set(system.named(Kind.PROCESSOR)) - {processor}
+    async with system.switched_off(other):
+        await system.until("both are with one", lambda: system.processor_of("sensor-2") == processor)
+        await system.flowing()
+        begun = time.time()
+        with system.faulty(FAULTY, stuck=True):
+            await system.until("an alarm", lambda: alarms(system, processor, "stuck", begun))
+            await system.until("forecasts go on", lambda: len(stood_in(system, begun)) >= 3)
+            assert {entry["fallback"] for entry in stood_in(system, begun)} == {"virtual sensor"}
+        await system.until("it is over", lambda: alarms(system, processor, "stuck", begun, "alarm-over"))
     await system.flowing()
 
 
